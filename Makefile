@@ -1,0 +1,77 @@
+# Needs Python 3.11 or newer, git and make. Everything else is installed into .venv.
+PYTHON ?=
+WORKERS ?= 2
+SUITES ?= tests
+
+# Certificates that the machine trusts, as pip and git do.
+export UV_SYSTEM_CERTS ?= 1
+
+BIN := .venv/bin
+RUN := $(BIN)/python
+STAMP := .venv/.installed
+PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+MEMBERS := -e ./protos -e ./server -e './sdk[arrow,polars,pandas]' -e '.[redis,server,pandas,demo]'
+MANIFESTS := pyproject.toml protos/pyproject.toml server/pyproject.toml sdk/pyproject.toml
+SOURCES := $(wildcard featurestore protos/generate.py server sdk tests benchmarks examples)
+PYTEST := $(RUN) -m pytest -n $(WORKERS) --dist worksteal
+
+.DEFAULT_GOAL := help
+.PHONY: setup demo test check bench protos proof constraints clean help
+
+setup: $(STAMP) ## make .venv and install everything into it (again only when something changed)
+
+$(RUN):
+	@for python in $(PYTHON) python3.11 python3 python; do \
+	  if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    echo "making .venv with $$($$python --version)"; exec $$python -m venv .venv; fi; \
+	done; \
+	echo "No Python 3.11 or newer found. Install one, or name it: make setup PYTHON=/path/to/python3.11" >&2; exit 1
+
+# uv takes seconds where pip takes a minute. pip stays the fallback: it knows the user's own pip.conf.
+$(STAMP): $(MANIFESTS) constraints.txt | $(RUN)
+	@$(PIP) uv
+	@VIRTUAL_ENV=.venv $(BIN)/uv pip install --constraint constraints.txt $(MEMBERS) --group dev || { \
+	  echo "uv could not install everything (see above); trying pip"; \
+	  $(PIP) --upgrade pip && $(PIP) $(MEMBERS) --group dev; }
+	@touch $@
+
+demo: setup ## from an empty folder to served features, on the flights of 2013
+	@rm -rf build/demo && mkdir -p build
+	@$(BIN)/featurestore init --template flights build/demo
+	@$(RUN) build/demo/demo.py
+
+test: setup ## every suite, in under ten minutes (SUITES=tests/unit for one of them)
+	@HYPOTHESIS_PROFILE=ci $(PYTEST) $(SUITES)
+
+proof: setup ## the same suites with far more examples, and the tests marked proof
+	@HYPOTHESIS_PROFILE=proof $(PYTEST) -m "proof or not proof" $(SUITES)
+
+check: setup ## format, lint, types, import contracts, protos, wheels
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy $(filter-out examples,$(SOURCES))
+	$(BIN)/lint-imports --no-logo
+	$(RUN) protos/generate.py --check
+	$(BIN)/buf lint protos
+	$(RUN) -m tests.repo.check_wheels
+
+bench: setup ## every workload at reduced size
+	@$(RUN) -m benchmarks run --all --size reduced
+
+protos: setup ## generate protos/featurestore_protos from the .proto files
+	@$(BIN)/uv run --isolated --no-project --python $(RUN) \
+	  --with grpcio-tools==1.76.0 --with mypy-protobuf==5.1.0 python protos/generate.py
+
+constraints: setup ## choose the newest versions that pyproject.toml allows
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --fork-strategy fewest --python-version 3.11 \
+	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+	  --no-emit-package featurestore --no-emit-package featurestore-protos \
+	  --no-emit-package featurestore-server --no-emit-package featurestore-sdk \
+	  --all-extras --group dev $(MANIFESTS) --output-file constraints.txt
+
+clean: ## remove .venv and everything that was made
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile

@@ -1,0 +1,175 @@
+"""Feast's side of the workloads. Runs under Feast's own Python, never under ours.
+
+    python worker.py JOB ARGUMENTS_JSON REPORT_PATH
+
+One job a process: it prepares outside the timing, measures one call of Feast's public API, and
+writes its report as one JSON object, with the peak of its resident memory. Feast's own defaults,
+except for the DuckDB offline store (its default one, Dask, loses rows): the Redis online store with
+its newest-wins check, the local compute engine, no batch size, ten gRPC threads.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = """\
+project: bench
+provider: local
+registry: registry.db
+offline_store:
+    type: duckdb
+online_store:
+    type: redis
+    connection_string: "{redis}"
+    key_ttl_seconds: {key_ttl_seconds}
+entity_key_serialization_version: 3
+"""
+METHOD = "/GrpcFeatureServer/GetOnlineFeatures"
+PREFILL_ROWS = 20_000
+
+
+def prepare(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Write the repository and apply the one feature view."""
+    from feast import Entity, FeatureStore, FeatureView, Field, FileSource, ValueType
+    from feast.types import Float64, Int64
+
+    folder = Path(arguments["repository"])
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "feature_store.yaml").write_text(
+        REPOSITORY.format(
+            redis=arguments["redis"], key_ttl_seconds=arguments["key_ttl_seconds"] or "null"
+        )
+    )
+    user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.INT64)
+    source = FileSource(
+        name="history", path=arguments["history"], timestamp_field="event_timestamp"
+    )
+    view = FeatureView(
+        name="activity",
+        entities=[user],
+        ttl=timedelta(days=arguments["ttl_days"] or 0),
+        schema=[
+            Field(name="user_id", dtype=Int64),
+            *(Field(name=name, dtype=Float64) for name in arguments["features"]),
+        ],
+        source=source,
+    )
+    FeatureStore(str(folder)).apply([user, view])
+    return {}
+
+
+def training(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Join the spine to the view, to Arrow or to a Parquet file; the same once before, small."""
+    import pyarrow.parquet as pq
+    from feast import FeatureStore
+
+    if "warmup" in arguments:
+        training(arguments["warmup"])
+    store = FeatureStore(arguments["repository"])
+    frame = pq.read_table(arguments["spine"]).to_pandas()
+    target = arguments["target"]
+    started = time.perf_counter()
+    job = store.get_historical_features(entity_df=frame, features=_references(arguments))
+    table = job.to_arrow()
+    if target:  # Feast has no writer of its own for this
+        pq.write_table(table, target)
+    seconds, peak_mb = time.perf_counter() - started, _peak_mb()
+    digest = _digest(table, arguments["features"])
+    return {"seconds": seconds, "peak_mb": peak_mb, "digest": digest}
+
+
+def materialize(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Read the history, write the newest row of every entity into Redis."""
+    from feast import FeatureStore
+
+    store = FeatureStore(arguments["repository"])
+    start = datetime.fromisoformat(arguments["start"])
+    end = datetime.fromisoformat(arguments["end"])
+    started = time.perf_counter()
+    store.materialize(start, end)
+    return {"seconds": time.perf_counter() - started}
+
+
+def prefill(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Fill Redis for the lookups, outside any timing, in batches that keep memory flat."""
+    import pyarrow.parquet as pq
+    from feast import FeatureStore
+
+    store = FeatureStore(arguments["repository"])
+    for batch in pq.ParquetFile(arguments["latest"]).iter_batches(PREFILL_ROWS):
+        store.write_to_online_store("activity", batch.to_pandas())
+    return {}
+
+
+def request(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Write one lookup as a length-prefixed gRPC frame."""
+    body = _request(arguments).SerializeToString()
+    Path(arguments["body"]).write_bytes(struct.pack(">BI", 0, len(body)) + body)
+    return {"method": METHOD}
+
+
+def check(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Ask the server once and compare every value with the data."""
+    import grpc
+    from feast.protos.feast.serving.ServingService_pb2 import GetOnlineFeaturesResponse
+
+    with grpc.insecure_channel(arguments["address"]) as channel:
+        call: Any = channel.unary_unary(METHOD, request_serializer=None, response_deserializer=None)
+        answer = call(_request(arguments).SerializeToString(), timeout=30, wait_for_ready=True)
+    reply = GetOnlineFeaturesResponse.FromString(answer)
+    columns = dict(zip(reply.metadata.feature_names.val, reply.results, strict=True))
+    for name, wanted in arguments["expected"].items():
+        found = [value.double_val for value in columns[name].values]
+        if found != wanted:
+            raise AssertionError(f"{name}: the server answered {found[:3]}, not {wanted[:3]} ...")
+    return {"reply_bytes": len(answer)}
+
+
+def _references(arguments: dict[str, Any]) -> list[str]:
+    return [f"activity:{name}" for name in arguments["features"]]
+
+
+def _request(arguments: dict[str, Any]) -> Any:
+    from feast.protos.feast.serving.ServingService_pb2 import GetOnlineFeaturesRequest
+
+    message = GetOnlineFeaturesRequest()
+    message.features.val.extend(_references(arguments))
+    keys = message.entities["user_id"]
+    for key in arguments["keys"]:
+        keys.val.add(int64_val=key)
+    return message
+
+
+def _digest(table: Any, features: list[str]) -> dict[str, float]:
+    import pyarrow.compute as pc
+
+    found = {"rows": float(table.num_rows)}
+    for name in features:
+        found[f"{name}_count"] = float(len(table[name]) - table[name].null_count)
+        found[f"{name}_sum"] = float(pc.sum(table[name]).as_py() or 0.0)
+    return found
+
+
+def _peak_mb() -> float:
+    """The high-water mark of this process alone: the one getrusage gives is inherited by exec."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        marks = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+        return int(marks[0].split()[1]) / 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+
+
+JOBS = {job.__name__: job for job in (prepare, training, materialize, prefill, request, check)}
+
+if __name__ == "__main__":
+    _, job, arguments_json, report = sys.argv
+    result = JOBS[job](json.loads(arguments_json))
+    Path(report).write_text(json.dumps({"peak_mb": _peak_mb(), **result}))

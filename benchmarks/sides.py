@@ -1,0 +1,131 @@
+"""The sides of a comparison: ourselves, and the peers in environments of their own.
+
+Every side has the same jobs with the same arguments, each run in a fresh process:
+
+prepare      write a repository, apply one feature view
+training     join the spine to the view, to Arrow or to Parquet
+materialize  read the history, write the newest row of every entity into Redis
+prefill      the same state in Redis, outside of any timing
+request      one lookup as a length-prefixed gRPC frame
+check        ask the server once, compare every value with the data
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benchmarks import data, process
+from benchmarks.errors import BenchmarkError
+from benchmarks.peers import environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from benchmarks.data import Size
+
+TTL_DAYS = 365
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One implementation of the jobs, and its programs.
+
+    ``serve(port)`` is the command that starts the gRPC server, run inside the repository's folder.
+    """
+
+    name: str
+    versions: dict[str, str]
+    python: str
+    worker: tuple[str, ...]
+    program: tuple[str, ...]
+    imports: str
+    serve: Callable[[int], list[str]]
+
+    def job(
+        self, job: str, arguments: Mapping[str, Any], *, core: int | None = None
+    ) -> dict[str, Any]:
+        """Run one job in a fresh process; its report."""
+        return process.run_job(self.worker, job, arguments, core=core)
+
+
+def ours() -> Side:
+    """This product, as installed in the Python that runs the benchmarks."""
+    script = Path(sys.executable).with_name("featurestore")
+    program = (str(script),) if script.exists() else (sys.executable, "-m", "featurestore.cli")
+
+    def serve(port: int) -> list[str]:
+        return [*program, "serve", "--port", str(port)]
+
+    return Side(
+        name="featurestore",
+        versions={},
+        python=sys.executable,
+        worker=(sys.executable, "-m", "benchmarks.ours"),
+        program=program,
+        imports="featurestore_sdk",
+        serve=serve,
+    )
+
+
+def feast() -> Side:
+    """Feast, in an environment that is made at the first call (a minute)."""
+    python = environment.python_of("feast")
+    program = (str(python.with_name("feast")),)
+
+    def serve(port: int) -> list[str]:
+        return [*program, "listen", "-a", f"127.0.0.1:{port}"]
+
+    version = environment.pinned_version("feast", "feast")
+    worker = Path(__file__).parent / "peers" / "feast" / "worker.py"
+    return Side(
+        name=f"feast {version}",
+        versions={"feast": version},
+        python=str(python),
+        worker=(str(python), str(worker)),
+        program=program,
+        imports="feast",
+        serve=serve,
+    )
+
+
+LIMITS = (sys.executable, "-m", "benchmarks.limits")
+LOAD = (sys.executable, "-m", "benchmarks.load")
+PEERS = {"feast": feast}
+
+
+def peer_named(name: str) -> Side:
+    """The peer called ``name``, installed.
+
+    Raises:
+        BenchmarkError: there is no such peer.
+    """
+    if name not in PEERS:
+        raise BenchmarkError(f"No peer {name!r}; there are {', '.join(PEERS)}.")
+    return PEERS[name]()
+
+
+def arguments(
+    size: Size,
+    repository: Path,
+    redis: str | None = None,
+    *,
+    ttl_days: int | None = TTL_DAYS,
+    key_ttl_seconds: int | None = None,
+) -> dict[str, Any]:
+    """What every job is told: where the data is, and the times between which it lies.
+
+    ``key_ttl_seconds`` is for a peer whose expiry in Redis does not follow the view's ttl.
+    """
+    return {
+        "repository": str(repository),
+        "redis": redis,
+        "ttl_days": ttl_days,
+        "key_ttl_seconds": key_ttl_seconds,
+        "features": size.features,
+        "history": str(data.history(size)),
+        "start": data.START.isoformat(),
+        "end": data.END.isoformat(),
+    }

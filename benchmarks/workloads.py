@@ -1,0 +1,68 @@
+"""The workloads by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from benchmarks import bench_materialize, bench_online, bench_pit, bench_start
+from benchmarks.errors import BenchmarkError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from benchmarks.harness import Run
+    from benchmarks.result import Result
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A named workload: what it is, and how to run it."""
+
+    name: str
+    summary: str
+    run: Callable[[Run], Iterator[Result]]
+
+
+WORKLOADS = {
+    workload.name: workload
+    for workload in (
+        Workload(
+            "pit-1",
+            "a point-in-time training set from one view, to Arrow and to Parquet (s)",
+            bench_pit.pit_1,
+        ),
+        Workload(
+            "mat-redis",
+            "the newest row of every entity from files into Redis (entities/s)",
+            bench_materialize.mat_redis,
+        ),
+        Workload(
+            "mem",
+            "memory in Redis per stored row of ten float64 (B/row)",
+            bench_materialize.mem,
+        ),
+        *(
+            Workload(
+                f"on-{batch}",
+                f"lookups over gRPC of {batch} x 10 float64 (requests/s, p99 at half load)",
+                partial(bench_online.online, batch=batch),
+            )
+            for batch in (1, 100, 500)
+        ),
+        Workload("start", "import, --help and a server until it is ready (s)", bench_start.start),
+    )
+}
+
+
+def named(name: str) -> Workload:
+    """The workload called ``name``.
+
+    Raises:
+        BenchmarkError: there is none of this name.
+    """
+    try:
+        return WORKLOADS[name]
+    except KeyError:
+        raise BenchmarkError(f"No workload {name!r}; there are {', '.join(WORKLOADS)}.") from None

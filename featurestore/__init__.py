@@ -1,0 +1,59 @@
+"""A feature store: define features once, train on them and serve them with the same values.
+
+Names are imported when they are first used, so that `import featurestore` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from featurestore.definitions import (
+        Entity,
+        FeatureService,
+        FeatureView,
+        FeatureViewSelection,
+        Field,
+        FileSource,
+    )
+    from featurestore.errors import FeatureStoreError
+    from featurestore.store import FeatureStore
+    from featurestore.training.job import RetrievalJob
+    from featurestore.training.spine import sql
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Entity",
+    "FeatureService",
+    "FeatureStore",
+    "FeatureStoreError",
+    "FeatureView",
+    "FeatureViewSelection",
+    "Field",
+    "FileSource",
+    "RetrievalJob",
+    "sql",
+]
+
+_HOMES = {
+    "Entity": "definitions",
+    "FeatureService": "definitions",
+    "FeatureStore": "store",
+    "FeatureStoreError": "errors",
+    "FeatureView": "definitions",
+    "FeatureViewSelection": "definitions",
+    "Field": "definitions",
+    "FileSource": "definitions",
+    "RetrievalJob": "training.job",
+    "sql": "training.spine",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,280 @@
+"""`feature_store.yaml` and the environment, as one checked model.
+
+Precedence: environment variable, then file, then default. `online_store.path` is set by
+`FEATURESTORE_ONLINE_STORE__PATH`; `project` by `FEATURESTORE_PROJECT`.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from featurestore.errors import ConfigError, close_names, did_you_mean, shown
+from featurestore.time import Clock, parse_clock, parse_duration
+
+FILE_NAME = "feature_store.yaml"
+ENV_PREFIX = "FEATURESTORE_"
+MAX_FILE_BYTES = 1 << 20
+_NOT_CONFIGURATION = {"FEATURESTORE_TEST_REDIS"}
+
+
+def _milliseconds(value: object) -> object:
+    if isinstance(value, str) and not value.isdigit():
+        return int(parse_duration(value).total_seconds() * 1000)
+    return value
+
+
+Milliseconds = Annotated[int, BeforeValidator(_milliseconds)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RegistryConfig(_Model):
+    """Where definitions and runs are kept.
+
+    Attributes:
+        type: "sqlite".
+        path: The database file; relative paths start at the repository.
+    """
+
+    type: Literal["sqlite"] = "sqlite"
+    path: Path = Path("data/registry.db")
+
+
+class OfflineStoreConfig(_Model):
+    """The engine that computes training sets.
+
+    Attributes:
+        type: "duckdb".
+        threads: None for all cores.
+        memory_limit: Where it starts to spill to disk, such as "4GB" or "60%".
+        temp_directory: Where it spills to; None for a folder below the system's.
+    """
+
+    type: Literal["duckdb"] = "duckdb"
+    threads: int | None = None
+    memory_limit: str | None = None
+    temp_directory: Path | None = None
+
+
+class OnlineStoreConfig(_Model):
+    """The store of newest values.
+
+    Attributes:
+        type: "lmdb" (embedded, shared by processes of one machine), "redis", or "memory" (one
+            process, for tests).
+        path: Folder of an embedded store; relative paths start at the repository.
+        url: Address of a Redis or Valkey server, such as "redis://localhost:6379/0".
+        timeout_ms: Longest wait for an answer.
+        connect_timeout_ms: Longest wait for a connection.
+    """
+
+    type: Literal["lmdb", "redis", "memory"] = "lmdb"
+    path: Path = Path("data/online")
+    url: str | None = None
+    timeout_ms: Milliseconds = 2_000
+    connect_timeout_ms: Milliseconds = 1_000
+
+
+class ServerConfig(_Model):
+    """The gRPC server.
+
+    Attributes:
+        address: host:port or unix:path; port 0 picks a free one.
+        workers: Processes; None for one.
+        threads: Threads of a worker.
+        insecure: Allow plain text on an address other than loopback.
+        max_entities: Most entities in one request.
+        reflection: Offer the reflection service.
+    """
+
+    address: str = "127.0.0.1:6566"
+    workers: Annotated[int, BeforeValidator(lambda v: 1 if v is None else v)] = 1
+    threads: int = 4
+    insecure: bool = False
+    max_entities: int = 10_000
+    reflection: bool = True
+
+
+class Settings(_Model):
+    """All of `feature_store.yaml`.
+
+    Attributes:
+        project: Name that keeps this repository's objects and rows apart from others'.
+        clock: "system", or an RFC 3339 instant at which time stands still.
+        definitions: Python files with definitions: globs relative to the repository.
+        registry: See `RegistryConfig`; a string is its path.
+        offline_store: See `OfflineStoreConfig`; a string is its type.
+        online_store: See `OnlineStoreConfig`; a string is a type or a redis:// address.
+        server: See `ServerConfig`; a string is its address.
+    """
+
+    project: str
+    clock: str = "system"
+    definitions: tuple[str, ...] = ("features.py", "features/**/*.py")
+    registry: RegistryConfig = RegistryConfig()
+    offline_store: OfflineStoreConfig = OfflineStoreConfig()
+    online_store: OnlineStoreConfig = OnlineStoreConfig()
+    server: ServerConfig = ServerConfig()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepoConfig:
+    """Settings together with where they came from.
+
+    Attributes:
+        root: The repository: folder of `feature_store.yaml`, where relative paths start.
+        settings: The settings.
+        clock: The clock that they name.
+        origins: Dotted key -> "environment", "file" or "code"; keys not in it have defaults.
+    """
+
+    root: Path
+    settings: Settings
+    clock: Clock
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+    def path(self, relative: Path) -> Path:
+        """Return a path of the settings as an absolute one."""
+        return (self.root / relative).absolute()
+
+
+def load_config(repo_path: Path, *, environment: Mapping[str, str] | None = None) -> RepoConfig:
+    """Read `feature_store.yaml` below `repo_path`, and the environment.
+
+    Raises:
+        ConfigError: No such file, not YAML, an unknown key or an unusable value; it names the key
+            and whether file or environment is to blame.
+    """
+    file = repo_path / FILE_NAME if repo_path.is_dir() else repo_path
+    from_file = _read_yaml(file)
+    return make_config(from_file, root=file.parent, where=str(file), environment=environment)
+
+
+def make_config(
+    values: Mapping[str, Any],
+    *,
+    root: Path,
+    where: str = "code",
+    environment: Mapping[str, str] | None = None,
+) -> RepoConfig:
+    """Return the configuration that `values` and the environment make together."""
+    from featurestore.definitions.names import check_object_name
+
+    merged: dict[str, Any] = {key: _expanded(key, value) for key, value in values.items()}
+    origins = {path: where for path, _ in _leaves(merged)}
+    for path, text, variable in _from_environment(
+        os.environ if environment is None else environment
+    ):
+        _set(merged, path, text)
+        origins[path] = f"${variable}"
+    try:
+        settings = Settings(**merged)
+        check_object_name(settings.project)
+        clock = parse_clock(settings.clock)
+    except ValidationError as error:
+        raise _config_error(error, where, origins) from None
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}.") from None
+    return RepoConfig(root=root.absolute(), settings=settings, clock=clock, origins=origins)
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        if file.stat().st_size > MAX_FILE_BYTES:
+            raise ConfigError(f"{file} is larger than {MAX_FILE_BYTES:,} bytes.")
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"There is no {FILE_NAME} in {file.parent}.",
+            hint="go to a repository, name one with --repo, or make one with featurestore init",
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read ({type(error).__name__}).") from None
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        at = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{file}{at} is not YAML: {getattr(error, 'problem', error)}.") from None
+    if not isinstance(values, dict) or not all(isinstance(k, str) for k in values):
+        raise ConfigError(
+            f"{file} holds no settings.", hint="it needs at least: project: my_project"
+        )
+    return values
+
+
+_SHORT_FORMS = {"registry": "path", "offline_store": "type", "server": "address"}
+
+
+def _expanded(key: str, value: object) -> object:
+    """Return the long form of a setting written in one line."""
+    if not isinstance(value, str):
+        return dict(value) if isinstance(value, dict) else _as_text(key, value)
+    if key == "online_store":
+        is_address = "://" in value
+        return {"type": "redis", "url": value} if is_address else {"type": value}
+    return {_SHORT_FORMS[key]: value} if key in _SHORT_FORMS else value
+
+
+def _as_text(key: str, value: object) -> object:
+    """YAML reads an instant as a datetime; the clock takes text."""
+    isoformat = getattr(value, "isoformat", None)
+    return isoformat() if key == "clock" and isoformat else value
+
+
+def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    for variable in sorted(environment):
+        if not variable.startswith(ENV_PREFIX) or variable in _NOT_CONFIGURATION:
+            continue
+        path = variable.removeprefix(ENV_PREFIX).lower().replace("__", ".")
+        if path.split(".")[0] in Settings.model_fields:
+            yield path, environment[variable], variable
+
+
+def _set(values: dict[str, Any], path: str, text: str) -> None:
+    head, _, rest = path.partition(".")
+    if not rest:
+        values[head] = _expanded(head, tuple(text.split(",")) if head == "definitions" else text)
+        return
+    inner = values.setdefault(head, {})
+    if isinstance(inner, dict):
+        inner[rest] = text
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _config_error(error: ValidationError, where: str, origins: Mapping[str, str]) -> ConfigError:
+    detail = error.errors(include_url=False, include_input=False)[0]
+    path = ".".join(str(part) for part in detail["loc"])
+    origin = origins.get(path, where)
+    if detail["type"] == "extra_forbidden":
+        known = _known_keys(detail["loc"])
+        return ConfigError(
+            f"{origin}: there is no setting {shown(path)}.",
+            hint=did_you_mean(close_names(str(detail["loc"][-1]), known))
+            or f"known settings here are {', '.join(known)}",
+        )
+    if detail["type"] == "missing":
+        return ConfigError(f"{origin}: the setting {path!r} is missing.")
+    return ConfigError(f"{origin}: {path}: {detail['msg'].removeprefix('Value error, ')}.")
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    model: Any = Settings
+    for part in location[:-1]:
+        model = model.model_fields[part].annotation
+    return sorted(model.model_fields)

@@ -1,0 +1,18 @@
+"""What users write: entities, sources, views, services. Frozen, plain data, no I/O."""
+
+from featurestore.definitions.base import Definition
+from featurestore.definitions.entity import Entity
+from featurestore.definitions.field import Field
+from featurestore.definitions.service import FeatureService
+from featurestore.definitions.source import FileSource
+from featurestore.definitions.view import FeatureView, FeatureViewSelection
+
+__all__ = [
+    "Definition",
+    "Entity",
+    "FeatureService",
+    "FeatureView",
+    "FeatureViewSelection",
+    "Field",
+    "FileSource",
+]

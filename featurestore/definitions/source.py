@@ -1,0 +1,106 @@
+"""Where rows come from: Parquet files."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import pydantic
+from pydantic import AfterValidator, BeforeValidator
+
+from featurestore.definitions.base import Definition, Duration
+from featurestore.definitions.names import ColumnName, check_distinct
+from featurestore.time import Ambiguous, Missing, zone
+
+MAX_PATH = 4_096
+
+
+def _check_path(path: str) -> str:
+    if not 1 <= len(path) <= MAX_PATH:
+        raise ValueError(f"a path has 1 to {MAX_PATH:,} characters, not {len(path):,}")
+    if any(c in path for c in "\0\n\r"):
+        raise ValueError("a path cannot hold a NUL or a line break")
+    if "://" in path and not path.startswith("file://"):
+        raise ValueError(f"{path[:80]!r}: only local files can be read")
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise ValueError("a path cannot hold a surrogate") from None
+    return path.removeprefix("file://")
+
+
+def _check_zone(name: str) -> str:
+    zone(name)
+    return name
+
+
+def _check_mapping(mapping: dict[str, str]) -> dict[str, str]:
+    check_distinct(list(mapping.values()), "field_mapping renames two columns to one name:")
+    return mapping
+
+
+def _check_lateness(lateness: timedelta) -> timedelta:
+    if lateness < timedelta(0):
+        raise ValueError("lateness cannot be negative")
+    return lateness
+
+
+class FileSource(Definition):
+    """Rows in Parquet files.
+
+    Attributes:
+        path: One file, a glob (`data/*.parquet`, `data/**/*.parquet`), or a folder, whose Parquet
+            files are read with `key=value` folder names as columns (hive partitions). Relative
+            paths start at the repository.
+        timestamp_field: When the event took place; naive or aware, of any unit.
+        created_timestamp_column: When the row was written. It decides between rows of one event
+            time, and is what `mode="as_served"` and corrections need.
+        timezone: Zone in which all naive timestamps of this source are read.
+        ambiguous: What to do with a local time that occurs twice (clocks put back): "error",
+            "earliest" or "latest".
+        missing: What to do with a local time that never occurs (clocks put forward): "error", or
+            "forward" to the instant at which the clocks were changed.
+        field_mapping: Column in the file -> the name it has here. All other attributes and the
+            views use the new names.
+        lateness: How much later than its neighbours a row may arrive: how far an incremental
+            materialization looks back.
+    """
+
+    kind: ClassVar[str] = "source"
+    semantic_fields: ClassVar[frozenset[str]] = frozenset(
+        {
+            "path",
+            "timestamp_field",
+            "created_timestamp_column",
+            "timezone",
+            "ambiguous",
+            "missing",
+            "field_mapping",
+        }
+    )
+
+    path: Annotated[
+        str,
+        BeforeValidator(lambda p: str(p) if isinstance(p, Path) else p),
+        AfterValidator(_check_path),
+    ]
+    timestamp_field: ColumnName
+    created_timestamp_column: ColumnName | None = None
+    timezone: Annotated[str, AfterValidator(_check_zone)] = "UTC"
+    ambiguous: Ambiguous = "error"
+    missing: Missing = "error"
+    field_mapping: Annotated[dict[ColumnName, ColumnName], AfterValidator(_check_mapping)] = (
+        pydantic.Field(default_factory=dict)
+    )
+    lateness: Annotated[Duration, AfterValidator(_check_lateness)] = timedelta(0)
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Refuse a created column that is the event column."""
+        if self.created_timestamp_column == self.timestamp_field:
+            raise ValueError("created_timestamp_column is the timestamp_field")
+
+    def column_in_file(self, name: str) -> str:
+        """Return what the column called `name` here is called in the file."""
+        for in_file, renamed in self.field_mapping.items():
+            if renamed == name:
+                return in_file
+        return name

@@ -1,0 +1,244 @@
+"""Feature views: which columns, keyed by what, valid for how long."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Annotated, Any, ClassVar, Self, TypeVar
+
+import pyarrow as pa
+import pydantic
+from pydantic import AfterValidator, field_serializer
+
+from featurestore.definitions.base import (
+    Definition,
+    Document,
+    Duration,
+    Model,
+    duration_micros,
+    fingerprint,
+)
+from featurestore.definitions.entity import Entity
+from featurestore.definitions.field import Field
+from featurestore.definitions.names import ColumnName, ObjectName, check_distinct
+from featurestore.definitions.source import FileSource
+from featurestore.errors import DefinitionError, NotFoundError
+from featurestore.types import is_online_type, type_name
+
+T = TypeVar("T")
+
+MAX_FEATURES = 2_000
+MAX_TTL = timedelta(days=365_000)
+
+
+def _check_ttl(ttl: timedelta | None) -> timedelta | None:
+    if ttl is not None and not timedelta(0) < ttl <= MAX_TTL:
+        raise ValueError(
+            "ttl must be longer than zero and at most 365,000 days; leave it out for no limit"
+        )
+    return ttl
+
+
+class FeatureView(Definition):
+    """Features that come from one source: the latest row of an entity as of an instant.
+
+    Attributes:
+        entities: Whose features these are; their join keys together identify a row. None at all
+            means one row of features for everybody.
+        source: Where the rows come from.
+        fields: The features, in order; given as `schema=`.
+        ttl: How old a row may be, counted from its event time, before it counts as missing: offline
+            at the spine's time, online at the time of the request. None means it never expires.
+        online: Whether it is materialized and served.
+    """
+
+    kind: ClassVar[str] = "feature view"
+    semantic_fields: ClassVar[frozenset[str]] = frozenset({"entities", "source", "schema", "ttl"})
+
+    entities: Annotated[Sequence[Entity], AfterValidator(tuple)] = ()
+    source: FileSource
+    fields: Annotated[Sequence[Field], AfterValidator(tuple)] = pydantic.Field(alias="schema")
+    ttl: Annotated[Duration | None, AfterValidator(_check_ttl)] = None
+    online: bool = True
+
+    @field_serializer("entities")
+    def _entity_names(self, entities: Sequence[Entity]) -> list[str]:
+        return [entity.name for entity in entities]
+
+    @field_serializer("source")
+    def _source_name(self, source: FileSource) -> str:
+        return source.name
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Check what concerns several attributes at once."""
+        self._check_columns()
+        if self.online:
+            self._check_online_types()
+
+    def _check_columns(self) -> None:
+        if not 1 <= len(self.fields) <= MAX_FEATURES:
+            raise ValueError(f"a view has 1 to {MAX_FEATURES:,} features, not {len(self.fields)}")
+        check_distinct([e.name for e in self.entities], "entity")
+        check_distinct(list(self.join_keys), "join key")
+        check_distinct([f.name for f in self.fields], "feature")
+        reserved = {k.casefold(): f"the join key {k!r}" for k in self.join_keys}
+        times = (self.source.timestamp_field, self.source.created_timestamp_column)
+        reserved |= {t.casefold(): f"the source's time column {t!r}" for t in times if t}
+        for field in self.fields:
+            if (taken := reserved.get(field.name.casefold())) is not None:
+                raise ValueError(
+                    f"feature {field.name!r} has the name of {taken}; rename the column with the"
+                    " source's field_mapping"
+                )
+
+    def _check_online_types(self) -> None:
+        for field in self.fields:
+            if not is_online_type(field.dtype):
+                raise ValueError(
+                    f"feature {field.name!r} of type {type_name(field.dtype)} cannot be served"
+                    " online; leave it out, or set online=False"
+                )
+
+    @property
+    def join_keys(self) -> dict[str, pa.DataType]:
+        """The join keys of all entities, in order, with their types."""
+        return {name: dtype for entity in self.entities for name, dtype in _keys(entity)}
+
+    @property
+    def ttl_us(self) -> int | None:
+        """The ttl in microseconds."""
+        return None if self.ttl is None else duration_micros(self.ttl)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The features' names, in schema order."""
+        return tuple(field.name for field in self.fields)
+
+    def field(self, name: str) -> Field:
+        """Return the feature called `name`.
+
+        Raises:
+            NotFoundError: There is none; it suggests names that look alike.
+        """
+        for field in self.fields:
+            if field.name == name:
+                return field
+        where = f" in feature view {self.name!r}"
+        raise NotFoundError("feature", name, known=self.feature_names, where=where)
+
+    def meaning(self) -> str:
+        """Return a hash of all that decides the values; a new one is a new generation."""
+        parts: Document = {"ttl": self.ttl_us}
+        parts["schema"] = [[field.name, type_name(field.dtype)] for field in self.fields]
+        parts["join_keys"] = [[k, type_name(t)] for k, t in self.join_keys.items()]
+        source = self.source.to_document()
+        parts["source"] = {key: source[key] for key in sorted(self.source.semantic_fields)}
+        return fingerprint(parts)
+
+    @classmethod
+    def from_document(
+        cls,
+        document: Mapping[str, Any],
+        *,
+        entities: Mapping[str, Entity] | None = None,
+        sources: Mapping[str, FileSource] | None = None,
+    ) -> Self:
+        """Return the view that `to_document` wrote, with the definitions it names.
+
+        Raises:
+            NotFoundError: It names an entity or source that is not among those given.
+            DefinitionError: The document is not a view.
+        """
+        data = dict(document)
+        data["entities"] = tuple(
+            _look_up("entity", name, entities or {}, cls.kind, document)
+            for name in document["entities"]
+        )
+        data["source"] = _look_up("source", document["source"], sources or {}, cls.kind, document)
+        return cls(**data)
+
+    def __getitem__(self, features: str | Sequence[str]) -> "FeatureViewSelection":
+        """Return a choice of this view's features, in the order given: `view[["a", "b"]]`."""
+        return self.select()[features]
+
+    def with_name(self, name: str) -> "FeatureViewSelection":
+        """Return this view under another name: a role, such as "dest_weather"."""
+        return self.select().with_name(name)
+
+    def with_join_key_map(self, join_key_map: Mapping[str, str]) -> "FeatureViewSelection":
+        """Return this view with its join keys read from other columns: `{"airport": "dest"}`."""
+        return self.select().with_join_key_map(join_key_map)
+
+    def select(self) -> "FeatureViewSelection":
+        """Return all features of this view as a selection."""
+        return FeatureViewSelection(view=self)
+
+
+class FeatureViewSelection(Model):
+    """A view as it is used: some of its features, perhaps under a role.
+
+    Attributes:
+        view: The view.
+        features: Names of the features, in the order wanted; None for all, also those added later.
+        alias: The role's name, which stands for the view's in full feature names.
+        join_key_map: Join key of the view -> column of the spine or request to take it from.
+    """
+
+    view: FeatureView
+    features: tuple[ColumnName, ...] | None = None
+    alias: ObjectName | None = None
+    join_key_map: dict[ColumnName, ColumnName] = pydantic.Field(default_factory=dict)
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Refuse features and join keys that the view does not have."""
+        if self.features is not None:
+            check_distinct(self.features, f"view {self.view.name!r}: feature")
+        for name in self.features or ():
+            self.view.field(name)
+        for key in self.join_key_map:
+            if key not in self.view.join_keys:
+                known = self.view.join_keys
+                raise NotFoundError("join key", key, known=known, where=f" in {self.view.name!r}")
+        check_distinct(list(self.key_columns.values()), f"view {self.view.name!r}: key column")
+
+    @property
+    def name(self) -> str:
+        """The role's name, or the view's."""
+        return self.alias or self.view.name
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The chosen features' names, in order."""
+        return self.view.feature_names if self.features is None else self.features
+
+    @property
+    def key_columns(self) -> dict[str, str]:
+        """Join key of the view -> column to take it from, in key order."""
+        return {key: self.join_key_map.get(key, key) for key in self.view.join_keys}
+
+    def __getitem__(self, features: str | Sequence[str]) -> "FeatureViewSelection":
+        """Return the same role with these features only, in the order given."""
+        names = (features,) if isinstance(features, str) else tuple(features)
+        if not names:
+            raise DefinitionError(f"A selection of view {self.view.name!r} names no feature.")
+        return self._with(features=names)
+
+    def with_name(self, name: str) -> "FeatureViewSelection":
+        """Return the same selection under another name."""
+        return self._with(alias=name)
+
+    def with_join_key_map(self, join_key_map: Mapping[str, str]) -> "FeatureViewSelection":
+        """Return the same selection with its join keys read from other columns."""
+        return self._with(join_key_map=dict(join_key_map))
+
+    def _with(self, **changes: Any) -> "FeatureViewSelection":
+        current = {name: getattr(self, name) for name in type(self).model_fields}
+        return FeatureViewSelection(**(current | changes))
+
+
+def _keys(entity: Entity) -> list[tuple[str, pa.DataType]]:
+    return list(entity.join_keys.items())
+
+
+def _look_up(kind: str, name: str, known: Mapping[str, T], what: str, doc: Mapping[str, Any]) -> T:
+    if name not in known:
+        raise NotFoundError(kind, name, known=known, where=f", which {what} {doc['name']!r} uses")
+    return known[name]

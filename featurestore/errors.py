@@ -1,0 +1,320 @@
+"""Every error this package raises on purpose.
+
+FeatureStoreError
+├── DefinitionError            a definition breaks a rule, or contradicts another one
+├── ConfigError                feature_store.yaml or the environment says something unusable
+├── NotFoundError              a view, feature, service, entity or source that is not registered
+├── RequestError               the caller's request is wrong: it fails before any work
+│   ├── SpineError             the entity table: a missing column, a wrong type, an ambiguous time
+│   ├── NameCollisionError     two result columns would share one name
+│   └── EntityValueError       an online key or request field: missing, unknown, of a wrong type
+├── SourceError                a source's files: missing, broken, of the wrong shape
+│   ├── SourceSchemaError      a column that is missing or of the wrong type in one file
+│   ├── SourceTimeError        a local time that occurs twice or never
+│   └── SourceChangedError     a file changed while it was read (retryable)
+├── RegistryError              the registry cannot be read or written
+│   ├── RegistryConflictError  somebody else applied first (retryable)
+│   ├── RegistryVersionError   the registry was written by a newer version
+│   └── DestructiveChangeError the plan deletes objects and nobody allowed it
+├── LeaseHeldError             another run of this view is under way (retryable)
+├── StoreError                 the online store answered, and the answer is an error
+│   ├── StoreUnavailableError  the online store cannot be reached (retryable)
+│   └── StoreDataError         a stored row cannot be decoded
+├── ResourceLimitError         memory or temporary space ran out
+├── OutputError                a result cannot be written: disk full, no permission
+├── VerificationError          nothing could be compared, or the comparison found a defect
+├── UnsupportedError           the chosen backend cannot do this
+└── MissingExtraError          an optional dependency is not installed
+
+Facts are attributes, so that a caller need not read the message. Core errors know no protocol:
+the command line maps them to exit codes, the server to gRPC status codes.
+"""
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+MAX_SHOWN_NAME = 120
+
+
+class FeatureStoreError(Exception):
+    """Base of all errors raised on purpose.
+
+    Args:
+        message: What happened, where, in one or two sentences.
+        hint: What to do next, or None.
+    """
+
+    retryable: bool = False
+    """Whether the same call may succeed later without any change by the caller."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message
+
+
+class DefinitionError(FeatureStoreError):
+    """A definition breaks a rule, or contradicts another definition."""
+
+
+class ConfigError(FeatureStoreError):
+    """The configuration cannot be used; the message names file or variable, and the key."""
+
+
+class NotFoundError(FeatureStoreError):
+    """Something asked for by name is not registered.
+
+    Attributes:
+        kind: "feature view", "feature", "feature service", "entity", "source" or "project".
+        name: What was asked for.
+        suggestions: Registered names that look like it, best first.
+    """
+
+    def __init__(self, kind: str, name: str, *, known: Iterable[str] = (), where: str = "") -> None:
+        self.kind = kind
+        self.name = name
+        self.suggestions = close_names(name, known)
+        message = f"There is no {kind} {shown(name)}{where}."
+        super().__init__(message, hint=did_you_mean(self.suggestions))
+
+
+class RequestError(FeatureStoreError):
+    """The request itself is wrong; nothing was done."""
+
+
+class SpineError(RequestError):
+    """The entity table cannot be used.
+
+    Attributes:
+        column: The column at fault, or None.
+        row: Its first row at fault (0-based), or None.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        column: str | None = None,
+        row: int | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.column = column
+        self.row = row
+
+
+class NameCollisionError(RequestError):
+    """Two columns of the result would share one name (case is ignored)."""
+
+    def __init__(self, message: str, *, names: Sequence[str], hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.names = tuple(names)
+
+
+class EntityValueError(RequestError):
+    """A join key or request field of an online request is missing, unknown or of the wrong type.
+
+    Attributes:
+        field: The key or field at fault.
+        row: The first entity at fault (0-based), or None when the whole column is.
+        suggestions: Expected fields that look like an unknown one.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str,
+        row: int | None = None,
+        suggestions: Sequence[str] = (),
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint or did_you_mean(suggestions))
+        self.field = field
+        self.row = row
+        self.suggestions = tuple(suggestions)
+
+
+class SourceError(FeatureStoreError):
+    """A source's files cannot be read.
+
+    Attributes:
+        source: Name of the source.
+        file: Path of the file at fault, or None.
+    """
+
+    def __init__(
+        self, message: str, *, source: str, file: str | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.source = source
+        self.file = file
+
+
+class SourceSchemaError(SourceError):
+    """A column is missing in a file, or has a type that cannot be widened to the declared one."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        source: str,
+        column: str,
+        file: str | None = None,
+        expected: str | None = None,
+        found: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, source=source, file=file, hint=hint)
+        self.column = column
+        self.expected = expected
+        self.found = found
+
+
+class SourceTimeError(SourceError):
+    """A local time occurs twice or never in the source's time zone."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        source: str,
+        column: str,
+        row: int | None = None,
+        file: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, source=source, file=file, hint=hint)
+        self.column = column
+        self.row = row
+
+
+class SourceChangedError(SourceError):
+    """A file changed, appeared or went away while a run read it."""
+
+    retryable = True
+
+
+class RegistryError(FeatureStoreError):
+    """The registry cannot be read or written."""
+
+
+class RegistryConflictError(RegistryError):
+    """The registry's revision moved between plan and apply.
+
+    Attributes:
+        expected: The revision the plan was made from.
+        found: The revision the registry has now.
+    """
+
+    retryable = True
+
+    def __init__(self, *, project: str, expected: int, found: int) -> None:
+        self.expected = expected
+        self.found = found
+        super().__init__(
+            f"Project {project!r} moved from revision {expected} to {found} since the plan was"
+            " made; nothing was applied.",
+            hint="make the plan again and apply that",
+        )
+
+
+class RegistryVersionError(RegistryError):
+    """The registry was written by a newer version of this package."""
+
+
+class DestructiveChangeError(RegistryError):
+    """The plan deletes registered objects, and deleting was not allowed."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        super().__init__(
+            f"This would delete {', '.join(self.names)}; nothing was applied.",
+            hint="define them again, or allow it with --allow-destroy (allow_destroy=True)",
+        )
+
+
+class LeaseHeldError(FeatureStoreError):
+    """Another materialization of the same view holds its lease.
+
+    Attributes:
+        view: The view.
+        holder: Who holds the lease.
+        expires_in_s: Seconds until the lease ends unless it is renewed.
+    """
+
+    retryable = True
+
+    def __init__(self, *, view: str, holder: str, expires_in_s: float) -> None:
+        self.view = view
+        self.holder = holder
+        self.expires_in_s = expires_in_s
+        super().__init__(
+            f"View {view!r} is being materialized by {holder}.",
+            hint=f"try again when it is done; a dead run's lease ends in {expires_in_s:.0f} s",
+        )
+
+
+class StoreError(FeatureStoreError):
+    """The online store answered with an error."""
+
+
+class StoreUnavailableError(StoreError):
+    """The online store cannot be reached, or did not answer in time."""
+
+    retryable = True
+
+
+class StoreDataError(StoreError):
+    """A stored row is not what the view's schema says; it was not served."""
+
+
+class ResourceLimitError(FeatureStoreError):
+    """The memory limit or the space for temporary files was not enough."""
+
+
+class OutputError(FeatureStoreError):
+    """A result file cannot be written; nothing was left at its final name."""
+
+
+class VerificationError(FeatureStoreError):
+    """There was nothing to compare, or offline and online differ without an excuse."""
+
+
+class UnsupportedError(FeatureStoreError):
+    """The backend cannot do this, and says so before doing any work."""
+
+
+class MissingExtraError(FeatureStoreError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, *, package: str, extra: str, purpose: str) -> None:
+        self.package = package
+        self.extra = extra
+        super().__init__(
+            f"{purpose} needs the package {package!r}, which is not installed.",
+            hint=f"pip install 'featurestore[{extra}]'",
+        )
+
+
+def close_names(name: str, known: Iterable[str], *, count: int = 3) -> tuple[str, ...]:
+    """Return up to `count` of the `known` names that look like `name`, best first."""
+    by_lower = {k.lower(): k for k in known}
+    found = get_close_matches(name.lower()[:MAX_SHOWN_NAME], by_lower, n=count, cutoff=0.6)
+    return tuple(by_lower[f] for f in found)
+
+
+def did_you_mean(suggestions: Sequence[str]) -> str | None:
+    """Return `did you mean 'a' or 'b'?`, or None without suggestions."""
+    if not suggestions:
+        return None
+    return f"did you mean {' or '.join(repr(s) for s in suggestions)}?"
+
+
+def shown(name: str) -> str:
+    """Return `name` quoted, escaped and cut to a length that fits a message."""
+    text = repr(name[:MAX_SHOWN_NAME])
+    return text if len(name) <= MAX_SHOWN_NAME else f"{text}... ({len(name):,} characters)"

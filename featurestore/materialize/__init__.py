@@ -1,0 +1,1 @@
+"""Materialization: the newest rows of a source into the online store (SEMANTICS, section 6)."""

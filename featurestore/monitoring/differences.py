@@ -1,0 +1,118 @@
+"""Cells that differ, and what may excuse them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from featurestore.materialize.plan import remaining_us
+from featurestore.offline.files import changed_files
+from featurestore.online.codec import is_tombstone, read_version
+from featurestore.registry.runs import RunRecord, Watermark
+from featurestore.registry.state import RegisteredView
+
+
+def differing_cells(expected: pa.ChunkedArray, found: pa.ChunkedArray) -> Iterator[int]:
+    """Yield the rows in which two columns of one type differ, bit for bit; null equals null."""
+    left, right = expected.combine_chunks(), found.combine_chunks()
+    if pa.types.is_list(left.type):
+        pairs = zip(left.to_pylist(), right.to_pylist(), strict=True)
+        yield from (row for row, (a, b) in enumerate(pairs) if _bits(a) != _bits(b))
+        return
+    if pa.types.is_floating(left.type):
+        bits = pa.int32() if left.type == pa.float32() else pa.int64()
+        left, right = left.view(bits), right.view(bits)
+    same = pc.equal(left, right)
+    both_null = pc.and_(left.is_null(), right.is_null())
+    equal = pc.or_(pc.fill_null(same, fill_value=False), both_null)
+    yield from np.flatnonzero(~np.asarray(equal)).tolist()
+
+
+def _bits(values: list[object] | None) -> object:
+    """Return a list with its floats in a form that tells NaNs and signed zeros apart."""
+    return None if values is None else [v.hex() if isinstance(v, float) else v for v in values]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Excuses:
+    """What is known of a generation that may explain a difference.
+
+    Attributes:
+        end_us: End of the last full or incremental run.
+        other_end_us: Greatest end of runs that do not move the watermark (with a start, or failed):
+            rows of event times between the two may have been written by those.
+        lifetime_us: How long after its event time a row is kept, or None.
+        now_us: The time now.
+        age_us: Real time since the last run wrote; a store counts down in real time even when the
+            configured clock stands still.
+        rewritten: Whether files that the last run read have changed or gone since.
+        several_runs: Whether more than one run wrote; among exact ties the last one to write wins,
+            so a single run has no such excuse.
+    """
+
+    end_us: int
+    other_end_us: int
+    lifetime_us: int | None
+    now_us: int
+    age_us: int
+    rewritten: bool
+    several_runs: bool
+
+    @classmethod
+    def of(
+        cls,
+        view: RegisteredView,
+        watermark: Watermark,
+        runs: Sequence[RunRecord],
+        *,
+        now_us: int,
+        age_us: int,
+    ) -> "Excuses":
+        """Gather the excuses of one generation."""
+        own = [run for run in runs if run.generation == view.generation]
+        others = [r.end_us for r in own if r.kind == "window" or r.status == "failed"]
+        return cls(
+            end_us=watermark.end_us,
+            other_end_us=max(others, default=watermark.end_us),
+            lifetime_us=remaining_us(view.definition),
+            now_us=now_us,
+            age_us=age_us,
+            rewritten=changed_files(watermark.source_files),
+            several_runs=len(own) > 1,
+        )
+
+    def category(
+        self,
+        stored: bytes | None,
+        *,
+        expected_event_us: int | None,
+        is_tie: Callable[[int, int | None], bool],
+    ) -> str:
+        """Return what explains a differing cell, or "DEFECT".
+
+        Args:
+            stored: The row in the store, or None.
+            expected_event_us: Event time of the row that the sources say is right, or None.
+            is_tie: Whether the source has different rows with this event and created time.
+        """
+        if stored is None:
+            expired = self._expired(expected_event_us)
+            return "expired" if expired else self._unless_rewritten()
+        event, created = read_version(stored)
+        if is_tombstone(stored):
+            return "deleted"
+        if self.end_us < event <= self.other_end_us:
+            return "pushed"
+        if self.several_runs and is_tie(event, created):
+            return "tie"
+        return self._unless_rewritten()
+
+    def _expired(self, event_us: int | None) -> bool:
+        if event_us is None or self.lifetime_us is None:
+            return False
+        return event_us + self.lifetime_us <= max(self.now_us, self.end_us + self.age_us)
+
+    def _unless_rewritten(self) -> str:
+        return "source rewritten" if self.rewritten else "DEFECT"

@@ -1,0 +1,18 @@
+"""Sources against definitions: are the files there, with the columns and types declared?"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from featurestore.definitions import FeatureView
+from featurestore.offline.scan import open_scan
+
+
+def check_sources(views: Iterable[FeatureView], *, root: Path) -> None:
+    """Open every view's source and check its columns; no row is read.
+
+    Raises:
+        SourceError: Files are missing or broken.
+        SourceSchemaError: A column is missing or cannot be widened to its declared type.
+    """
+    for view in views:
+        open_scan(view, view.feature_names, root)

@@ -1,0 +1,1 @@
+"""Engines that read sources and join features to a spine as of its times."""

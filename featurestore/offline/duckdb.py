@@ -1,0 +1,444 @@
+"""Training sets and newest rows with DuckDB, in this process, spilling to disk.
+
+A winner is found in narrow tables first (key and time only), then its features are fetched by a
+hash join. That is faster than carrying the features through an ASOF join, and it is what makes
+ties deterministic: DuckDB's ASOF join picks any of several rows with one time, so only the time is
+taken from it, and the row among them is chosen by the ordinal.
+"""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from typing_extensions import override
+
+from featurestore.errors import (
+    RequestError,
+    ResourceLimitError,
+    SourceError,
+    SourceTimeError,
+)
+from featurestore.offline import duckdb_sql as sql
+from featurestore.offline.engine import (
+    Capabilities,
+    LatestRows,
+    Mode,
+    OfflineEngine,
+    RowFilter,
+    ScanSummary,
+    SqlTable,
+)
+from featurestore.offline.files import check_unchanged
+from featurestore.offline.scan import FileGroup, ScanColumn, SourceScan
+from featurestore.time import LocalSpan, format_instant, from_micros, local_spans
+
+BATCH_ROWS = 50_000
+
+
+class DuckDBEngine(OfflineEngine):
+    """Runs in this process on `threads` threads.
+
+    Args:
+        threads: Threads for one query; None for all cores.
+        memory_limit: Where DuckDB starts to spill, such as "4GB" or "60%"; None for its own default
+            (80 % of the machine's memory).
+        temp_directory: Where it spills to; None for a folder of its own below the system's.
+        settings: More of DuckDB's settings, for tests and experts.
+    """
+
+    name: ClassVar[str] = "duckdb"
+    capabilities: ClassVar[Capabilities] = Capabilities()
+
+    def __init__(
+        self,
+        *,
+        threads: int | None = None,
+        memory_limit: str | None = None,
+        temp_directory: Path | None = None,
+        settings: Mapping[str, str | int] | None = None,
+    ) -> None:
+        self._settings: dict[str, str | int] = {
+            "TimeZone": "UTC",
+            **(settings or {}),
+        }
+        if threads is not None:
+            self._settings["threads"] = threads
+        if memory_limit is not None:
+            self._settings["memory_limit"] = memory_limit
+        self._temp_directory = temp_directory
+
+    @override
+    def as_of(
+        self, scan: SourceScan, spine: pa.Table, *, ttl_us: int | None, mode: Mode
+    ) -> pa.Table:
+        with self._session(scan) as session:
+            session.register_spine(spine)
+            found = session.winners(ttl_us=ttl_us, mode=mode)
+        return _in_spine_order(found, scan.features, spine.num_rows)
+
+    @override
+    def explain_as_of(
+        self, scan: SourceScan, spine: pa.Table, *, ttl_us: int | None, mode: Mode
+    ) -> str:
+        with self._session(scan) as session:
+            session.register_spine(spine)
+            find = session.find_winners(session.spine_facts(), ttl_us=ttl_us, mode=mode)
+            served = mode == "as_served"
+            return f"{find};\n{sql.select_winners(session.rows, ordinal=served, table='w')};"
+
+    @override
+    def latest(self, scan: SourceScan, rows: RowFilter) -> LatestRows:
+        with contextlib.ExitStack() as stack:
+            session = stack.enter_context(self._session(scan))
+            summary = session.find_latest(rows)
+            return _DuckDBLatest(session, scan, summary, stack.pop_all())
+
+    @override
+    def keys(self, scan: SourceScan) -> Iterator[pa.RecordBatch]:
+        columns = [(c.alias, c.dtype) for c in scan.keys]
+        with self._session(scan) as session:
+            for batch in session.run(sql.select_keys(session.rows)).to_arrow_reader(BATCH_ROWS):
+                yield _cast(batch, columns)
+
+    @override
+    def ties(self, scan: SourceScan) -> Iterator[pa.RecordBatch]:
+        columns = _version_columns(scan)
+        with self._session(scan) as session:
+            for batch in session.run(sql.select_ties(session.rows)).to_arrow_reader(BATCH_ROWS):
+                yield _cast(batch, columns)
+
+    @override
+    def query(self, sql_text: str, tables: Mapping[str, SqlTable]) -> pa.Table:
+        paths = [path for table in tables.values() for path in table.paths]
+        with self._connection(paths, ordered=True) as con, _errors("The spine's query"):
+            for name, table in tables.items():
+                con.execute(sql.create_view(name, table))
+            statements = con.extract_statements(sql_text)
+            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+                raise RequestError("A spine in SQL is one SELECT statement.")
+            return con.sql(sql_text).to_arrow_table()
+
+    @contextlib.contextmanager
+    def _session(self, scan: SourceScan) -> Iterator["_Session"]:
+        paths = [file.path for file in scan.files]
+        with self._connection(paths) as con, _errors(f"Source {scan.source.name!r}", scan):
+            yield _Session(con, scan)
+            check_unchanged(scan.source.name, scan.files)
+
+    @contextlib.contextmanager
+    def _connection(
+        self, paths: Sequence[str], *, ordered: bool = False
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open a connection that can read `paths`, spill, and touch nothing else."""
+        if self._temp_directory is not None:
+            self._temp_directory.mkdir(parents=True, exist_ok=True)
+        with (
+            tempfile.TemporaryDirectory(
+                prefix="featurestore-", dir=self._temp_directory, ignore_cleanup_errors=True
+            ) as temp,
+            contextlib.closing(duckdb.connect()) as con,
+        ):
+            settings = self._settings | {"preserve_insertion_order": ordered}
+            for name, setting in settings.items():
+                con.execute(f"SET {sql.quote(name)} = {_literal(setting)}")
+            con.execute(f"SET temp_directory = {sql.text(temp)}")
+            con.execute(f"SET allowed_paths = [{', '.join(sql.text(p) for p in paths)}]")
+            con.execute("SET enable_external_access = false")
+            con.execute("SET lock_configuration = true")
+            yield con
+
+
+class _Session:
+    """One connection with one scan: the queries of one call."""
+
+    def __init__(self, con: duckdb.DuckDBPyConnection, scan: SourceScan) -> None:
+        self.con = con
+        self.scan = scan
+        tables = self._register_arrow_groups()
+        plain = sql.ScanText(scan=scan, spans={}, tables=tables)
+        self.rows = sql.ScanText(scan=scan, spans=self._local_spans(plain), tables=tables)
+
+    def run(self, query: str) -> duckdb.DuckDBPyRelation:
+        """Return the relation of a SELECT; nothing is computed yet."""
+        return self.con.sql(query)
+
+    def one(self, query: str) -> tuple[Any, ...]:
+        """Return the only row of a query."""
+        return tuple(self.con.execute(query).fetchall()[0])
+
+    def register_spine(self, spine: pa.Table) -> None:
+        """Make the spine rows that can have features the table `spine` (i, q, keys)."""
+        numbered = spine.append_column("i", pa.array(np.arange(spine.num_rows, dtype=np.int64)))
+        usable = [numbered[name].is_valid() for name in spine.column_names]
+        keep = usable[0]
+        for column in usable[1:]:
+            keep = pc.and_(keep, column)
+        self.con.register("spine_rows", numbered.filter(keep))
+        # A table of its own has a known size, without which the planner joins the wrong way round.
+        self.con.execute("CREATE TEMP TABLE spine AS SELECT * FROM spine_rows")
+        self.con.unregister("spine_rows")
+
+    def spine_facts(self) -> sql.SpineFacts:
+        """Return what is known of the registered spine."""
+        rows, first, last, most = self.one(sql.spine_facts(self.rows.keys))
+        return sql.SpineFacts(rows=rows, first_us=first, last_us=last, most_per_key=most)
+
+    def find_winners(self, facts: sql.SpineFacts, *, ttl_us: int | None, mode: Mode) -> str:
+        """Return the SQL that makes the table `w`."""
+        if mode == "as_served":
+            return sql.create_served_winners(self.rows, facts, ttl_us=ttl_us)
+        return sql.create_winners(self.rows, facts, ttl_us=ttl_us)
+
+    def winners(self, *, ttl_us: int | None, mode: Mode) -> pa.Table | None:
+        """Return `i` and the features of the registered spine's winners, in no particular order.
+
+        None if no spine row can have any.
+        """
+        facts = self.spine_facts()
+        if facts.rows == 0:
+            return None
+        self.con.execute(self.find_winners(facts, ttl_us=ttl_us, mode=mode))
+        if mode == "as_served":
+            return self._select(ordinal=True, table="w")
+        (expected,) = self.one("SELECT count(*) FROM w")
+        found = self._select(ordinal=False, table="w", limit=f" LIMIT {expected + 1}")
+        if found.num_rows <= expected:
+            return found
+        self.con.execute(sql.create_tie_winners(self.rows))
+        return self._select(ordinal=True, table="wo")
+
+    def _select(self, *, ordinal: bool, table: str, limit: str = "") -> pa.Table:
+        select = sql.select_winners(self.rows, ordinal=ordinal, table=table)
+        return self.run(f"{select}{limit}").to_arrow_table()
+
+    def find_latest(self, rows: RowFilter) -> ScanSummary:
+        """Make the table `g` and return what was read for it."""
+        self.con.execute(sql.create_latest(self.rows, rows))
+        entities, count, event, created = self.one(
+            "SELECT count(*), coalesce(sum(n), 0)::BIGINT, max(v.e), max(mc) FROM g"
+        )
+        no_key, no_time = (0, 0)
+        if self.scan.nulls_possible:
+            no_key, no_time = self.one(sql.count_unusable(self.rows))
+        return ScanSummary(
+            rows=count,
+            entities=entities,
+            null_keys=no_key,
+            null_times=no_time,
+            max_event_us=event,
+            max_created_us=created,
+        )
+
+    def _register_arrow_groups(self) -> dict[int, str]:
+        names = {}
+        for number, group in enumerate(self.scan.groups):
+            if group.through_arrow:
+                names[number] = f"arrow_{number}"
+                self.con.register(names[number], _read_through_arrow(self.scan, group))
+        return names
+
+    def _local_spans(self, rows: sql.ScanText) -> dict[str, tuple[LocalSpan, ...]]:
+        """Return the spans of each naive time column, after the source's policy was asked."""
+        spans = {}
+        for column in self.scan.columns:
+            if self._is_local(column):
+                spans[column.alias] = self._spans_of(column, rows)
+        return spans
+
+    def _is_local(self, column: ScanColumn) -> bool:
+        is_list = pa.types.is_list(column.dtype)
+        declared = column.dtype.value_type if is_list else column.dtype
+        if self.scan.source.timezone == "UTC" or not pa.types.is_timestamp(declared):
+            return False
+        return any(sql.is_naive(group.types[column.alias]) for group in self.scan.groups)
+
+    def _spans_of(self, column: ScanColumn, rows: sql.ScanText) -> tuple[LocalSpan, ...]:
+        source, alias = self.scan.source, column.alias
+        listed = f"unnest({alias})" if pa.types.is_list(column.dtype) else alias
+        inner = f"SELECT {listed} AS t FROM ({rows.rows([alias], naive=alias)})"
+        first, last = self.one(f"SELECT min(t), max(t) FROM ({inner})")
+        if first is None:
+            return ()
+        spans = []
+        for span, end in _with_ends(local_spans(source.timezone, first, last), last):
+            refused = (span.kind == "twice" and source.ambiguous == "error") or (
+                span.kind == "never" and source.missing == "error"
+            )
+            if refused:
+                self._refuse_span(column, rows, span, end)
+            later = span.kind == "twice" and source.ambiguous == "latest"
+            spans.append(span.later() if later else span)
+        return tuple(spans)
+
+    def _refuse_span(
+        self, column: ScanColumn, rows: sql.ScanText, span: LocalSpan, end: int
+    ) -> None:
+        alias = column.alias
+        inside = f"{alias} >= {span.start} AND {alias} < {end}"
+        if pa.types.is_list(column.dtype):
+            inside = f"len(list_filter({alias}, lambda t: t >= {span.start} AND t < {end})) > 0"
+        found = self.con.execute(
+            f"SELECT {alias}, o FROM ({rows.rows([alias], ordinal=True, naive=alias)})"
+            f" WHERE {inside} ORDER BY o LIMIT 1"
+        ).fetchall()
+        if found:
+            raise _local_time_error(self.scan, column, span, *found[0])
+
+
+class _DuckDBLatest(LatestRows):
+    """The winners in table `g`, streamed by a join with the source."""
+
+    def __init__(
+        self,
+        session: _Session,
+        scan: SourceScan,
+        summary: ScanSummary,
+        stack: contextlib.ExitStack,
+    ) -> None:
+        self.summary = summary
+        self._session = session
+        self._scan = scan
+        self._stack = stack
+
+    @override
+    def batches(self, max_rows: int) -> Iterator[pa.RecordBatch]:
+        features = ((c.alias, c.dtype) for c in self._scan.features)
+        columns = [*_version_columns(self._scan), *features]
+        with _errors(f"Source {self._scan.source.name!r}", self._scan):
+            query = sql.select_latest(self._session.rows)
+            for batch in self._session.run(query).to_arrow_reader(max_rows):
+                yield _cast(batch, columns)
+
+    @override
+    def close(self) -> None:
+        self._stack.close()
+
+
+def _version_columns(scan: SourceScan) -> list[tuple[str, pa.DataType]]:
+    return [*((c.alias, c.dtype) for c in scan.keys), ("e", pa.int64()), ("c", pa.int64())]
+
+
+def _in_spine_order(found: pa.Table | None, features: Sequence[ScanColumn], count: int) -> pa.Table:
+    """Return the features of `found` (`i`, `f0..`) at row `i` of `count` rows, null elsewhere."""
+    names = [c.alias for c in features]
+    if found is None:
+        return pa.table([pa.nulls(count, c.dtype) for c in features], names=names)
+    position = np.full(count, -1, dtype=np.int64)
+    position[found["i"].to_numpy()] = np.arange(found.num_rows)
+    indices = pa.array(position, mask=position < 0)
+    columns = [
+        _as_declared(found[c.alias].combine_chunks(), c.dtype).take(indices) for c in features
+    ]
+    return pa.table(columns, names=names)
+
+
+def _as_declared(array: pa.Array, dtype: pa.DataType) -> pa.Array:
+    return array if array.type == dtype else array.cast(dtype)
+
+
+def _cast(batch: pa.RecordBatch, columns: Sequence[tuple[str, pa.DataType]]) -> pa.RecordBatch:
+    arrays = [_as_declared(batch.column(alias), dtype) for alias, dtype in columns]
+    return pa.record_batch(arrays, names=[alias for alias, _ in columns])
+
+
+def _read_through_arrow(scan: SourceScan, group: FileGroup) -> pa.Table:
+    """Return a group's columns under their aliases, with `__ordinal`.
+
+    For files in which DuckDB would find the wrong column: names that differ only by case, or that
+    are those of its own virtual columns.
+    """
+    numbers = {file.path: number for number, file in enumerate(scan.files)}
+    shift = sql.MAX_ROWS_BITS if len(scan.files) > 1 else 0
+    tables = []
+    for file in group.files:
+        stored = [c for c in scan.columns if c.alias not in group.from_folders]
+        read = pq.ParquetFile(file.path).read(columns=[c.in_file for c in stored])
+        folders = dict(file.partitions)
+        columns = {c.alias: _plain(read[c.in_file]) for c in stored}
+        for column in scan.columns:
+            if column.alias in group.from_folders:
+                text = pa.scalar(folders[column.in_file], pa.string())
+                columns[column.alias] = pa.repeat(text, read.num_rows)
+        first = (numbers[file.path] + 1 << shift) if shift else 0
+        columns["__ordinal"] = pa.array(np.arange(first, first + read.num_rows, dtype=np.int64))
+        tables.append(pa.table(columns))
+    return pa.concat_tables(tables)
+
+
+def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column without dictionaries, so that tables of several files agree."""
+    if pa.types.is_dictionary(column.type):
+        return column.cast(column.type.value_type)
+    return column
+
+
+def _with_ends(spans: Sequence[LocalSpan], last: int) -> Iterator[tuple[LocalSpan, int]]:
+    ends = [*(s.start for s in spans[1:]), last + 1]
+    return zip(spans, ends, strict=True)
+
+
+def _local_time_error(
+    scan: SourceScan, column: ScanColumn, span: LocalSpan, local: object, ordinal: int
+) -> SourceTimeError:
+    source = scan.source
+    many = len(scan.files) > 1
+    number = (ordinal >> sql.MAX_ROWS_BITS) - 1 if many else 0
+    row = ordinal & ((1 << sql.MAX_ROWS_BITS) - 1) if many else ordinal
+    file = scan.files[number].path
+    times: list[Any] = local if isinstance(local, list) else [local]
+    shown = format_instant(from_micros(int(times[0]))).removesuffix("Z")
+    how, setting = (
+        ("occurs twice", "ambiguous='earliest' or 'latest'")
+        if span.kind == "twice"
+        else ("never occurs", "missing='forward'")
+    )
+    return SourceTimeError(
+        f"Source {source.name!r}: {shown} {how} in {source.timezone}; column {column.in_file!r},"
+        f" row {row} of {file}.",
+        source=source.name,
+        file=file,
+        column=column.in_file,
+        row=row,
+        hint=f"store UTC, or set {setting} on the source",
+    )
+
+
+@contextlib.contextmanager
+def _errors(subject: str, scan: SourceScan | None = None) -> Iterator[None]:
+    """Turn DuckDB's errors into ours."""
+    try:
+        yield
+    except duckdb.OutOfMemoryException as error:
+        raise ResourceLimitError(
+            f"{subject}: memory or temporary space ran out ({_first_line(error)}).",
+            hint="raise offline_store.memory_limit, or point temp_directory to a larger disk",
+        ) from None
+    except duckdb.Error as error:
+        line = _first_line(error)
+        if "No space left" in line:
+            raise ResourceLimitError(
+                f"{subject}: the temporary folder's disk is full.",
+                hint="point offline_store.temp_directory to a larger disk",
+            ) from None
+        if scan is None:
+            raise RequestError(f"{subject} failed: {line}") from None
+        file = next((f.path for f in scan.files if f.path in str(error)), None)
+        check_unchanged(scan.source.name, scan.files)
+        raise SourceError(
+            f"{subject} cannot be read: {line}", source=scan.source.name, file=file
+        ) from None
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0][:400] if str(error) else type(error).__name__
+
+
+def _literal(setting: str | int) -> str:
+    return sql.text(setting) if isinstance(setting, str) else str(setting).lower()

@@ -1,0 +1,474 @@
+"""The SQL that the DuckDB engine runs, as pure text. Every name is quoted, every value a literal.
+
+Inside, instants are BIGINT microseconds of UTC, so that comparisons and differences are exact and
+know no time zone; columns have positional aliases, never users' names.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import pyarrow as pa
+
+from featurestore.offline.engine import RowFilter, SqlTable
+from featurestore.offline.scan import FileGroup, ScanColumn, SourceScan
+from featurestore.time import LocalSpan
+from featurestore.types import base_type
+
+HIVE_NULL = "'__HIVE_DEFAULT_PARTITION__'"
+MAX_ROWS_BITS = 40  # a file has fewer than 2^40 rows; the file's number stands above them
+FEW_PER_KEY = 16
+"""Up to so many spine rows of one key, a hash join of the pairs and a maximum beat an ASOF join
+(1.2 s against 2.2 s for 1M spine rows and 10M source rows), and however the source is skewed, the
+pairs are at most so many times its rows."""
+NARROW_RATIO = 20
+"""A source with so many times the spine's rows is first cut down to the spine's keys."""
+LOWEST = -(2**63)  # what a null created time counts as: below every instant
+
+_TYPES = {
+    "bool": "BOOLEAN",
+    "int8": "TINYINT",
+    "int16": "SMALLINT",
+    "int32": "INTEGER",
+    "int64": "BIGINT",
+    "uint8": "UTINYINT",
+    "uint16": "USMALLINT",
+    "uint32": "UINTEGER",
+    "uint64": "UBIGINT",
+    "float": "FLOAT",
+    "double": "DOUBLE",
+    "string": "VARCHAR",
+    "binary": "BLOB",
+    "date32[day]": "DATE",
+}
+
+
+def quote(name: str) -> str:
+    """Return a quoted identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def text(value: str) -> str:
+    """Return a string literal."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def file_pattern(path: str) -> str:
+    """Return a literal that matches exactly this path, whatever glob characters it holds."""
+    escaped = "".join(f"[{c}]" if c in "*?[" else c for c in path)
+    return text(escaped)
+
+
+def sql_type(dtype: pa.DataType) -> str:
+    """Return DuckDB's type for values of `dtype` while they are worked on."""
+    dtype = base_type(dtype)
+    if pa.types.is_timestamp(dtype):
+        return "BIGINT"
+    if pa.types.is_list(dtype):
+        return f"{sql_type(dtype.value_type)}[]"
+    if pa.types.is_decimal(dtype):
+        return f"DECIMAL({dtype.precision}, {dtype.scale})"
+    return _TYPES[str(dtype)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanText:
+    """A scan with all that its SQL needs.
+
+    Attributes:
+        scan: What to read.
+        spans: Alias of a naive time column in a zone with changing offsets -> its spans.
+        tables: Number of a group that is read through Arrow -> the name it is registered under.
+    """
+
+    scan: SourceScan
+    spans: Mapping[str, Sequence[LocalSpan]]
+    tables: Mapping[int, str]
+
+    @property
+    def ties_by_nanoseconds(self) -> bool:
+        """Whether a time column has nanoseconds that rounding makes equal."""
+        times = [c.alias for c in (self.scan.event, self.scan.created) if c]
+        return any(_is_ns(group.types[a]) for group in self.scan.groups for a in times)
+
+    def rows(
+        self, aliases: Iterable[str], *, ordinal: bool = False, naive: str | None = None
+    ) -> str:
+        """Return a SELECT of these columns over all files.
+
+        `e`, `c` and timestamp features are BIGINT microseconds. With `ordinal` there is also `o`
+        (the tie-breaking position of the row) and, where times have nanoseconds, `en` and `cn`.
+        With `naive` only the files in which that column has no time zone are read.
+        """
+        wanted = set(aliases)
+        columns = [c for c in self.scan.columns if c.alias in wanted]
+        parts = [
+            self._group(number, columns, ordinal=ordinal)
+            for number, group in enumerate(self.scan.groups)
+            if naive is None or is_naive(group.types[naive])
+        ]
+        return " UNION ALL ".join(parts)
+
+    def _group(self, number: int, columns: Sequence[ScanColumn], *, ordinal: bool) -> str:
+        group = self.scan.groups[number]
+        through_arrow = number in self.tables
+        raw = {c.alias: self._raw(number, c) for c in self.scan.columns}
+        selected = [f"{self._value(group, c, raw[c.alias])} AS {c.alias}" for c in columns]
+        if ordinal:
+            selected += self._ordinal(group, raw, "__ordinal" if through_arrow else self._position)
+        origin = self.tables[number] if through_arrow else read_parquet(group)
+        return f"SELECT {', '.join(selected)} FROM {origin}"
+
+    def _raw(self, number: int, column: ScanColumn) -> str:
+        return column.alias if number in self.tables else quote(column.in_file)
+
+    def _value(self, group: FileGroup, column: ScanColumn, raw: str) -> str:
+        found = group.types[column.alias]
+        if column.alias in group.from_folders:
+            return f"CAST(nullif({raw}, {HIVE_NULL}) AS {folder_type(column.dtype)})"
+        spans = self.spans.get(column.alias, ()) if is_naive(found) else ()
+        if column.alias in ("e", "c"):
+            return instant(raw, found, spans, up=True)
+        return value(raw, found, column.dtype, spans)
+
+    def _ordinal(self, group: FileGroup, raw: Mapping[str, str], position: str) -> list[str]:
+        ordinal = [f"{position} AS o"]
+        if self.ties_by_nanoseconds:
+            ordinal.append(f"{nanoseconds(raw['e'], group.types['e'])} AS en")
+            created = nanoseconds(raw["c"], group.types["c"]) if self.scan.created else "0"
+            ordinal.append(f"{created} AS cn")
+        return ordinal
+
+    @property
+    def _position(self) -> str:
+        """The ordinal of a row: its file's number in byte order of paths, then its row number."""
+        if len(self.scan.files) == 1:
+            return "file_row_number"
+        paths = ", ".join(text(f.path) for f in self.scan.files)
+        number = f"list_position([{paths}], filename)::BIGINT"
+        return f"(({number} << {MAX_ROWS_BITS}) + file_row_number)"
+
+    @property
+    def keys(self) -> list[str]:
+        """Aliases of the join keys."""
+        return [c.alias for c in self.scan.keys]
+
+    @property
+    def usable(self) -> str:
+        """The predicate that a row has a key and an event time."""
+        return " AND ".join(f"{a} IS NOT NULL" for a in [*self.keys, "e"])
+
+    def version(self) -> str:
+        """Return the tie-breaking tuple of a row: what decides between rows, greatest first."""
+        parts = {"e": "e", "c": f"coalesce(c, {LOWEST})" if self.scan.created else "0"}
+        if self.ties_by_nanoseconds:
+            parts |= {"en": "en", "cn": f"coalesce(cn, {LOWEST})"}
+        parts["o"] = "o"
+        return "{" + ", ".join(f"'{k}': {v}" for k, v in parts.items()) + "}"
+
+
+def read_parquet(group: FileGroup) -> str:
+    """Return a table function call that reads a group's files."""
+    paths = ", ".join(file_pattern(f.path) for f in group.files)
+    folders = "true" if group.from_folders else "false"
+    options = f"hive_partitioning = {folders}"
+    if group.from_folders:
+        options += ", hive_types_autocast = false"
+    return f"read_parquet([{paths}], {options})"
+
+
+def folder_type(dtype: pa.DataType) -> str:
+    """Return the type that a folder name's text is cast to."""
+    if pa.types.is_timestamp(base_type(dtype)):
+        return "TIMESTAMP"
+    return sql_type(dtype)
+
+
+def instant(raw: str, found: pa.DataType, spans: Sequence[LocalSpan], *, up: bool) -> str:
+    """Return a time column as microseconds of UTC, rounded up or down from nanoseconds."""
+    if pa.types.is_null(found):
+        return "NULL::BIGINT"
+    if _is_ns(found):
+        n = f"epoch_ns({raw})"
+        step = f"({n} % 1000 > 0)::BIGINT" if up else f"-({n} % 1000 < 0)::BIGINT"
+        micros = f"({n} // 1000 + {step})"
+    elif pa.types.is_date(found):
+        micros = f"epoch_us({raw}::TIMESTAMP)"
+    else:
+        micros = f"epoch_us({raw})"
+    return from_local(micros, spans) if spans else micros
+
+
+def nanoseconds(raw: str, found: pa.DataType) -> str:
+    """Return by how many nanoseconds rounding up moved a time, negative: -999 to 0.
+
+    Times that meet in a microsecond are in this order, also if they come from files of other units.
+    """
+    if not _is_ns(found):
+        return "0::BIGINT"
+    rest = f"epoch_ns({raw}) % 1000"
+    return f"({rest} - 1000 * ({rest} > 0)::BIGINT)"
+
+
+def from_local(micros: str, spans: Sequence[LocalSpan]) -> str:
+    """Return local microseconds as microseconds of UTC.
+
+    The policy for times that occur twice is already in the spans' offsets.
+    """
+    if len(spans) == 1:
+        return _span_value(micros, spans[0])
+    cases = " ".join(
+        f"WHEN {micros} < {after.start} THEN {_span_value(micros, span)}"
+        for span, after in pairwise(spans)
+    )
+    return f"CASE {cases} ELSE {_span_value(micros, spans[-1])} END"
+
+
+def _span_value(micros: str, span: LocalSpan) -> str:
+    if span.kind == "never":
+        return f"CASE WHEN {micros} IS NOT NULL THEN {span.resume} END"
+    return f"{micros} - ({span.offset})"
+
+
+def value(raw: str, found: pa.DataType, declared: pa.DataType, spans: Sequence[LocalSpan]) -> str:
+    """Return a feature or key column as its declared type."""
+    declared, base = base_type(declared), base_type(found)
+    if pa.types.is_null(found):
+        return f"NULL::{sql_type(declared)}"
+    if pa.types.is_timestamp(declared):
+        return instant(raw, found, spans, up=False)
+    if pa.types.is_list(declared) and pa.types.is_timestamp(declared.value_type):
+        element = instant("x", found.value_type, spans, up=False)
+        return f"list_transform({raw}, lambda x: {element})"
+    return raw if base == declared else f"CAST({raw} AS {sql_type(declared)})"
+
+
+def is_naive(found: pa.DataType) -> bool:
+    """Whether times of this physical type (or its elements) have no zone; dates have none."""
+    if pa.types.is_list(base_type(found)):
+        return is_naive(found.value_type)
+    if pa.types.is_timestamp(found):
+        return found.tz is None
+    return bool(pa.types.is_date(found))
+
+
+def _is_ns(found: pa.DataType) -> bool:
+    return bool(pa.types.is_timestamp(found) and found.unit == "ns")
+
+
+def create_view(name: str, table: SqlTable) -> str:
+    """Return SQL that makes files a view under their columns' names of today."""
+    paths = ", ".join(file_pattern(path) for path in table.paths)
+    pairs = ", ".join(f"{quote(old)} AS {quote(new)}" for old, new in table.renamed.items())
+    renamed = f" RENAME ({pairs})" if pairs else ""
+    return (
+        f"CREATE TEMP VIEW {quote(name)} AS"
+        f" SELECT *{renamed} FROM read_parquet([{paths}], union_by_name = true)"
+    )
+
+
+# --- queries -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpineFacts:
+    """What decides how a spine is joined.
+
+    Attributes:
+        rows: Rows with a key and a time.
+        first_us: Smallest time, or None without rows.
+        last_us: Greatest time, or None without rows.
+        most_per_key: Rows of the key that has most.
+    """
+
+    rows: int
+    first_us: int | None
+    last_us: int | None
+    most_per_key: int
+
+
+def spine_facts(keys: Sequence[str]) -> str:
+    """Return SQL for the fields of `SpineFacts` over table `spine`, in their order."""
+    grouped = f" GROUP BY {_names(keys)}" if keys else ""
+    return (
+        "SELECT coalesce(sum(n), 0)::BIGINT, min(first), max(last), coalesce(max(n), 0) FROM"
+        f" (SELECT count(*) AS n, min(q) AS first, max(q) AS last FROM spine{grouped})"
+    )
+
+
+def create_winners(rows: ScanText, facts: SpineFacts, *, ttl_us: int | None) -> str:
+    """Return SQL for table `w`: (i, keys, e) of the newest visible row of each spine row.
+
+    Reads table `spine` (i, keys, q). The order of rows that tie on (keys, e) does not matter here,
+    because only their time is taken.
+    """
+    keys = rows.keys
+    alive = "" if ttl_us is None else f" AND f.e >= s.q - {ttl_us}"
+    on = f"{_equal(keys, 's', 'f')} s.q >= f.e"
+    if facts.most_per_key <= FEW_PER_KEY:
+        chosen = "".join(f", any_value(s.{key}) AS {key}" for key in keys)
+        return (
+            f"CREATE TEMP TABLE w AS SELECT s.i{chosen}, max(f.e) AS e"
+            f" FROM ({_candidates(rows, facts, '')}) f JOIN spine s ON {on}{alive} GROUP BY s.i"
+        )
+    bounds = f"e <= {facts.last_us}"
+    if ttl_us is not None and facts.first_us is not None:
+        bounds += f" AND e >= {facts.first_us - ttl_us}"
+    return (
+        f"CREATE TEMP TABLE w AS SELECT s.i, {_names([*keys, 'e'], 'f')} FROM spine s"
+        f" ASOF JOIN ({_candidates(rows, facts, bounds)}) f ON {on} WHERE true{alive}"
+    )
+
+
+def _candidates(rows: ScanText, facts: SpineFacts, bounds: str) -> str:
+    """Return a SELECT of the keys and times of the rows that some spine row may see.
+
+    Rows without a key or a time need no filter: they join nothing. (Each filter makes DuckDB's
+    planner expect fewer rows, until it builds its hash table from the larger side.)
+    """
+    keys = rows.keys
+    narrowed = ""
+    if keys and rows.scan.row_count >= NARROW_RATIO * facts.rows:
+        narrowed = f" SEMI JOIN spine s ON {_equal(keys, 's', 'r')} true"
+    where = f" WHERE {bounds}" if bounds else ""
+    names = _names([*keys, "e"], "r")
+    return f"SELECT {names} FROM ({rows.rows([*keys, 'e'])}) r{narrowed}{where}"
+
+
+def create_served_winners(rows: ScanText, facts: SpineFacts, *, ttl_us: int | None) -> str:
+    """Return SQL for table `w`: (i, keys, e, o) of the newest row that was written by q.
+
+    A row is known from a = max(e, c) on. The running maximum of the version in order of a is what a
+    reader at a would have seen; rows that share a share it (SEMANTICS, section 3).
+    """
+    keys = rows.keys
+    inner = rows.rows([*keys, "e", "c"], ordinal=True)
+    known = (
+        f"SELECT {_names(keys, trailing=True)} greatest(e, c) AS a, {rows.version()} AS v"
+        f" FROM ({inner}) WHERE {rows.usable} AND c IS NOT NULL"
+        f" AND greatest(e, c) <= {facts.last_us}"
+    )
+    partition = f"PARTITION BY {_names(keys)} " if keys else ""
+    best = (
+        f"SELECT {_names(keys, trailing=True)} a,"
+        f" max(v) OVER ({partition}ORDER BY a RANGE UNBOUNDED PRECEDING) AS m FROM ({known})"
+    )
+    alive = "" if ttl_us is None else f" WHERE f.m.e >= s.q - {ttl_us}"
+    return (
+        f"CREATE TEMP TABLE w AS SELECT s.i, {_names(keys, 'f', trailing=True)}"
+        f" f.m.e AS e, f.m.o AS o FROM spine s ASOF JOIN ({best}) f"
+        f" ON {_equal(keys, 's', 'f')} s.q >= f.a{alive}"
+    )
+
+
+def create_tie_winners(rows: ScanText) -> str:
+    """Return SQL for table `wo`: `w` with the ordinal `o` of the one row that wins its ties."""
+    keys = rows.keys
+    narrow = rows.rows([*keys, "e", *(["c"] if rows.scan.created else [])], ordinal=True)
+    distinct = f"SELECT DISTINCT {_names([*keys, 'e'])} FROM w"
+    winners = (
+        f"SELECT {_names([*keys, 'e'], 'f')}, max({rows.version()}).o AS o"
+        f" FROM ({narrow}) f SEMI JOIN ({distinct}) d ON {_equal(keys, 'f', 'd')} f.e = d.e"
+        f" GROUP BY {_names([*keys, 'e'], 'f')}"
+    )
+    return (
+        f"CREATE TEMP TABLE wo AS SELECT w.i, {_names([*keys, 'e'], 'w')}, t.o FROM w"
+        f" JOIN ({winners}) t ON {_equal(keys, 'w', 't')} w.e = t.e"
+    )
+
+
+def select_winners(rows: ScanText, *, ordinal: bool, table: str) -> str:
+    """Return a SELECT of `i` and the features of the winners, in no particular order."""
+    keys = rows.keys
+    features = [c.alias for c in rows.scan.features]
+    inner = rows.rows([*keys, "e", *features], ordinal=ordinal)
+    same_row = " AND f.o = w.o" if ordinal else ""
+    return (
+        f"SELECT w.i, {_names(features, 'f')} FROM ({inner}) f"
+        f" JOIN {table} w ON {_equal(keys, 'f', 'w')} f.e = w.e{same_row}"
+    )
+
+
+def create_latest(rows: ScanText, selected: RowFilter) -> str:
+    """Return SQL for table `g`: per key the winning version, and what was read."""
+    keys = rows.keys
+    has_created = rows.scan.created is not None
+    inner = rows.rows([*keys, "e", *(["c"] if has_created else [])], ordinal=True)
+    predicate = _all([rows.usable, *_bounds(selected, has_created=has_created)])
+    greatest_created = "max(c)" if has_created else "NULL::BIGINT"
+    return (
+        f"CREATE TEMP TABLE g AS SELECT {_names(keys, trailing=True)} max({rows.version()}) AS v,"
+        f" count(*) AS n, {greatest_created} AS mc FROM ({inner}) WHERE {predicate}"
+        f"{f' GROUP BY {_names(keys)}' if keys else ' HAVING count(*) > 0'}"
+    )
+
+
+def select_ties(rows: ScanText) -> str:
+    """Return a SELECT of each (keys, e, c) that rows with different features share."""
+    keys = rows.keys
+    has_created = rows.scan.created is not None
+    version = [*keys, "e", *(["c"] if has_created else [])]
+    features = [c.alias for c in rows.scan.features]
+    created = "" if has_created else ", NULL::BIGINT AS c"
+    return (
+        f"SELECT {_names(version)}{created} FROM ({rows.rows([*version, *features])})"
+        f" WHERE {rows.usable} GROUP BY {_names(version)}"
+        f" HAVING count(DISTINCT hash({_names(features)})) > 1"
+    )
+
+
+def select_latest(rows: ScanText) -> str:
+    """Return a SELECT of the rows that `g` names: keys, e, c and features."""
+    keys = rows.keys
+    has_created = rows.scan.created is not None
+    features = [c.alias for c in rows.scan.features]
+    inner = rows.rows([*keys, "e", *(["c"] if has_created else []), *features], ordinal=True)
+    created = "f.c" if has_created else "NULL::BIGINT AS c"
+    return (
+        f"SELECT {_names(keys, 'f', trailing=True)} f.e, {created}, {_names(features, 'f')}"
+        f" FROM ({inner}) f JOIN g ON {_equal(keys, 'f', 'g')} f.e = g.v.e AND f.o = g.v.o"
+    )
+
+
+def count_unusable(rows: ScanText) -> str:
+    """Return SQL that counts rows without a key, and rows with a key but without an event time."""
+    no_key = " OR ".join(f"{k} IS NULL" for k in rows.keys) or "false"
+    return (
+        f"SELECT count(*) FILTER ({no_key}), count(*) FILTER (e IS NULL AND NOT ({no_key}))"
+        f" FROM ({rows.rows([*rows.keys, 'e'])})"
+    )
+
+
+def select_keys(rows: ScanText) -> str:
+    """Return a SELECT of the distinct keys of rows that can be visible."""
+    names = _names(rows.keys)
+    return f"SELECT DISTINCT {names} FROM ({rows.rows([*rows.keys, 'e'])}) WHERE {rows.usable}"
+
+
+def _bounds(selected: RowFilter, *, has_created: bool) -> list[str]:
+    bounds = [f"e <= {selected.until_us}"]
+    if selected.after_us is not None:
+        bounds.append(f"e > {selected.after_us}")
+    new = []
+    if selected.created_after_us is not None and has_created:
+        new += [f"c > {selected.created_after_us}", "c IS NULL"]
+    if selected.or_event_after_us is not None:
+        new.append(f"e > {selected.or_event_after_us}")
+    if new:
+        bounds.append(f"({' OR '.join(new)})")
+    return bounds
+
+
+def _names(names: Iterable[str], table: str = "", *, trailing: bool = False) -> str:
+    prefix = f"{table}." if table else ""
+    listed = ", ".join(f"{prefix}{name}" for name in names)
+    return f"{listed}," if trailing and listed else listed
+
+
+def _equal(keys: Sequence[str], left: str, right: str) -> str:
+    """Return `left.k0 = right.k0 AND ... AND`, ready for one more condition."""
+    return "".join(f"{left}.{k} = {right}.{k} AND " for k in keys)
+
+
+def _all(predicates: Iterable[str]) -> str:
+    return " AND ".join(predicates)

@@ -1,0 +1,159 @@
+"""The contract between the feature store and whatever computes training sets (SEMANTICS, 2 and 3).
+
+An engine reads, filters, sorts and as-of joins. Spines, names, types of results and everything else
+is shared and decided elsewhere, so that engines can only differ in how fast they are.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
+
+import pyarrow as pa
+
+from featurestore.offline.scan import SourceScan
+
+Mode = Literal["complete", "as_served"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capabilities:
+    """What an engine promises; the conformance suite holds it to each promise."""
+
+    as_served: bool = True
+    sql_spines: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowFilter:
+    """Which source rows a materialization looks at; all bounds in microseconds.
+
+    Attributes:
+        until_us: `event_ts <= until_us`.
+        after_us: `event_ts > after_us`, or None.
+        created_after_us: With `or_event_after_us`: only rows created after this, with a null
+            `created_ts`, or with an `event_ts` beyond the other. None looks at all.
+        or_event_after_us: See `created_after_us`.
+    """
+
+    until_us: int
+    after_us: int | None = None
+    created_after_us: int | None = None
+    or_event_after_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanSummary:
+    """What was read for a materialization.
+
+    Attributes:
+        rows: Rows that passed the filter and have a key and a time.
+        entities: Distinct keys among them.
+        null_keys: Rows without a key (any part null), never visible.
+        null_times: Rows with a key and without an event time, never visible.
+        max_event_us: Greatest event time read, or None without rows.
+        max_created_us: Greatest created time read, or None.
+    """
+
+    rows: int
+    entities: int
+    null_keys: int
+    null_times: int
+    max_event_us: int | None
+    max_created_us: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SqlTable:
+    """Files that a query may read under one name.
+
+    Attributes:
+        paths: The files.
+        renamed: Column in the files -> its name in the query.
+    """
+
+    paths: tuple[str, ...]
+    renamed: Mapping[str, str]
+
+
+class LatestRows(Protocol):
+    """The newest row of every entity, ready to be streamed once."""
+
+    summary: ScanSummary
+
+    def batches(self, max_rows: int) -> Iterator[pa.RecordBatch]:
+        """Yield every entity once, in any order.
+
+        Columns `k0..` (declared types), `e` and `c` (int64 microseconds; `c` is always there and
+        may be null), `f0..` (declared types).
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of everything; twice is fine."""
+        ...
+
+
+class OfflineEngine(Protocol):
+    """Computes training sets and newest rows. Safe to use from several threads.
+
+    Raises, from every method: `SourceError` when a file cannot be read, `SourceTimeError` for a
+    local time that the source's policy refuses, `ResourceLimitError` when memory or temporary space
+    runs out.
+    """
+
+    name: ClassVar[str]
+    capabilities: ClassVar[Capabilities]
+
+    def as_of(
+        self, scan: SourceScan, spine: pa.Table, *, ttl_us: int | None, mode: Mode
+    ) -> pa.Table:
+        """Return the features of `scan` as of each spine row.
+
+        Args:
+            scan: The source's columns. With mode "as_served" it has a created time.
+            spine: Columns `q` (int64 microseconds) and `k0..` (the declared types of the scan's
+                keys), n rows; nulls are allowed everywhere.
+            ttl_us: Greatest age of a row, or None.
+            mode: See SEMANTICS, section 3.
+
+        Returns:
+            Columns `f0..` of the declared types, n rows in the spine's order, null where nothing is
+            visible. The answer never depends on threads, memory or the order of rows in memory.
+        """
+        ...
+
+    def explain_as_of(
+        self, scan: SourceScan, spine: pa.Table, *, ttl_us: int | None, mode: Mode
+    ) -> str:
+        """Return how `as_of` would compute it, for people: SQL or a plan."""
+        ...
+
+    def latest(self, scan: SourceScan, rows: RowFilter) -> LatestRows:
+        """Return the winning row of every entity among the rows that `rows` lets through.
+
+        The winner is the one with the greatest (event_ts, created_ts, ordinal).
+        """
+        ...
+
+    def keys(self, scan: SourceScan) -> Iterator[pa.RecordBatch]:
+        """Yield the distinct keys of rows that can be visible (columns `k0..`) in batches."""
+        ...
+
+    def ties(self, scan: SourceScan) -> Iterator[pa.RecordBatch]:
+        """Yield each (key, event_ts, created_ts) that rows with different features share.
+
+        Columns `k0..`, `e` and `c` as in `latest`; each once, in any order.
+        """
+        ...
+
+    def query(self, sql_text: str, tables: Mapping[str, SqlTable]) -> pa.Table:
+        """Return the rows of a query over named Parquet files, in the order it yields them.
+
+        Args:
+            sql_text: One SELECT statement.
+            tables: What it may read, by name.
+
+        Raises:
+            RequestError: The query is not one SELECT, or cannot be run.
+        """
+        ...

@@ -1,0 +1,193 @@
+"""From the objects that somebody wants applied to all definitions that there should be."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from featurestore.definitions import Definition, Entity, FeatureService, FeatureView, FileSource
+from featurestore.definitions.base import Document
+from featurestore.definitions.names import duplicate_name
+from featurestore.errors import DefinitionError, FeatureStoreError, shown
+from featurestore.registry.fields import field_changes
+from featurestore.registry.state import KINDS, ObjectRef, RegistryState
+
+D = TypeVar("D", bound=Definition)
+
+MAX_OBJECTS: Final = 20_000
+"""How many objects one project may have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Definitions:
+    """Definitions that fit together: whatever one refers to is there, with the same content."""
+
+    entities: Mapping[str, Entity]
+    sources: Mapping[str, FileSource]
+    views: Mapping[str, FeatureView]
+    services: Mapping[str, FeatureService]
+
+    def of(self, kind: str) -> Mapping[str, Definition]:
+        """Return the definitions of one kind by name."""
+        by_kind: dict[str, Mapping[str, Definition]] = {
+            Entity.kind: self.entities,
+            FileSource.kind: self.sources,
+            FeatureView.kind: self.views,
+            FeatureService.kind: self.services,
+        }
+        return by_kind.get(kind, {})
+
+
+def definitions_of(state: RegistryState) -> Definitions:
+    """Return what is registered."""
+    return Definitions(
+        entities=state.entities,
+        sources=state.sources,
+        views={name: view.definition for name, view in state.views.items()},
+        services=state.services,
+    )
+
+
+def collect(desired: Iterable[Definition]) -> Definitions:
+    """Return the objects given and all that they refer to.
+
+    Raises:
+        DefinitionError: Something is not a definition; one name has two different definitions; two
+            names differ only by case.
+    """
+    found: dict[ObjectRef, _Found] = {}
+    for definition in desired:
+        if not isinstance(definition, KINDS):
+            kinds = ", ".join(kind.__name__ for kind in KINDS)
+            raise DefinitionError(
+                f"A {type(definition).__name__} cannot be applied; what can is {kinds}."
+            )
+        _add(found, definition, "listed by itself")
+    return checked(
+        Definitions(
+            entities=_of_type(found, Entity),
+            sources=_of_type(found, FileSource),
+            views=_of_type(found, FeatureView),
+            services=_of_type(found, FeatureService),
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    definition: Definition
+    document: Document
+    origin: str
+
+
+def _add(found: dict[ObjectRef, _Found], definition: Definition, origin: str) -> None:
+    ref = ObjectRef(definition.kind, definition.name)
+    known = found.get(ref)
+    if known is not None and known.definition is definition:
+        return
+    new = _Found(definition, definition.to_document(), origin)
+    if known is None:
+        found[ref] = new
+    elif known.document != new.document:
+        raise _contradiction(ref, known, new)
+    for part in _parts(definition):
+        _add(found, part, f"used by {definition.kind} {definition.name!r}")
+
+
+def _parts(definition: Definition) -> Sequence[Definition]:
+    """Return the definitions that one refers to directly."""
+    if isinstance(definition, FeatureView):
+        return (*definition.entities, definition.source)
+    if isinstance(definition, FeatureService):
+        return [selection.view for selection in definition.selections]
+    return ()
+
+
+def _contradiction(ref: ObjectRef, known: _Found, new: _Found) -> DefinitionError:
+    first = field_changes(known.document, new.document)[0]
+    return DefinitionError(
+        f"There are two different definitions of {ref.kind} {ref.name!r}: one is {known.origin},"
+        f" the other {new.origin}; they differ in {first.path}.",
+        hint="define it once and use that object everywhere",
+    )
+
+
+def _of_type(found: Mapping[ObjectRef, _Found], kind: type[D]) -> dict[str, D]:
+    return {
+        ref.name: item.definition
+        for ref, item in found.items()
+        if isinstance(item.definition, kind)
+    }
+
+
+def checked(definitions: Definitions) -> Definitions:
+    """Return `definitions` if their names differ by more than case and they are not too many.
+
+    Raises:
+        DefinitionError: They are not so.
+    """
+    total = 0
+    for kind in KINDS:
+        names = definitions.of(kind.kind)
+        total += len(names)
+        if (pair := duplicate_name(names)) is not None:
+            raise DefinitionError(
+                f"The names of {kind.kind} {shown(pair[0])} and {kind.kind} {shown(pair[1])} differ"
+                " only by case.",
+                hint="rename one of them",
+            )
+    if total > MAX_OBJECTS:
+        raise DefinitionError(f"{total:,} objects are too many; {MAX_OBJECTS:,} are allowed.")
+    return definitions
+
+
+def merged(state: RegistryState, given: Definitions) -> Definitions:
+    """Return what is registered with `given` laid over it.
+
+    Registered views and services that use something given use the new definition from then on.
+
+    Raises:
+        DefinitionError: A registered object does not fit a new definition; names clash.
+    """
+    entities = {**state.entities, **given.entities}
+    sources = {**state.sources, **given.sources}
+    views = {
+        name: _fitted_view(registered.definition, entities, sources)
+        for name, registered in state.views.items()
+        if name not in given.views
+    } | dict(given.views)
+    services = {
+        name: _fitted_service(service, views)
+        for name, service in state.services.items()
+        if name not in given.services
+    } | dict(given.services)
+    return checked(Definitions(entities=entities, sources=sources, views=views, services=services))
+
+
+def _fitted_view(
+    view: FeatureView, entities: Mapping[str, Entity], sources: Mapping[str, FileSource]
+) -> FeatureView:
+    if sources[view.source.name] is view.source and all(
+        entities[entity.name] is entity for entity in view.entities
+    ):
+        return view
+    try:
+        return FeatureView.from_document(view.to_document(), entities=entities, sources=sources)
+    except FeatureStoreError as error:
+        raise _misfit(view, error) from None
+
+
+def _fitted_service(service: FeatureService, views: Mapping[str, FeatureView]) -> FeatureService:
+    if all(views[selection.view.name] is selection.view for selection in service.selections):
+        return service
+    try:
+        return FeatureService.from_document(service.to_document(), views=views)
+    except FeatureStoreError as error:
+        raise _misfit(service, error) from None
+
+
+def _misfit(definition: Definition, error: FeatureStoreError) -> DefinitionError:
+    return DefinitionError(
+        f"The registered {definition.kind} {definition.name!r} does not fit the new definitions:"
+        f" {error.message}",
+        hint=f"apply a {definition.kind} {definition.name!r} that does, together with them",
+    )

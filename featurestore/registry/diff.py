@@ -1,0 +1,236 @@
+"""The difference between what is registered and what is wanted, as a plan. Pure: no I/O."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from featurestore.definitions import Definition, Entity, FeatureService, FeatureView, FileSource
+from featurestore.errors import DefinitionError, NotFoundError
+from featurestore.registry.collect import (
+    Definitions,
+    checked,
+    collect,
+    definitions_of,
+    merged,
+)
+from featurestore.registry.fields import field_changes
+from featurestore.registry.plan import Change, Impact, Plan
+from featurestore.registry.state import KINDS, ObjectRef, RegistryState
+
+D = TypeVar("D", bound=Definition)
+
+
+def make_plan(desired: Sequence[Definition], state: RegistryState, *, full: bool) -> Plan:
+    """Return what has to change so that `desired` is registered.
+
+    What the objects refer to (entities, sources, views) is included without being listed.
+
+    Args:
+        desired: The objects wanted.
+        state: What is registered.
+        full: Whether `desired` is all there should be, as a repository is: then registered objects
+            that are not in it are deleted. Otherwise nothing is ever deleted.
+
+    Raises:
+        DefinitionError: Something is not a definition; one name has two different definitions; two
+            names differ only by case; a registered view or service does not fit a new definition.
+    """
+    given = collect(desired)
+    return compare(state, given if full else merged(state, given), asked_for=frozenset(given.views))
+
+
+def plan_deletion(targets: Iterable[ObjectRef], state: RegistryState) -> Plan:
+    """Return what has to change so that `targets` are gone and everything else stays.
+
+    Raises:
+        NotFoundError: One of them is not registered.
+        DefinitionError: Something that stays uses one of them; both are named.
+    """
+    now = definitions_of(state)
+    gone = frozenset(targets)
+    for ref in gone:
+        if ref.name not in now.of(ref.kind):
+            where = f" in project {state.project!r}"
+            raise NotFoundError(ref.kind, ref.name, known=now.of(ref.kind), where=where)
+    for ref in sorted(gone, key=str):
+        _refuse_if_used(ref, gone, state)
+    return compare(
+        state,
+        checked(
+            Definitions(
+                entities=_without(now.entities, Entity.kind, gone),
+                sources=_without(now.sources, FileSource.kind, gone),
+                views=_without(now.views, FeatureView.kind, gone),
+                services=_without(now.services, FeatureService.kind, gone),
+            )
+        ),
+    )
+
+
+def _refuse_if_used(ref: ObjectRef, gone: frozenset[ObjectRef], state: RegistryState) -> None:
+    for user in state.users.get(ref, ()):
+        if user not in gone:
+            raise DefinitionError(
+                f"{ref.kind.capitalize()} {ref.name!r} cannot be deleted: {user.kind}"
+                f" {user.name!r} uses it.",
+                hint=f"change or delete {user.kind} {user.name!r} first, or in the same plan",
+            )
+
+
+def _without(known: Mapping[str, D], kind: str, gone: frozenset[ObjectRef]) -> Mapping[str, D]:
+    return {name: d for name, d in known.items() if ObjectRef(kind, name) not in gone}
+
+
+def compare(
+    state: RegistryState, target: Definitions, *, asked_for: frozenset[str] = frozenset()
+) -> Plan:
+    """Return the plan that leads from `state` to exactly the definitions in `target`.
+
+    Args:
+        state: What is registered.
+        target: What shall be.
+        asked_for: Names of the views whose sources shall be checked even if they do not change.
+    """
+    now = definitions_of(state)
+    changes: list[Change] = []
+    for kind in (kind.kind for kind in KINDS):
+        before, after = now.of(kind), target.of(kind)
+        found = (_change(state, before.get(name), after[name]) for name in sorted(after))
+        changes += [change for change in found if change is not None]
+    touched = asked_for | {change.name for change in changes if change.kind == FeatureView.kind}
+    for kind in (kind.kind for kind in reversed(KINDS)):
+        before, after = now.of(kind), target.of(kind)
+        changes += [_deletion(state, before[name]) for name in before if name not in after]
+    return Plan(
+        project=state.project,
+        base_revision=state.revision,
+        changes=tuple(changes),
+        target_views=tuple(target.views[name] for name in sorted(touched)),
+    )
+
+
+def _change(state: RegistryState, before: Definition | None, after: Definition) -> Change | None:
+    if before is None:
+        return _creation(state, after)
+    if isinstance(before, FeatureView) and isinstance(after, FeatureView):
+        return _view_update(state, before, after)
+    return _update(state, before, after)
+
+
+def _creation(state: RegistryState, definition: Definition) -> Change:
+    is_view = isinstance(definition, FeatureView)
+    return Change(
+        action="create",
+        kind=definition.kind,
+        name=definition.name,
+        impact="additive",
+        after=definition.to_document(),
+        generation_after=state.retired.get(definition.name, 0) + 1 if is_view else None,
+    )
+
+
+def _deletion(state: RegistryState, definition: Definition) -> Change:
+    is_view = isinstance(definition, FeatureView)
+    return Change(
+        action="delete",
+        kind=definition.kind,
+        name=definition.name,
+        impact="destructive",
+        before=definition.to_document(),
+        generation_before=state.views[definition.name].generation if is_view else None,
+        affects=_users(state, definition),
+    )
+
+
+def _update(state: RegistryState, before: Definition, after: Definition) -> Change | None:
+    old, new = before.to_document(), after.to_document()
+    if old == new:
+        return None
+    return Change(
+        action="update",
+        kind=after.kind,
+        name=after.name,
+        impact=_impact(before, after),
+        fields=field_changes(old, new),
+        before=old,
+        after=new,
+        affects=_users(state, after),
+    )
+
+
+def _view_update(state: RegistryState, before: FeatureView, after: FeatureView) -> Change | None:
+    old, new = before.to_document(), after.to_document()
+    is_new = before.meaning() != after.meaning()
+    if old == new and not is_new:
+        return None
+    generation = state.views[after.name].generation
+    return Change(
+        action="update",
+        kind=after.kind,
+        name=after.name,
+        impact=_view_impact(before, after),
+        fields=field_changes(old, new),
+        through=_through(before, after) if is_new else (),
+        before=old,
+        after=new,
+        generation_before=generation,
+        generation_after=generation + is_new,
+        affects=_users(state, after),
+    )
+
+
+def _users(state: RegistryState, definition: Definition) -> tuple[ObjectRef, ...]:
+    return state.users.get(ObjectRef(definition.kind, definition.name), ())
+
+
+def _through(before: FeatureView, after: FeatureView) -> tuple[ObjectRef, ...]:
+    """Return the entities and the source that both use by name and that mean something else now."""
+    old = {(d.kind, d.name): d for d in (*before.entities, before.source)}
+    used = ((old.get((d.kind, d.name)), d) for d in (*after.entities, after.source))
+    return tuple(
+        ObjectRef(now.kind, now.name)
+        for then, now in used
+        if then is not None and _semantics(then) != _semantics(now)
+    )
+
+
+def _semantics(definition: Definition) -> dict[str, object]:
+    document = definition.to_document()
+    return {name: document[name] for name in definition.semantic_fields}
+
+
+def _impact(before: Definition, after: Definition) -> Impact:
+    if isinstance(before, FeatureService) and isinstance(after, FeatureService):
+        return _order_impact(_columns(before), _columns(after))
+    return "metadata" if _semantics(before) == _semantics(after) else "breaking"
+
+
+def _view_impact(before: FeatureView, after: FeatureView) -> Impact:
+    """Judge a view: new features beside the old ones add; anything else that differs breaks."""
+    if before.online and not after.online:
+        return "breaking"
+    same_schema = after.model_copy(update={"fields": before.fields})
+    if same_schema.meaning() != before.meaning():
+        return "breaking"
+    impact = _order_impact(_types(before), _types(after))
+    is_switched_on = after.online and not before.online
+    return "additive" if is_switched_on and impact == "metadata" else impact
+
+
+def _types(view: FeatureView) -> list[tuple[object, ...]]:
+    return [(field.name, field.dtype) for field in view.fields]
+
+
+def _columns(service: FeatureService) -> list[tuple[object, ...]]:
+    """Return what a service yields: per column the role, the feature, and how its key is found."""
+    return [
+        (role.name, role.view.name, tuple(role.key_columns.items()), feature)
+        for role in service.selections
+        for feature in role.feature_names
+    ]
+
+
+def _order_impact(before: list[tuple[object, ...]], after: list[tuple[object, ...]]) -> Impact:
+    if before == after:
+        return "metadata"
+    remaining = iter(after)
+    return "additive" if all(column in remaining for column in before) else "breaking"

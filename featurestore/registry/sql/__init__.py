@@ -1,0 +1,5 @@
+"""The registry in a SQL database. SQLAlchemy is imported nowhere else."""
+
+from featurestore.registry.sql.registry import SqlRegistry
+
+__all__ = ["SqlRegistry"]

@@ -1,0 +1,121 @@
+"""The registry's tables. Instants are microseconds since the epoch, JSON is ASCII text."""
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+)
+
+SCHEMA_VERSION: Final = 1
+"""Rises when an older version of this package could no longer read or write the tables."""
+
+METADATA: Final = MetaData()
+_COUNTER: Final = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts INTEGER keys only
+
+
+def _project(*, primary_key: bool = False) -> Column[str]:
+    """Return a column that refers to the project."""
+    key = ForeignKey("featurestore_projects.project")
+    return Column("project", Text, key, primary_key=primary_key, nullable=False)
+
+
+META: Final = Table(
+    "featurestore_meta",
+    METADATA,
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+PROJECTS: Final = Table(
+    "featurestore_projects",
+    METADATA,
+    Column("project", Text, primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+)
+
+OBJECTS: Final = Table(
+    "featurestore_objects",
+    METADATA,
+    _project(primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("generation", BigInteger),
+    Column("deleted", Boolean, nullable=False),
+    Column("document", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+)
+
+LOG: Final = Table(
+    "featurestore_log",
+    METADATA,
+    Column("id", _COUNTER, primary_key=True),
+    _project(),
+    Column("revision", BigInteger, nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("impact", Text, nullable=False),
+    Column("fields", Text, nullable=False),
+    Column("generation_before", BigInteger),
+    Column("generation_after", BigInteger),
+    Index("featurestore_log_by_project", "project", "id"),
+)
+
+RUNS: Final = Table(
+    "featurestore_runs",
+    METADATA,
+    Column("id", _COUNTER, primary_key=True),
+    _project(),
+    Column("view", Text, nullable=False),
+    Column("generation", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("start_us", BigInteger),
+    Column("end_us", BigInteger, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("started_us", BigInteger, nullable=False),
+    Column("finished_us", BigInteger, nullable=False),
+    Column("rows_read", BigInteger, nullable=False),
+    Column("rows_written", BigInteger, nullable=False),
+    Column("rows_kept", BigInteger, nullable=False),
+    Column("rows_skipped", BigInteger, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("error", Text),
+    Column("file_count", BigInteger, nullable=False),
+    Index("featurestore_runs_by_view", "project", "view", "id"),
+)
+
+WATERMARKS: Final = Table(
+    "featurestore_watermarks",
+    METADATA,
+    _project(primary_key=True),
+    Column("view", Text, primary_key=True),
+    Column("generation", BigInteger, primary_key=True, autoincrement=False),
+    Column("end_us", BigInteger, nullable=False),
+    Column("event_us", BigInteger),
+    Column("created_us", BigInteger),
+    Column("source_files", Text, nullable=False),
+    Column("updated_us", BigInteger, nullable=False),
+)
+
+LEASES: Final = Table(
+    "featurestore_leases",
+    METADATA,
+    _project(primary_key=True),
+    Column("view", Text, primary_key=True),
+    Column("holder", Text),  # null: released
+    Column("expires_us", BigInteger, nullable=False),
+)

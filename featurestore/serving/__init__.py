@@ -1,0 +1,1 @@
+"""Online lookups: request -> keys -> rows -> columns, prepared once per service."""

@@ -1,0 +1,433 @@
+"""`FeatureStore`: the one object that most users need. Wiring and delegation only."""
+
+import getpass
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from featurestore.config import RepoConfig, Settings, load_config, make_config
+from featurestore.definitions import Definition, Entity, FeatureService, FeatureView, FileSource
+from featurestore.errors import DestructiveChangeError, RequestError
+from featurestore.registry.diff import make_plan
+from featurestore.registry.plan import Plan
+from featurestore.registry.state import RegisteredView, RegistryState
+from featurestore.time import Clock, as_utc, parse_instant, to_micros
+
+if TYPE_CHECKING:
+    from featurestore.materialize.run import Progress, RunReport
+    from featurestore.monitoring.verify import VerificationReport
+    from featurestore.offline.engine import Mode, OfflineEngine
+    from featurestore.online.store import OnlineStore
+    from featurestore.registry.log import LogEntry
+    from featurestore.registry.sql import SqlRegistry
+    from featurestore.serving.plan import ServingCatalog
+    from featurestore.serving.response import OnlineResponse
+    from featurestore.training.job import Progress as JobProgress
+    from featurestore.training.job import RetrievalJob
+    from featurestore.training.query import FeatureRequest
+
+Instant = datetime | str
+"""An aware datetime (a naive one is UTC) or RFC 3339 text."""
+
+
+class FeatureStore:
+    """One project: its definitions, training sets and online features.
+
+    Args:
+        repo_path: Folder of `feature_store.yaml`, or that file. Defaults to the working directory.
+        config: Settings instead of a file, as the YAML would say them; `repo_path` is then where
+            relative paths start.
+        clock: The time to live in instead of the configured one: "system", an instant, a `Clock`.
+
+    It may be used from several threads. Used in a `with` block, or closed, it lets go of files and
+    connections.
+    """
+
+    def __init__(
+        self,
+        repo_path: str | Path | None = None,
+        *,
+        config: Mapping[str, Any] | RepoConfig | None = None,
+        clock: Clock | Instant | None = None,
+    ) -> None:
+        root = Path(repo_path) if repo_path is not None else Path.cwd()
+        if isinstance(config, RepoConfig):
+            self.config = config
+        elif config is not None:
+            self.config = make_config(config, root=root)
+        else:
+            self.config = load_config(root)
+        self.clock = _clock(clock) if clock is not None else self.config.clock
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of files and connections; a store that is used again opens them again."""
+        for name in ("online_store", "registry"):
+            opened = self.__dict__.pop(name, None)
+            if opened is not None:
+                opened.close()
+        self.__dict__.pop("engine", None)
+
+    @property
+    def project(self) -> str:
+        """The project's name."""
+        return self.settings.project
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self.config.settings
+
+    # --- definitions -------------------------------------------------------------------------
+
+    def plan(self, objects: Sequence[Definition] | None = None) -> Plan:
+        """Return what `apply` would change, after checking definitions and source files.
+
+        Args:
+            objects: Definitions to add or change; nothing is deleted. None means those of the
+                repository's files, and what is no longer there is deleted.
+
+        Raises:
+            DefinitionError: Definitions contradict each other or break a rule.
+            SourceError: A source's files are missing or do not have the columns declared.
+        """
+        from featurestore.monitoring.sources import check_sources
+        from featurestore.repository import load_definitions
+
+        desired = load_definitions(self.config) if objects is None else list(objects)
+        plan = make_plan(desired, self.state(), full=objects is None)
+        check_sources(plan.target_views, root=self.config.root)
+        return plan
+
+    def apply(
+        self, objects: Sequence[Definition] | Plan | None = None, *, allow_destroy: bool = False
+    ) -> Plan:
+        """Make the registry agree with the definitions, all at once, and return what changed.
+
+        Args:
+            objects: As for `plan`, or a plan that was made before.
+            allow_destroy: Delete what is no longer defined in the repository.
+
+        Raises:
+            DestructiveChangeError: The plan deletes objects and `allow_destroy` is not set.
+            RegistryConflictError: Somebody else applied meanwhile; nothing was changed (retryable).
+        """
+        plan = objects if isinstance(objects, Plan) else self.plan(objects)
+        if plan.deletions and not allow_destroy:
+            raise DestructiveChangeError([str(change.ref) for change in plan.deletions])
+        if not plan.is_empty:
+            self.registry.commit(plan, actor=_actor(), now=self.clock.now())
+        return plan
+
+    def state(self) -> RegistryState:
+        """Return all that is registered in this project, at one revision."""
+        return self.registry.snapshot(self.project)
+
+    def get_entity(self, name: str) -> Entity:
+        """Return a registered entity; NotFoundError suggests names that look alike."""
+        return self.state().entity(name)
+
+    def get_source(self, name: str) -> FileSource:
+        """Return a registered source; NotFoundError suggests names that look alike."""
+        return self.state().source(name)
+
+    def get_feature_view(self, name: str) -> FeatureView:
+        """Return a registered view; NotFoundError suggests names that look alike."""
+        return self.state().view(name).definition
+
+    def get_feature_service(self, name: str) -> FeatureService:
+        """Return a registered service; NotFoundError suggests names that look alike."""
+        return self.state().service(name)
+
+    def list_entities(self) -> list[Entity]:
+        """Return all entities in order of their names."""
+        return list(self.state().entities.values())
+
+    def list_sources(self) -> list[FileSource]:
+        """Return all sources in order of their names."""
+        return list(self.state().sources.values())
+
+    def list_feature_views(self) -> list[FeatureView]:
+        """Return all views in order of their names."""
+        return [view.definition for view in self.state().views.values()]
+
+    def list_feature_services(self) -> list[FeatureService]:
+        """Return all services in order of their names."""
+        return list(self.state().services.values())
+
+    def history(self, *, limit: int = 100) -> "list[LogEntry]":
+        """Return who applied what and when, newest first."""
+        return self.registry.history(self.project, limit=limit)
+
+    # --- training ----------------------------------------------------------------------------
+
+    def get_historical_features(
+        self,
+        entity_df: object,
+        features: "FeatureRequest",
+        *,
+        full_feature_names: bool = False,
+        timestamp_field: str = "event_timestamp",
+        timezone: str = "UTC",
+        mode: "Mode" = "complete",
+        progress: "JobProgress | None" = None,
+    ) -> "RetrievalJob":
+        """Return a job for a point-in-time correct training set: the spine with features beside it.
+
+        Args:
+            entity_df: The spine, n rows: pandas, Polars, Arrow, a DuckDB relation, anything with
+                the Arrow PyCapsule interface, a `Path` to a Parquet file, or `sql("SELECT ...")`
+                over the registered sources.
+            features: A feature service or its name, or a list of "view:feature", views and
+                selections such as `view[["a", "b"]]`.
+            full_feature_names: Call columns `view__feature` instead of `feature`.
+            timestamp_field: The spine's time column.
+            timezone: Zone in which naive times of the spine are read.
+            mode: "complete" uses all that is known today about the past; "as_served" only rows that
+                had been written by the spine's time, which needs a created_timestamp_column.
+            progress: Called with (view, views done, views in all).
+
+        Returns:
+            A job of exactly n rows in the spine's order. A row with a null or unknown key, a null
+            time, or without a visible feature row stays, with null features.
+
+        Raises:
+            RequestError: The spine or the features asked for cannot be used; nothing was read.
+            NotFoundError: An unknown service, view or feature.
+            SourceError: A source's files are missing or do not have the columns declared.
+        """
+        from featurestore.training.retrieve import retrieve
+
+        return retrieve(
+            entity_df=entity_df,
+            features=features,
+            state=self.state(),
+            engine=self.engine,
+            root=self.config.root,
+            full_feature_names=full_feature_names,
+            timestamp_field=timestamp_field,
+            timezone=timezone,
+            mode=mode,
+            progress=progress,
+        )
+
+    # --- materialization ---------------------------------------------------------------------
+
+    def materialize(
+        self,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        *,
+        views: Sequence[str] | None = None,
+        overwrite: bool = False,
+        progress: "Progress | None" = None,
+    ) -> "list[RunReport]":
+        """Write the newest row of every entity into the online store.
+
+        Args:
+            start: Only rows with `event_ts > start`. None means all up to the end.
+            end: Only rows with `event_ts <= end`; now when left out, and never later than now.
+            views: Names of views; None for all that are served online.
+            overwrite: Replace stored rows even if they are newer.
+            progress: Called with (view, rows done, rows in all).
+
+        Raises:
+            RequestError: The start is not before the end.
+            LeaseHeldError: Another run of a view is under way (retryable).
+        """
+        from featurestore.materialize.plan import plan_run
+
+        now_us = self.clock.now_micros()
+        tasks = [
+            plan_run(view, start_us=_micros(start), end_us=_micros(end), now_us=now_us)
+            for view in self._online_views(views)
+        ]
+        return [self._materializer.run(t, overwrite=overwrite, progress=progress) for t in tasks]
+
+    def materialize_incremental(
+        self,
+        end: Instant | None = None,
+        *,
+        views: Sequence[str] | None = None,
+        progress: "Progress | None" = None,
+    ) -> "list[RunReport]":
+        """Write what is new since the last full or incremental run, late rows included.
+
+        New is what was created since, or, for a source without created_timestamp_column, what took
+        place since; both look back by the source's `lateness`. Nothing new is success.
+
+        Args and errors are those of `materialize`.
+        """
+        from featurestore.materialize.plan import plan_incremental
+
+        now_us = self.clock.now_micros()
+        reports = []
+        for view in self._online_views(views):
+            mark = self.registry.watermark(self.project, view.definition.name, view.generation)
+            task = plan_incremental(view, mark, end_us=_micros(end), now_us=now_us)
+            reports.append(self._materializer.run(task, progress=progress))
+        return reports
+
+    def _online_views(self, names: Sequence[str] | None) -> list[RegisteredView]:
+        state = self.state()
+        if names is None:
+            return [view for view in state.views.values() if view.definition.online]
+        views = [state.view(name) for name in names]
+        for view in views:
+            if not view.definition.online:
+                raise RequestError(f"View {view.definition.name!r} is not served online.")
+        return views
+
+    # --- serving -----------------------------------------------------------------------------
+
+    def get_online_features(
+        self,
+        features: "FeatureRequest",
+        entity_rows: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]],
+        *,
+        full_feature_names: bool = False,
+    ) -> "OnlineResponse":
+        """Return the newest features of some entities from the online store.
+
+        Args:
+            features: As for `get_historical_features`.
+            entity_rows: A list of rows (`[{"user_id": 42}]`) or a dict of columns
+                (`{"user_id": [42]}`), n entities.
+            full_feature_names: Call columns `view__feature` instead of `feature`.
+
+        Returns:
+            n entities in the order asked, duplicates kept, with a status for every value. An entity
+            that is not there, or whose row is older than the view's ttl, has null values.
+
+        Raises:
+            EntityValueError: A join key is missing, unknown or of the wrong type.
+            StoreUnavailableError: The online store cannot be reached (retryable).
+        """
+        from featurestore.serving.local import look_up
+
+        return look_up(
+            self.online_store,
+            self.serving_catalog(),
+            features,
+            entity_rows,
+            clock=self.clock,
+            full_feature_names=full_feature_names,
+        )
+
+    def serving_catalog(self) -> "ServingCatalog":
+        """Return all that a server needs to know of this project, as plain data."""
+        from featurestore.serving.catalog import catalog_from_state
+
+        return catalog_from_state(self.state(), clock=self.clock)
+
+    def verify(
+        self,
+        *,
+        views: Sequence[str] | None = None,
+        sample: int | None = 10_000,
+        seed: int = 0,
+        progress: "Progress | None" = None,
+    ) -> "VerificationReport":
+        """Compare the online store with what training would see, value by value.
+
+        Each view is compared at the end of its own last run: features of every entity from the
+        sources as of then, beside what a lookup returned then. See SEMANTICS, section 6.
+
+        Args:
+            views: Names of views; None for all that were materialized.
+            sample: At most so many entities of a view, chosen by `seed`; None for all.
+            seed: Chooses the sample.
+            progress: Called with (view, entities done, entities in all).
+        """
+        from featurestore.monitoring.verify import verify
+
+        return verify(
+            self._online_views(views),
+            project=self.project,
+            engine=self.engine,
+            store=self.online_store,
+            registry=self.registry,
+            root=self.config.root,
+            now_us=self.clock.now_micros(),
+            sample=sample,
+            seed=seed,
+            progress=progress,
+        )
+
+    # --- parts -------------------------------------------------------------------------------
+
+    @cached_property
+    def registry(self) -> "SqlRegistry":
+        """The registry that the configuration names."""
+        from featurestore.registry.sql import SqlRegistry
+
+        return SqlRegistry(self.config.path(self.settings.registry.path))
+
+    @cached_property
+    def engine(self) -> "OfflineEngine":
+        """The engine that the configuration names."""
+        from featurestore.offline.factory import open_engine
+
+        return open_engine(self.settings.offline_store, root=self.config.root)
+
+    @cached_property
+    def online_store(self) -> "OnlineStore":
+        """The online store that the configuration names."""
+        from featurestore.online.factory import open_store
+
+        chosen = self.settings.online_store
+        return open_store(
+            chosen.type,
+            path=self.config.path(chosen.path),
+            url=chosen.url,
+            timeout_ms=chosen.timeout_ms,
+            connect_timeout_ms=chosen.connect_timeout_ms,
+        )
+
+    @property
+    def _materializer(self) -> Any:
+        from featurestore.materialize.run import Materializer
+
+        return Materializer(
+            project=self.project,
+            engine=self.engine,
+            store=self.online_store,
+            registry=self.registry,
+            clock=self.clock,
+            root=self.config.root,
+        )
+
+
+def _clock(clock: Clock | Instant) -> Clock:
+    if isinstance(clock, Clock):
+        return clock
+    if isinstance(clock, datetime):
+        return Clock(as_utc(clock))
+    return Clock() if clock == "system" else Clock(parse_instant(clock))
+
+
+def _micros(instant: Instant | None) -> int | None:
+    if instant is None:
+        return None
+    if isinstance(instant, str):
+        try:
+            return to_micros(parse_instant(instant))
+        except ValueError:
+            raise RequestError(
+                f"{instant[:60]!r} is not an RFC 3339 instant such as '2026-01-31T12:00:00Z'."
+            ) from None
+    return to_micros(as_utc(instant))
+
+
+def _actor() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"

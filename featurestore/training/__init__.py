@@ -1,0 +1,1 @@
+"""Training sets: a spine and features -> an explicit point-in-time query -> a result."""

@@ -1,0 +1,211 @@
+"""A training set that is ready to be computed."""
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from featurestore.errors import MissingExtraError, OutputError
+from featurestore.offline.engine import Mode, OfflineEngine
+from featurestore.offline.scan import SourceScan
+from featurestore.training.query import FeatureQuery
+from featurestore.types import type_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what is being done, steps done, steps in all)."""
+
+BATCH_ROWS = 100_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinTask:
+    """One view to be joined: its scan and the spine's rows in its terms (`q`, `k0..`)."""
+
+    label: str
+    scan: SourceScan
+    keys: pa.Table
+    ttl_us: int | None
+
+
+class RetrievalJob:
+    """A training set: exactly the spine's rows, in the spine's order, with features beside them.
+
+    Every check has been made; nothing has been computed yet. Each call of a `to_*` method computes
+    the result anew from the files, so keep what it returns.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: OfflineEngine,
+        spine: pa.Table,
+        query: FeatureQuery,
+        tasks: tuple[JoinTask, ...],
+        mode: Mode,
+        progress: Progress | None = None,
+    ) -> None:
+        self._engine = engine
+        self._spine = spine
+        self._query = query
+        self._tasks = tasks
+        self._mode: Mode = mode
+        self._progress = progress
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the result: those of the spine."""
+        return int(self._spine.num_rows)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the feature columns, in order."""
+        return self._query.names
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The result's schema: the spine's fields, then the features with their declared types."""
+        fields = list(self._spine.schema)
+        for output in self._query.outputs:
+            column = self._tasks[output.join].scan.features[output.feature]
+            fields.append(pa.field(output.name, column.dtype))
+        return pa.schema(fields)
+
+    def to_arrow(self) -> pa.Table:
+        """Return the result as an Arrow table."""
+        joined = [self._join(number, task) for number, task in enumerate(self._tasks)]
+        features = [joined[o.join].column(o.feature) for o in self._query.outputs]
+        return pa.table([*self._spine.columns, *features], schema=self.schema)
+
+    def to_batches(self, max_rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+        """Yield the result in order, as record batches of at most `max_rows` rows."""
+        yield from self.to_arrow().combine_chunks().to_batches(max_rows)
+
+    def to_polars(self) -> "pl.DataFrame":
+        """Return the result as a Polars data frame."""
+        import polars as pl
+
+        frame = pl.from_arrow(self.to_arrow())
+        assert isinstance(frame, pl.DataFrame)  # noqa: S101 - a table is never a series
+        return frame
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return the result as a pandas data frame with Arrow-backed types.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        return to_pandas(self.to_arrow())
+
+    def write_parquet(self, path: str | Path) -> Path:
+        """Write the result to one Parquet file, which appears whole or not at all.
+
+        Raises:
+            OutputError: It cannot be written, for instance because the disk is full.
+        """
+        target = Path(path)
+        with atomic_file(target) as temporary:
+            _write(self.to_arrow(), temporary)
+        return target
+
+    def explain(self) -> str:
+        """Return what would be computed, view by view, for people."""
+        parts = [
+            f"{self.num_rows:,} spine rows, mode {self._mode}, engine {self._engine.name}",
+        ]
+        for number, task in enumerate(self._tasks):
+            names = [o.name for o in self._query.outputs if o.join == number]
+            scan = task.scan
+            parts.append(
+                f"\n{task.label}: {', '.join(names)}\n"
+                f"  source {scan.source.name}: {len(scan.files):,} files, {scan.row_count:,} rows\n"
+                f"  keys {', '.join(f'{k.name} {type_name(k.dtype)}' for k in scan.keys) or 'none'}"
+            )
+            text = self._engine.explain_as_of(scan, task.keys, ttl_us=task.ttl_us, mode=self._mode)
+            parts.append(text)
+        return "\n".join(parts)
+
+    def _join(self, number: int, task: JoinTask) -> pa.Table:
+        self._report(task.label, number)
+        result = self._engine.as_of(task.scan, task.keys, ttl_us=task.ttl_us, mode=self._mode)
+        self._report(task.label, number + 1)
+        return result
+
+    def _report(self, label: str, done: int) -> None:
+        if self._progress is not None:
+            self._progress(label, done, len(self._tasks))
+
+
+def to_pandas(table: pa.Table) -> "pd.DataFrame":
+    """Return a table as a pandas data frame with Arrow-backed types, so that nothing is changed."""
+    try:
+        import pandas as pd
+    except ImportError:
+        raise MissingExtraError(package="pandas", extra="pandas", purpose="to_pandas()") from None
+    return table.to_pandas(types_mapper=pd.ArrowDtype)
+
+
+@contextlib.contextmanager
+def atomic_file(target: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `target` that takes its place, synced, if all goes well.
+
+    Raises:
+        OutputError: The file cannot be written; nothing is left at `target`.
+    """
+    temporary: Path | None = None
+    try:
+        descriptor, name = tempfile.mkstemp(
+            prefix=f".{target.name[:100]}.", suffix=".tmp", dir=target.parent
+        )
+        os.close(descriptor)
+        temporary = Path(name)
+        yield temporary
+        _sync(temporary)
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(target)
+        _sync(target.parent)
+    except OSError as error:
+        raise _output_error(target, error) from None
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    texts = [f.name for f in table.schema if not pa.types.is_floating(f.type)]
+    with pq.ParquetWriter(path, table.schema, compression="zstd", use_dictionary=texts) as writer:
+        writer.write_table(table, row_group_size=BATCH_ROWS * 5)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    current = os.umask(0o077)
+    os.umask(current)
+    return current
+
+
+def _output_error(target: Path, error: OSError) -> OutputError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return OutputError(
+            f"{target} cannot be written: the disk is full.",
+            hint="free some space or choose another disk; nothing was left at that name",
+        )
+    reason: Any = error.strerror or error
+    return OutputError(f"{target} cannot be written: {reason}.")

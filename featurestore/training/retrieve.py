@@ -1,0 +1,86 @@
+"""From a request to a job: what can go wrong with a request goes wrong here, before any work."""
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+
+from featurestore.errors import RequestError, SourceError
+from featurestore.offline.engine import Mode, OfflineEngine, SqlTable
+from featurestore.offline.files import list_files
+from featurestore.offline.scan import open_scan
+from featurestore.registry.state import RegistryState
+from featurestore.training.job import JoinTask, Progress, RetrievalJob
+from featurestore.training.query import FeatureRequest, ViewJoin, check_names, resolve
+from featurestore.training.spine import SqlSpine, key_column, times_us, to_table
+
+MODES: tuple[Mode, ...] = ("complete", "as_served")
+
+
+def retrieve(
+    *,
+    entity_df: object,
+    features: FeatureRequest,
+    state: RegistryState,
+    engine: OfflineEngine,
+    root: Path,
+    full_feature_names: bool,
+    timestamp_field: str,
+    timezone: str,
+    mode: Mode,
+    progress: Progress | None = None,
+) -> RetrievalJob:
+    """Check a request for historical features and return its job; see `FeatureStore`."""
+    if mode not in MODES:
+        raise RequestError(f"mode={mode!r} is neither 'complete' nor 'as_served'.")
+    query = resolve(features, state, full_feature_names=full_feature_names)
+    for join in query.joins:
+        _check_mode(join, mode)
+    if isinstance(entity_df, SqlSpine):
+        spine = engine.query(entity_df.text, _tables(state, root))
+    else:
+        spine = to_table(entity_df, timestamp_field=timestamp_field)
+    check_names(query.names, spine.column_names)
+    times = times_us(spine, timestamp_field, timezone)
+    return RetrievalJob(
+        engine=engine,
+        spine=spine,
+        query=query,
+        tasks=tuple(_task(join, spine, times, root) for join in query.joins),
+        mode=mode,
+        progress=progress,
+    )
+
+
+def _check_mode(join: ViewJoin, mode: Mode) -> None:
+    source = join.view.source
+    if mode == "as_served" and source.created_timestamp_column is None:
+        raise RequestError(
+            f"mode='as_served' needs to know when rows were written, but source {source.name!r} of"
+            f" view {join.view.name!r} has no created_timestamp_column."
+        )
+
+
+def _task(join: ViewJoin, spine: pa.Table, times: pa.Array, root: Path) -> JoinTask:
+    selection = join.selection
+    columns = {"q": times}
+    for number, (key, column) in enumerate(selection.key_columns.items()):
+        role = f"join key {key!r} of {selection.name!r}"
+        columns[f"k{number}"] = key_column(spine, column, join.view.join_keys[key], role=role)
+    return JoinTask(
+        label=selection.name,
+        scan=open_scan(join.view, join.features, root),
+        keys=pa.table(columns),
+        ttl_us=join.view.ttl_us,
+    )
+
+
+def _tables(state: RegistryState, root: Path) -> Mapping[str, SqlTable]:
+    """Return the registered sources whose files exist, by name; a query may need only some."""
+    tables = {}
+    for name, source in state.sources.items():
+        with contextlib.suppress(SourceError):
+            files = tuple(file.path for file in list_files(source, root))
+            tables[name] = SqlTable(paths=files, renamed=source.field_mapping)
+    return tables

@@ -1,0 +1,267 @@
+"""The spine: whose features are wanted, and as of when (SEMANTICS, sections 1 and 2)."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from featurestore.errors import SpineError, close_names, did_you_mean, shown
+from featurestore.time import LocalSpan, format_instant, from_micros, local_spans, zone
+from featurestore.types import base_type, type_name
+
+Micros = np.ndarray[tuple[int], np.dtype[np.int64]]
+
+FARTHEST_US = 2**61
+"""Spine times beyond this many microseconds from 1970 (73,000 years) are moved to it, so that
+subtracting a ttl cannot overflow; no source row can tell the difference."""
+MAX_SQL = 1_000_000
+
+
+@dataclass(frozen=True)
+class SqlSpine:
+    """A query over the registered sources whose rows are the spine; see `sql()`."""
+
+    text: str
+
+
+def sql(text: str) -> SqlSpine:
+    """Return a spine that is the result of one SELECT over registered sources, by their names.
+
+    The query is run once, and its rows are taken in the order it yields them.
+    """
+    if not text.strip() or len(text) > MAX_SQL:
+        raise SpineError(f"A spine's query has 1 to {MAX_SQL:,} characters, not {len(text):,}.")
+    return SqlSpine(text)
+
+
+def to_table(entity_df: object, *, timestamp_field: str) -> pa.Table:
+    """Return a spine given in any supported form as an Arrow table, values and types untouched.
+
+    Args:
+        entity_df: pandas, Polars, Arrow, a DuckDB relation, anything with the Arrow PyCapsule
+            interface, or a `Path` to a Parquet file.
+        timestamp_field: The time column, which is checked for naive and aware times side by side.
+
+    Raises:
+        SpineError: It is none of these, or cannot be converted.
+    """
+    if isinstance(entity_df, str):
+        raise SpineError(
+            "A spine cannot be a bare string.",
+            hint="use Path('spine.parquet') for a file or sql('SELECT ...') for a query",
+        )
+    if isinstance(entity_df, Path):
+        return _read_parquet(entity_df)
+    if isinstance(entity_df, pa.Table):
+        return entity_df
+    if isinstance(entity_df, pa.RecordBatch):
+        return pa.Table.from_batches([entity_df])
+    if type(entity_df).__module__.split(".")[0] == "pandas":
+        return _from_pandas(entity_df, timestamp_field)
+    return _from_capsule(entity_df)
+
+
+def _read_parquet(path: Path) -> pa.Table:
+    try:
+        return pq.ParquetFile(path).read()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise SpineError(f"The spine {path} cannot be read: {reason}.") from None
+
+
+def _from_pandas(frame: Any, timestamp_field: str) -> pa.Table:
+    if timestamp_field in frame.columns and frame[timestamp_field].dtype == object:
+        _check_one_kind_of_time(frame[timestamp_field], timestamp_field)
+    try:
+        return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+    except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise SpineError(f"The spine cannot be converted to Arrow: {reason}.") from None
+
+
+def _check_one_kind_of_time(values: Iterable[object], column: str) -> None:
+    """Refuse naive and aware times in one column: reading the naive ones would be a guess."""
+    seen: dict[bool, int] = {}
+    for row, value in enumerate(values):
+        if isinstance(value, datetime) and value == value:  # noqa: PLR0124 - NaT is not itself
+            seen.setdefault(value.tzinfo is not None, row)
+        if len(seen) == 2:  # noqa: PLR2004 - both kinds
+            raise SpineError(
+                f"Column {column!r} of the spine mixes times with and without a zone; row"
+                f" {max(seen.values())} is the first that differs.",
+                column=column,
+                row=max(seen.values()),
+                hint="give all of them a zone",
+            )
+
+
+def _from_capsule(entity_df: object) -> pa.Table:
+    collect = getattr(entity_df, "collect", None)
+    if collect is not None and type(entity_df).__module__.split(".")[0] == "polars":
+        entity_df = collect() if type(entity_df).__name__ == "LazyFrame" else entity_df
+    if hasattr(entity_df, "__arrow_c_stream__") or hasattr(entity_df, "__arrow_c_array__"):
+        return pa.table(entity_df)
+    if hasattr(entity_df, "to_arrow_table"):
+        return entity_df.to_arrow_table()
+    raise SpineError(
+        f"A spine cannot be a {type(entity_df).__name__}.",
+        hint="use pandas, Polars, Arrow, a DuckDB relation, Path('x.parquet') or sql('SELECT ...')",
+    )
+
+
+def times_us(spine: pa.Table, timestamp_field: str, timezone: str) -> pa.Array:
+    """Return the spine's times as int64 microseconds of UTC, rounded down; null stays null.
+
+    Raises:
+        SpineError: The column is missing or is not a time, or a local time is ambiguous.
+    """
+    column = _column(spine, timestamp_field, "its time column", "timestamp_field=")
+    dtype = column.type
+    if pa.types.is_null(dtype):
+        return pa.nulls(spine.num_rows, pa.int64())
+    if pa.types.is_date(dtype):
+        column = column.cast(pa.timestamp("ms"))
+        dtype = column.type
+    if not pa.types.is_timestamp(dtype):
+        raise SpineError(
+            f"Column {timestamp_field!r} of the spine is {type_name(dtype)}, not a time.",
+            column=timestamp_field,
+            hint="parse it first, for instance with pandas.to_datetime or polars.str.to_datetime",
+        )
+    micros = _to_micros(column, dtype.unit)
+    if dtype.tz is None:
+        micros = _from_local(micros, timezone, timestamp_field)
+    mask = np.asarray(column.is_null())
+    return pa.array(np.clip(micros, -FARTHEST_US, FARTHEST_US), mask=mask)
+
+
+def _column(spine: pa.Table, name: str, role: str, setting: str) -> pa.Array:
+    indices = spine.schema.get_all_field_indices(name)
+    if len(indices) != 1:
+        problem = f"has no column {name!r}" if not indices else f"has two columns {name!r}"
+        guess = did_you_mean(close_names(name, spine.column_names))
+        raise SpineError(
+            f"The spine {problem}, {role}; it has {_listed(spine.column_names)}.",
+            column=name,
+            hint=guess or f"name it with {setting}",
+        )
+    return spine.column(indices[0]).combine_chunks()
+
+
+def _listed(names: list[str]) -> str:
+    text = ", ".join(shown(n) for n in names[:20])
+    return text + (", ..." if len(names) > 20 else "") if names else "no columns"  # noqa: PLR2004
+
+
+def _to_micros(column: pa.Array, unit: str) -> Micros:
+    raw: Micros = column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+    if unit == "ns":
+        return np.asarray(raw // 1000)
+    factor = {"us": 1, "ms": 1_000, "s": 1_000_000}[unit]
+    if factor > 1:
+        bound = FARTHEST_US // factor
+        return np.asarray(np.clip(raw, -bound, bound) * factor)
+    return raw
+
+
+def _from_local(local: Micros, timezone: str, column: str) -> Micros:
+    try:
+        zone(timezone)
+    except ValueError as error:
+        raise SpineError(f"timezone={timezone!r}: {error}.", column=column) from None
+    if timezone == "UTC" or len(local) == 0:
+        return local
+    spans = local_spans(timezone, int(local.min()), int(local.max()))
+    starts = np.array([span.start for span in spans], dtype=np.int64)
+    index = np.searchsorted(starts, local, side="right") - 1
+    for number, span in enumerate(spans):
+        if span.kind != "plain" and (bad := np.flatnonzero(index == number)).size:
+            raise _local_time_error(span, int(local[bad[0]]), int(bad[0]), timezone, column)
+    offsets = np.array([span.offset for span in spans], dtype=np.int64)
+    return local - offsets[index]
+
+
+def _local_time_error(
+    span: LocalSpan, local: int, row: int, timezone: str, column: str
+) -> SpineError:
+    how = "occurs twice" if span.kind == "twice" else "never occurs"
+    text = format_instant(from_micros(local)).removesuffix("Z")
+    return SpineError(
+        f"Column {column!r} of the spine: {text} in row {row} {how} in {timezone}.",
+        column=column,
+        row=row,
+        hint="give the spine's times a zone (UTC is best)",
+    )
+
+
+def key_column(spine: pa.Table, column: str, dtype: pa.DataType, *, role: str) -> pa.Array:
+    """Return a spine column as a join key of type `dtype`; what cannot be equal to any key is null.
+
+    Integers of any width are compared by value; floats must be integral (NaN is null).
+
+    Raises:
+        SpineError: The column is missing, or its type cannot be compared with the key's.
+    """
+    values = _column(spine, column, role, "with_join_key_map() or rename it:")
+    found = base_type(values.type)
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    if pa.types.is_null(found):
+        return pa.nulls(len(values), dtype)
+    if pa.types.is_integer(dtype) and pa.types.is_floating(found):
+        values = _integral(values, column, dtype)
+        found = values.type
+    if pa.types.is_integer(dtype) and pa.types.is_integer(found):
+        return _fitting(values, dtype)
+    if found != dtype:
+        raise SpineError(
+            f"Column {column!r} of the spine is {type_name(found)}, but the join key is"
+            f" {type_name(dtype)}.",
+            column=column,
+            hint=f"cast the column to {type_name(dtype)}, or correct the entity's join_keys",
+        )
+    return values if values.type == dtype else values.cast(dtype)
+
+
+def _integral(values: pa.Array, column: str, dtype: pa.DataType) -> pa.Array:
+    floats = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    finite = np.where(np.isnan(floats), 0.0, floats)
+    bad = np.flatnonzero(np.floor(finite) != finite)
+    if bad.size:
+        row = int(bad[0])
+        raise SpineError(
+            f"Column {column!r} of the spine holds {floats[row]} in row {row}, but the join key is"
+            f" {type_name(dtype)}.",
+            column=column,
+            row=row,
+            hint="float keys are accepted only if all of them are whole numbers",
+        )
+    out_of_range = np.abs(finite) >= 2.0**63
+    whole = np.where(out_of_range, 0.0, finite).astype(np.int64)
+    return pa.array(whole, mask=np.isnan(floats) | out_of_range)
+
+
+def _fitting(values: pa.Array, dtype: pa.DataType) -> pa.Array:
+    """Return integers as `dtype`, those that do not fit as null: no key can be equal to them."""
+    if values.type == dtype:
+        return values
+    info = np.iinfo(dtype.to_pandas_dtype())
+    own = np.iinfo(values.type.to_pandas_dtype())
+    low, high = max(info.min, own.min), min(info.max, own.max)
+    fits = pc.and_(
+        pc.greater_equal(values, pa.scalar(low, values.type)),
+        pc.less_equal(values, pa.scalar(high, values.type)),
+    )
+    return pc.if_else(fits, values, pa.scalar(None, values.type)).cast(dtype)
+
+
+def check_key_columns(columns: Mapping[str, str], spine: pa.Table) -> None:
+    """Make sure that all key columns are there before any work."""
+    for column in columns.values():
+        _column(spine, column, "a join key", "with_join_key_map() or rename it:")

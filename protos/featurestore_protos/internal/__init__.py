@@ -1,0 +1,1 @@
+"""Generated from protos/featurestore by `make protos`. Do not edit."""

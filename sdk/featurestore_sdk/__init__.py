@@ -1,0 +1,42 @@
+"""A thin client: features by key, over gRPC.
+
+from featurestore_sdk import FeatureStoreClient
+
+with FeatureStoreClient("localhost:6566") as client:
+    client.get_online_features("fraud_v1", {"user_id": [42, 43]}).to_dict()
+"""
+
+from featurestore_sdk.client import FeatureStoreClient
+from featurestore_sdk.errors import (
+    AccessDeniedError,
+    ClientClosedError,
+    ClientError,
+    DeadlineExceededError,
+    FieldViolation,
+    InvalidRequestError,
+    LimitExceededError,
+    MissingExtraError,
+    NotFoundError,
+    ServerError,
+    UnavailableError,
+    UnsupportedByServerError,
+)
+from featurestore_sdk.responses import OnlineFeatures, Status
+
+__all__ = [
+    "AccessDeniedError",
+    "ClientClosedError",
+    "ClientError",
+    "DeadlineExceededError",
+    "FeatureStoreClient",
+    "FieldViolation",
+    "InvalidRequestError",
+    "LimitExceededError",
+    "MissingExtraError",
+    "NotFoundError",
+    "OnlineFeatures",
+    "ServerError",
+    "Status",
+    "UnavailableError",
+    "UnsupportedByServerError",
+]

@@ -1,0 +1,174 @@
+"""What a lookup returned. Pure: made from a message, without I/O."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Final
+
+from featurestore_sdk.values import decode, instant
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
+    from featurestore_protos.v1.serving_pb2 import (
+        EntityColumn,
+        FeatureColumn,
+        GetOnlineFeaturesResponse,
+    )
+
+
+class Status(IntEnum):
+    """What is known about one value."""
+
+    PRESENT = 1
+    """There is a value."""
+    NULL_VALUE = 2
+    """There is a row, and its value is null."""
+    NOT_FOUND = 3
+    """There is no row for this entity, or the entity's key is null."""
+    OUTSIDE_MAX_AGE = 4
+    """The row is older than the view's ttl allows; its value is withheld."""
+
+
+_STATUSES: Final = {status.value: status for status in Status}
+
+
+class OnlineFeatures:
+    """The feature values of a batch of entities, in the order they were asked for.
+
+    Columns are the join keys and then the features, under the names the reply gives them; a value
+    is None (null) unless its status is PRESENT.
+    """
+
+    def __init__(self, response: "GetOnlineFeaturesResponse") -> None:
+        self._response = response
+        self._columns: list[EntityColumn | FeatureColumn] = [
+            *response.entities,
+            *response.features,
+        ]
+
+    @property
+    def project(self) -> str:
+        """The project that answered."""
+        return self._response.project
+
+    @property
+    def revision(self) -> int:
+        """The revision of the project's registry that the answer follows."""
+        return self._response.revision
+
+    @property
+    def request_timestamp(self) -> datetime:
+        """When the request was answered, in UTC, by the server's clock."""
+        return instant(self._response.request_timestamp_us)
+
+    @property
+    def entity_names(self) -> tuple[str, ...]:
+        """The join keys' names."""
+        return tuple(column.name for column in self._response.entities)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """The features' names."""
+        return tuple(column.name for column in self._response.features)
+
+    @property
+    def dtypes(self) -> dict[str, str]:
+        """The type of every column, such as `int64` or `list<float32>`."""
+        return {column.name: column.dtype for column in self._columns}
+
+    @property
+    def statuses(self) -> dict[str, list[Status]]:
+        """For every feature the status of each value."""
+        return {
+            column.name: [_STATUSES[status] for status in column.statuses]
+            for column in self._response.features
+        }
+
+    @property
+    def event_timestamps(self) -> dict[str, list[datetime | None]]:
+        """For every view, or role of one, when each row took effect; None where there is no row."""
+        return {
+            view.name: [
+                instant(micros) if found else None
+                for micros, found in zip(
+                    view.event_timestamps_us,
+                    view.found or b"\1" * len(view.event_timestamps_us),
+                    strict=True,
+                )
+            ]
+            for view in self._response.views
+        }
+
+    @property
+    def feature_views(self) -> dict[str, str]:
+        """For every feature the view (or role of one) it comes from."""
+        return {
+            column.name: self._response.views[column.view].name
+            for column in self._response.features
+        }
+
+    def to_dict(self) -> dict[str, list[Any]]:
+        """Return a list of Python values for every column.
+
+        Raises:
+            OverflowError: A date or time is outside Python's years 1 to 9999; `to_arrow()` has it.
+        """
+        return {column.name: decode(column.values, column.dtype) for column in self._columns}
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Return a dict for every entity, as `to_dict()` has its values."""
+        columns = self.to_dict()
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+    def to_arrow(self) -> "pa.Table":
+        """Return an Arrow table with the features' declared types (needs `pyarrow`)."""
+        from featurestore_sdk.tables import arrow_table
+
+        return arrow_table(self._columns)
+
+    def to_polars(self) -> "pl.DataFrame":
+        """Return a Polars frame with the features' declared types (needs `polars`)."""
+        from featurestore_sdk.tables import polars_frame
+
+        return polars_frame(self._columns)
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return a pandas frame with Arrow-backed types (needs `pandas` and `pyarrow`)."""
+        from featurestore_sdk.tables import pandas_frame
+
+        return pandas_frame(self._columns)
+
+    def to_numpy(
+        self, features: Sequence[str] | None = None, *, dtype: str = "float64"
+    ) -> "npt.NDArray[np.floating[Any]]":
+        """Return features as a matrix for a model: a row per entity, a column per feature.
+
+        Nulls become NaN, booleans 0 and 1, decimals the nearest float. Needs `numpy`.
+
+        Args:
+            features: The features wanted, in order; None takes all of the reply.
+            dtype: "float64" or "float32".
+
+        Raises:
+            KeyError: The reply has no such feature.
+            TypeError: A feature is not numeric.
+        """
+        from featurestore_sdk.tables import matrix
+
+        by_name = {column.name: column for column in self._response.features}
+        return matrix([by_name[name] for name in features or by_name], dtype=dtype)
+
+    def __len__(self) -> int:
+        """Return the number of entities."""
+        features = self._response.features
+        return len(features[0].statuses) if features else 0
+
+    def __repr__(self) -> str:
+        return (
+            f"<OnlineFeatures: {len(self)} entities x {len(self.feature_names)} features"
+            f" of {self.project} at {self.request_timestamp.isoformat()}>"
+        )

@@ -1,0 +1,32 @@
+"""Serves features over gRPC.
+
+`serve` runs worker processes until a signal says stop; `FeatureServer` is one server inside this
+process.
+"""
+
+from featurestore_server.errors import (
+    AddressError,
+    AddressInUseError,
+    InsecureAddressError,
+    ServeError,
+    WorkerError,
+)
+from featurestore_server.options import DEFAULT_ADDRESS, Limits, ServeOptions
+from featurestore_server.server import FeatureServer
+from featurestore_server.serving import Serving, serve
+from featurestore_server.supervisor import Supervisor
+
+__all__ = [
+    "DEFAULT_ADDRESS",
+    "AddressError",
+    "AddressInUseError",
+    "FeatureServer",
+    "InsecureAddressError",
+    "Limits",
+    "ServeError",
+    "ServeOptions",
+    "Serving",
+    "Supervisor",
+    "WorkerError",
+    "serve",
+]

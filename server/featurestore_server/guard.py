@@ -1,0 +1,143 @@
+"""Around every method: no exception leaves as text, whatever it is."""
+
+import functools
+import logging
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, NoReturn, Protocol
+
+import grpc
+from grpc_status import rpc_status
+
+from featurestore_server.errors import MalformedMessageError, answer_to
+from featurestore_server.statuses import status_of
+
+LOGGER: Final = logging.getLogger("featurestore_server")
+
+Behavior = Callable[..., Any]
+
+
+class _Registrar(Protocol):
+    def add_generic_rpc_handlers(self, handlers: tuple[grpc.GenericRpcHandler, ...]) -> None: ...
+
+
+def guarded(behavior: Behavior) -> Behavior:
+    """Return a method that answers what it raises with a status.
+
+    Errors of the table go out as the table says. Anything else becomes INTERNAL with an id; the
+    exception and its traceback are logged under that id and never sent.
+    """
+
+    @functools.wraps(behavior)
+    def call(request: Any, context: grpc.ServicerContext, *rest: Any) -> Any:
+        try:
+            return behavior(request, context, *rest)
+        except Exception as error:  # noqa: BLE001 - this is the last place that can catch it
+            abort(context, error)
+
+    return call
+
+
+def guarded_stream(behavior: Behavior) -> Behavior:
+    """Return a method with a stream of replies that answers what it raises, as `guarded` does."""
+
+    @functools.wraps(behavior)
+    def call(request: Any, context: grpc.ServicerContext, *rest: Any) -> Any:
+        try:
+            replies = behavior(request, context, *rest)
+        except Exception as error:  # noqa: BLE001 - as above
+            abort(context, error)
+        return None if replies is None else _guarded_replies(replies, context)
+
+    return call
+
+
+def _guarded_replies(replies: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
+    try:
+        yield from replies
+    except Exception as error:  # noqa: BLE001 - as above
+        abort(context, error)
+
+
+def abort(context: grpc.ServicerContext, error: Exception) -> NoReturn:
+    """End a call with the status that stands for `error`."""
+    error_id = ""
+    if answer_to(error).message is not None:
+        error_id = secrets.token_hex(8)
+        LOGGER.error("call failed, error id %s", error_id, exc_info=error)
+    context.abort_with_status(rpc_status.to_status(status_of(error, error_id=error_id)))
+
+
+class HandlerCollector:
+    """Stands in for a server while a generated `add_..._to_server` registers its methods."""
+
+    def __init__(self) -> None:
+        self.services: dict[str, Mapping[str, Any]] = {}
+
+    def add_generic_rpc_handlers(self, handlers: tuple[grpc.GenericRpcHandler, ...]) -> None:
+        """Ignore the handlers: the same ones come by name."""
+
+    def add_registered_method_handlers(self, service: str, methods: Mapping[str, Any]) -> None:
+        """Take the methods of one service."""
+        self.services[service] = methods
+
+
+def add_guarded(server: grpc.Server, service: str, methods: Mapping[str, Any]) -> None:
+    """Register a service whose methods are guarded."""
+    wrapped = {name: _guarded_method(method) for name, method in methods.items()}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, wrapped),))
+    server.add_registered_method_handlers(service, wrapped)
+
+
+def _guarded_method(method: Any) -> Any:
+    """Return a method handler whose behaviour is guarded; messages are parsed inside the guard.
+
+    grpcio would answer bytes that are no message with INTERNAL and a traceback in the log.
+    """
+    read, write = method.request_deserializer, method.response_serializer
+    if method.unary_unary:
+        call = guarded(_parsing(method.unary_unary, read))
+        return grpc.unary_unary_rpc_method_handler(call, None, write)
+    if method.unary_stream:
+        call = guarded_stream(_parsing(method.unary_stream, read))
+        return grpc.unary_stream_rpc_method_handler(call, None, write)
+    if method.stream_stream:
+        call = guarded_stream(_parsing_stream(method.stream_stream, read))
+        return grpc.stream_stream_rpc_method_handler(call, None, write)
+    call = guarded(_parsing_stream(method.stream_unary, read))
+    return grpc.stream_unary_rpc_method_handler(call, None, write)
+
+
+def _parsing(behavior: Behavior, read: Callable[[bytes], Any] | None) -> Behavior:
+    if read is None:
+        return behavior
+
+    @functools.wraps(behavior)
+    def call(request: bytes, context: grpc.ServicerContext, *rest: Any) -> Any:
+        return behavior(parse(read, request), context, *rest)
+
+    return call
+
+
+def _parsing_stream(behavior: Behavior, read: Callable[[bytes], Any]) -> Behavior:
+    @functools.wraps(behavior)
+    def call(requests: Iterator[bytes], context: grpc.ServicerContext, *rest: Any) -> Any:
+        return behavior((parse(read, request) for request in requests), context, *rest)
+
+    return call
+
+
+def parse(read: Callable[[bytes], Any], request: bytes) -> Any:
+    """Return the message in `request`.
+
+    Raises:
+        MalformedMessageError: It is not one.
+    """
+    from google.protobuf.message import DecodeError
+
+    try:
+        return read(request)
+    except DecodeError:
+        raise MalformedMessageError(
+            "The request is not a protobuf message of the expected type."
+        ) from None

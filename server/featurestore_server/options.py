@@ -1,0 +1,53 @@
+"""What a server is told: where to listen, what to serve, and how much of it at once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+DEFAULT_ADDRESS: Final = "localhost:6566"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one request, and one worker process, may take.
+
+    Attributes:
+        max_entities: Entities in one request.
+        max_features: Features named in one request; a feature service may have more.
+        max_request_bytes: Size of a serialized request.
+        max_calls: Calls under way or waiting in one worker; more get RESOURCE_EXHAUSTED.
+        cached_plans: Prepared lookups that one worker keeps.
+    """
+
+    max_entities: int = 10_000
+    max_features: int = 1_000
+    max_request_bytes: int = 4 << 20
+    max_calls: int = 1_000
+    cached_plans: int = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeOptions:
+    """How to serve one project.
+
+    Attributes:
+        catalog_json: What `ServingCatalog.to_json()` wrote: all that is served.
+        online_store: The online store's configuration, as `feature_store.yaml` has it.
+        address: `host:port`, `[ipv6]:port` or `unix:/path`; port 0 picks a free one.
+        workers: How many processes share the address; exactly 1 for a unix socket.
+        threads: Calls that one worker handles at the same time.
+        insecure: Allow an address that other machines can reach although nothing is encrypted.
+        reflection: Whether clients may ask what services there are.
+        grace_s: How long calls under way may go on after the signal to stop, in seconds.
+        limits: What one request may take.
+    """
+
+    catalog_json: str
+    online_store: Mapping[str, Any]
+    address: str = DEFAULT_ADDRESS
+    workers: int = 1
+    threads: int = 4
+    insecure: bool = False
+    reflection: bool = True
+    grace_s: float = 30.0
+    limits: Limits = field(default_factory=Limits)

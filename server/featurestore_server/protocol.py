@@ -1,0 +1,91 @@
+"""What a parent and its worker processes tell each other: a line of JSON each way."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, TextIO
+
+from featurestore.errors import FeatureStoreError
+from featurestore_server.errors import WorkerError
+from featurestore_server.options import Limits, ServeOptions
+
+MAX_LINE_CHARACTERS = 256 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerTask:
+    """What a worker is to do.
+
+    Attributes:
+        targets: Where to listen.
+        catalog_json: What to serve.
+        online_store: The online store's configuration.
+        threads: Calls handled at the same time.
+        reflection: Whether clients may ask what services there are.
+        grace_s: How long calls under way may go on after the signal to stop, in seconds.
+        limits: What one request may take.
+    """
+
+    targets: tuple[str, ...]
+    catalog_json: str
+    online_store: dict[str, Any]
+    threads: int
+    reflection: bool
+    grace_s: float
+    limits: Limits = field(default_factory=Limits)
+
+    @classmethod
+    def of(cls, options: ServeOptions, targets: tuple[str, ...]) -> "WorkerTask":
+        """Return the task of each worker of a server."""
+        return cls(
+            targets=targets,
+            catalog_json=options.catalog_json,
+            online_store=dict(options.online_store),
+            threads=options.threads,
+            reflection=options.reflection,
+            grace_s=options.grace_s,
+            limits=options.limits,
+        )
+
+    def to_line(self) -> str:
+        """Return the task as one line."""
+        return json.dumps(asdict(self)) + "\n"
+
+    @classmethod
+    def from_line(cls, line: str) -> "WorkerTask":
+        """Return the task that `to_line` wrote."""
+        facts = json.loads(line)
+        facts["targets"] = tuple(facts["targets"])
+        facts["limits"] = Limits(**facts["limits"])
+        return cls(**facts)
+
+
+def report_ready(out: TextIO) -> None:
+    """Tell the parent that this worker serves."""
+    _write(out, {"ready": True})
+
+
+def report_failure(out: TextIO, error: Exception) -> None:
+    """Tell the parent why this worker cannot serve."""
+    known = error if isinstance(error, FeatureStoreError) else None
+    message = known.message if known else f"{type(error).__name__}: {error}"
+    _write(out, {"ready": False, "message": message, "hint": known.hint if known else None})
+
+
+def check_report(line: str) -> None:
+    """Read what a worker reported; an empty line means that it ended without a word.
+
+    Raises:
+        WorkerError: It cannot serve.
+    """
+    if not line:
+        raise WorkerError("A worker process ended before it could serve; its log says why.")
+    report = json.loads(line)
+    if not report["ready"]:
+        raise WorkerError(
+            f"A worker process cannot serve: {report['message']}", hint=report["hint"]
+        )
+
+
+def _write(out: TextIO, report: dict[str, Any]) -> None:
+    out.write(json.dumps(report) + "\n")
+    out.flush()

@@ -1,0 +1,131 @@
+"""One gRPC server in this process: lookups, health and reflection."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
+
+from featurestore.online.store import OnlineStore
+from featurestore.serving.plan import ServingCatalog
+from featurestore_server.errors import AddressInUseError
+from featurestore_server.guard import HandlerCollector, add_guarded
+from featurestore_server.monitor import StoreMonitor
+from featurestore_server.options import Limits
+from featurestore_server.service import SERVING_SERVICE, OnlineFeatures
+
+_SERVING: Final = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class FeatureServer:
+    """Serves one catalog from one store, in this process.
+
+    Health is that of grpc.health.v1: "" is the process, and serves until it stops; the lookup
+    service is also not serving while the store does not answer.
+
+    Args:
+        catalog: What is served.
+        store: Where the rows are; it stays the caller's to close.
+        threads: Calls handled at the same time.
+        limits: What one request may take.
+        reflect: Whether clients may ask what services there are.
+    """
+
+    def __init__(
+        self,
+        catalog: ServingCatalog,
+        store: OnlineStore,
+        *,
+        threads: int = 4,
+        limits: Limits | None = None,
+        reflect: bool = True,
+    ) -> None:
+        limits = limits or Limits()
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="call")
+        self._server = grpc.server(
+            self._pool, options=_options(limits), maximum_concurrent_rpcs=limits.max_calls
+        )
+        self._health = health.HealthServicer()
+        self._health.set(SERVING_SERVICE, _SERVING)
+        self._monitor = _monitor(catalog, store, self._health)
+        self.online_features = OnlineFeatures(
+            catalog, store, limits=limits, store_answers=self._store_answers
+        )
+        self._add_services(reflect=reflect)
+
+    def _add_services(self, *, reflect: bool) -> None:
+        lookup: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(
+            self.online_features.get, None, None
+        )
+        services = HandlerCollector()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, services)
+        if reflect:
+            names = [SERVING_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME]
+            reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+                reflection.ReflectionServicer(names), services
+            )
+        add_guarded(self._server, SERVING_SERVICE, {"GetOnlineFeatures": lookup})
+        for name, methods in services.services.items():
+            add_guarded(self._server, name, methods)
+
+    def listen(self, target: str) -> int:
+        """Listen at `host:port`, `[ipv6]:port` or `unix:/path`; before `start`.
+
+        Returns:
+            The port; what was asked for unless that was 0.
+
+        Raises:
+            AddressInUseError: That did not work.
+        """
+        try:
+            return self._server.add_insecure_port(target)
+        except RuntimeError:
+            raise AddressInUseError(target) from None
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self._server.start()
+        if self._monitor:
+            self._monitor.start()
+
+    def stop(self, grace_s: float) -> None:
+        """Say that this server no longer serves, take no new calls, and finish those under way.
+
+        Args:
+            grace_s: How long calls may go on, in seconds; then they are cancelled.
+        """
+        self._health.enter_graceful_shutdown()
+        if self._monitor:
+            self._monitor.stop()
+        self._server.stop(grace_s).wait()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _store_answers(self) -> bool:
+        return self._monitor is None or self._monitor.store_answers
+
+
+def _monitor(
+    catalog: ServingCatalog, store: OnlineStore, servicer: health.HealthServicer
+) -> StoreMonitor | None:
+    if not catalog.views:
+        return None
+
+    def report(answers: bool) -> None:  # noqa: FBT001 - a callback
+        servicer.set(SERVING_SERVICE, _SERVING if answers else _NOT_SERVING)
+
+    return StoreMonitor(store, catalog.views[0].table, on_change=report)
+
+
+def _options(limits: Limits) -> list[tuple[str, int]]:
+    return [
+        ("grpc.so_reuseport", 1),
+        ("grpc.max_receive_message_length", limits.max_request_bytes),
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
+        # Clients come back through the address, and so to whichever worker has room.
+        ("grpc.max_connection_age_ms", 300_000),
+        ("grpc.max_connection_age_grace_ms", 30_000),
+    ]

@@ -1,0 +1,93 @@
+"""`serve`: run a server until a signal says stop."""
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Final
+
+from featurestore.serving.plan import ServingCatalog
+from featurestore.time import parse_clock
+from featurestore_server.options import ServeOptions
+from featurestore_server.supervisor import Supervisor
+
+_WATCH_EVERY_S: Final = 0.25
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serving:
+    """A server that is ready.
+
+    Attributes:
+        address: Where clients find it.
+        project: What it serves.
+        revision: The revision of the project's registry that it serves.
+        workers: How many worker processes it has.
+        clock: "system", or the instant at which its clock stands still.
+    """
+
+    address: str
+    project: str
+    revision: int
+    workers: int
+    clock: str
+
+    def __str__(self) -> str:
+        workers = "1 worker" if self.workers == 1 else f"{self.workers} workers"
+        line = f"serving project {self.project!r}, revision {self.revision}, at {self.address}"
+        line += f" with {workers}"
+        if not parse_clock(self.clock).is_system:
+            line += f"; the clock stands still at {self.clock}"
+        return line
+
+
+def serve(options: ServeOptions, *, on_ready: Callable[[Serving], None] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT; then finish the calls under way and return.
+
+    Call it from the main thread: signals go nowhere else.
+
+    Args:
+        options: What to serve, and where.
+        on_ready: Called once all workers serve; by default one line goes to standard error.
+
+    Raises:
+        ServeError: The address cannot be taken, or a worker cannot serve.
+        ConfigError: The catalog or the store's configuration cannot be used.
+    """
+    catalog = ServingCatalog.from_json(options.catalog_json)
+    with _stop_signals() as stop, Supervisor(options) as supervisor:
+        ready = Serving(
+            address=supervisor.address,
+            project=catalog.project,
+            revision=catalog.revision,
+            workers=options.workers,
+            clock=catalog.clock,
+        )
+        (on_ready or _announce)(ready)
+        while not stop.wait(_WATCH_EVERY_S):
+            supervisor.revive_workers()
+
+
+def _announce(ready: Serving) -> None:
+    sys.stderr.write(f"{ready}\n")
+    sys.stderr.flush()
+
+
+@contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """Yield an event that the stop signals set, for as long as the context lasts."""
+    stop = threading.Event()
+
+    def handle(_: int, __: FrameType | None) -> None:
+        stop.set()
+
+    before = {number: signal.signal(number, handle) for number in _SIGNALS}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

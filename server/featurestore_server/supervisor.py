@@ -1,0 +1,174 @@
+"""The parent process: holds the address, keeps workers alive, and stops them in order."""
+
+import contextlib
+import logging
+import select
+import subprocess
+import sys
+import time
+from types import TracebackType
+from typing import Final, Self, TextIO, cast
+
+from featurestore_server.addresses import Reservation, reserve
+from featurestore_server.errors import WorkerError
+from featurestore_server.options import ServeOptions
+from featurestore_server.protocol import WorkerTask, check_report
+
+LOGGER: Final = logging.getLogger("featurestore_server")
+
+START_TIMEOUT_S: Final = 60.0
+STOP_MARGIN_S: Final = 5.0
+"""How much longer than the grace time a worker may take to end."""
+FIRST_RESTART_S: Final = 0.5
+LAST_RESTART_S: Final = 30.0
+STEADY_S: Final = 60.0
+"""A worker that lived this long is restarted at once, as if it had never failed."""
+
+
+class Worker:
+    """One worker process, and the ones that take its place when it dies."""
+
+    def __init__(self, task_line: str) -> None:
+        self._task_line = task_line
+        self._pause_s = 0.0
+        self._restart_at: float | None = None
+        self._start()
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    def _start(self) -> None:
+        # A fresh interpreter rather than a fork: gRPC, and what this process may have loaded, do
+        # not survive one. -P: a folder with a module of some package's name is no way in.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "featurestore_server.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+        )
+        self._started_at = time.monotonic()
+        self._restart_at = None
+        self._lifeline = cast("TextIO", self._process.stdin)
+        self._reports = cast("TextIO", self._process.stdout)
+        with contextlib.suppress(BrokenPipeError):  # it died already; whoever waits for it will see
+            self._lifeline.write(self._task_line)
+            self._lifeline.flush()
+
+    def wait_ready(self) -> None:
+        """Wait until the process serves.
+
+        Raises:
+            WorkerError: It cannot, or takes too long.
+        """
+        if not select.select([self._reports], [], [], START_TIMEOUT_S)[0]:
+            raise WorkerError(f"A worker process was not ready after {START_TIMEOUT_S:.0f} s.")
+        check_report(self._reports.readline())
+
+    def revive(self) -> None:
+        """Start the process again if it died; the pause before that grows while it keeps dying."""
+        if self._process.poll() is None:
+            return
+        if self._restart_at is None:
+            lived_s = time.monotonic() - self._started_at
+            doubled_s = min(max(2 * self._pause_s, FIRST_RESTART_S), LAST_RESTART_S)
+            self._pause_s = 0.0 if lived_s > STEADY_S else doubled_s
+            self._restart_at = time.monotonic() + self._pause_s
+            LOGGER.error(
+                "worker %d ended with %s; starting another in %.1f s",
+                self.pid,
+                _ending(self._process.returncode),
+                self._pause_s,
+            )
+        if time.monotonic() >= self._restart_at:
+            self._close_pipes()
+            self._start()
+
+    def terminate(self) -> None:
+        """Tell the process to finish its calls and end."""
+        if self._process.poll() is None:
+            self._process.terminate()
+
+    def wait(self, deadline: float) -> None:
+        """Wait for the end of the process; from `deadline` (monotonic) on it is killed."""
+        try:
+            self._process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            LOGGER.warning("worker %d did not end in time and was killed", self.pid)
+            self._process.kill()
+            self._process.wait()
+        self._close_pipes()
+
+    def _close_pipes(self) -> None:
+        self._reports.close()
+        with contextlib.suppress(BrokenPipeError):  # what was still on its way to a dead process
+            self._lifeline.close()
+
+
+class Supervisor:
+    """A server of several worker processes.
+
+    Raises:
+        ServeError: The address cannot be taken, or a worker cannot serve.
+    """
+
+    def __init__(self, options: ServeOptions) -> None:
+        self._options = options
+        self._reservation: Reservation = reserve(
+            options.address, workers=options.workers, insecure=options.insecure
+        )
+        self._workers: list[Worker] = []
+
+    @property
+    def address(self) -> str:
+        """Where clients find the server; with the port that was picked."""
+        return self._reservation.shown
+
+    @property
+    def worker_pids(self) -> tuple[int, ...]:
+        """The workers' process ids."""
+        return tuple(worker.pid for worker in self._workers)
+
+    def start(self) -> None:
+        """Start all workers and wait until they serve."""
+        line = WorkerTask.of(self._options, self._reservation.targets).to_line()
+        try:
+            self._workers = [Worker(line) for _ in range(self._options.workers)]
+            for worker in self._workers:
+                worker.wait_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def revive_workers(self) -> None:
+        """Start those workers again that died."""
+        for worker in self._workers:
+            worker.revive()
+
+    def stop(self) -> None:
+        """Let all workers finish their calls and end, then give the address back."""
+        for worker in self._workers:
+            worker.terminate()
+        deadline = time.monotonic() + self._options.grace_s + STOP_MARGIN_S
+        for worker in self._workers:
+            worker.wait(deadline)
+        self._workers = []
+        self._reservation.release()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def _ending(returncode: int) -> str:
+    return f"signal {-returncode}" if returncode < 0 else f"exit code {returncode}"

@@ -1,0 +1,84 @@
+"""One worker process: `python -m featurestore_server.worker`, started by the supervisor.
+
+It reads its task from standard input, which stays open: its end means that the parent is gone, and
+that this process stops too. It reports on standard output and logs on standard error.
+"""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from typing import TextIO
+
+from featurestore.online.factory import open_store
+from featurestore.serving.plan import ServingCatalog
+from featurestore_server.protocol import (
+    MAX_LINE_CHARACTERS,
+    WorkerTask,
+    report_failure,
+    report_ready,
+)
+from featurestore_server.server import FeatureServer
+
+
+def main() -> int:
+    """Serve until told to stop; return the exit code."""
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    # Ctrl-C reaches the whole process group; the parent answers it and tells its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format=f"%(asctime)s %(levelname)s worker {os.getpid()}: %(message)s",
+    )
+    reports = _take_stdout()
+    task = WorkerTask.from_line(sys.stdin.readline(MAX_LINE_CHARACTERS))
+    try:
+        return _serve(task, reports, stop)
+    except Exception as error:
+        logging.getLogger("featurestore_server").exception("the worker cannot serve")
+        report_failure(reports, error)
+        return 1
+
+
+def _serve(task: WorkerTask, reports: TextIO, stop: threading.Event) -> int:
+    store = open_store(task.online_store)
+    try:
+        server = FeatureServer(
+            ServingCatalog.from_json(task.catalog_json),
+            store,
+            threads=task.threads,
+            limits=task.limits,
+            reflect=task.reflection,
+        )
+        for target in task.targets:
+            server.listen(target)
+        server.start()
+        report_ready(reports)
+        threading.Thread(target=_follow_parent, args=(stop,), daemon=True).start()
+        stop.wait()
+        server.stop(task.grace_s)
+    finally:
+        store.close()
+    return 0
+
+
+def _take_stdout() -> TextIO:
+    """Return standard output for reports alone; whatever prints now prints to standard error."""
+    reports = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return reports
+
+
+def _follow_parent(stop: threading.Event) -> None:
+    # Not through sys.stdin: a thread that waits in there holds a lock that the end of this process
+    # needs.
+    while os.read(sys.stdin.fileno(), 4_096):
+        pass
+    stop.set()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

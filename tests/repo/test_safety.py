@@ -1,0 +1,53 @@
+"""Nothing is pickled, and no text becomes code."""
+
+import ast
+
+from .tree import modules
+
+SHIPPED = ("featurestore", "protos", "sdk", "server")
+CODE_FROM_TEXT = {"compile", "eval", "exec"}
+CODE_FROM_BYTES = {"cloudpickle", "dill", "jsonpickle", "marshal", "pickle", "shelve"}
+YAML_WITHOUT_OBJECTS = {"safe_load", "safe_dump", "YAMLError"}
+
+
+def _calls_of_text_as_code(tree: ast.Module) -> list[int]:
+    calls = (n for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name))
+    return [c.lineno for c in calls if isinstance(c.func, ast.Name) and c.func.id in CODE_FROM_TEXT]
+
+
+def _imports_of_bytes_as_code(tree: ast.Module) -> list[int]:
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        else:
+            continue
+        found += [node.lineno for name in names if name.split(".")[0] in CODE_FROM_BYTES]
+    return found
+
+
+def _other_uses_of_yaml(tree: ast.Module) -> list[int]:
+    uses = (n for n in ast.walk(tree) if isinstance(n, ast.Attribute))
+    of_yaml = (u for u in uses if isinstance(u.value, ast.Name) and u.value.id == "yaml")
+    return [use.lineno for use in of_yaml if use.attr not in YAML_WITHOUT_OBJECTS]
+
+
+def test_no_package_turns_text_or_bytes_into_code() -> None:
+    found = [
+        f"{path}:{line}"
+        for path, tree in modules(*SHIPPED)
+        for search in (_calls_of_text_as_code, _imports_of_bytes_as_code, _other_uses_of_yaml)
+        for line in search(tree)
+    ]
+    assert found == []
+
+
+def test_the_search_finds_what_it_is_for() -> None:
+    bad = ast.parse(
+        "import pickle\nfrom dill import x\neval('1')\nyaml.load('')\nyaml.safe_load('')"
+    )
+    assert _imports_of_bytes_as_code(bad) == [1, 2]
+    assert _calls_of_text_as_code(bad) == [3]
+    assert _other_uses_of_yaml(bad) == [4]
