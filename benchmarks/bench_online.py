@@ -85,7 +85,9 @@ def _server(run: Run, side: Side, batch: int) -> Iterator[Target]:
     with _filled_redis(run, side, repository) as (redis, arguments):
         asked = arguments | _lookup(run.size, batch) | {"body": str(body)}
         method = side.job("request", asked)["method"]
-        with grpc_server.serving(side.serve, repository, core=CORE) as (server, port):
+        with grpc_server.serving(
+            side.serve, repository, service=side.health_service, core=CORE
+        ) as (server, port):
             checked = side.job("check", asked | {"address": f"127.0.0.1:{port}"})
             reply_bytes = checked["reply_bytes"]
             yield Target(port, method, body, reply_bytes, server.pid, redis.version())

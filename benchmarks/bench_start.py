@@ -40,7 +40,7 @@ def start(run: Run) -> Iterator[Result]:
             "start/server",
             "s",
             ours=partial(_server_ready, run, sides.ours(), redis),
-            limit=_ready(_empty_server, process.ROOT),
+            limit=_ready(_empty_server, process.ROOT, service=""),
             peer=partial(_server_ready, run, run.peer, redis) if run.peer else None,
         )
 
@@ -77,15 +77,15 @@ def _ended(command: Sequence[str]) -> Measure:
 def _server_ready(run: Run, side: Side, redis: Redis, _size: Size) -> Measure:
     repository = run.folder / f"start-{side.imports}"
     side.job("prepare", sides.arguments(SIZE, repository, redis.address))
-    return _ready(side.serve, repository)
+    return _ready(side.serve, repository, service=side.health_service)
 
 
-def _ready(command: Callable[[int], list[str]], folder: Path) -> Measure:
+def _ready(command: Callable[[int], list[str]], folder: Path, *, service: str) -> Measure:
     """From the start of a server to its health check's first SERVING."""
 
     def measure() -> Sample:
         started = time.perf_counter()
-        with grpc_server.serving(command, folder) as (serving, _port):
+        with grpc_server.serving(command, folder, service=service) as (serving, _port):
             seconds = time.perf_counter() - started
             return Sample(seconds, process.tree_peak_mb(serving.pid))
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from benchmarks.errors import BenchmarkError
 
 if TYPE_CHECKING:
+    import duckdb
     import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
@@ -215,11 +216,9 @@ def _instants(offsets_us: npt.NDArray[np.int64]) -> pa.Array:
 
 
 def _write_latest(size: Size, target: Path) -> None:
-    import duckdb
-
     features = ", ".join(f"arg_max({name}, event_timestamp) AS {name}" for name in size.features)
     partial = target.with_suffix(".partial")
-    with duckdb.connect() as connection:
+    with quiet_duckdb() as connection:
         connection.execute(
             f"COPY (SELECT user_id, max(event_timestamp) AS event_timestamp, {features} "  # noqa: S608
             f"FROM {parquet(history(size))} GROUP BY user_id ORDER BY user_id) "
@@ -229,16 +228,23 @@ def _write_latest(size: Size, target: Path) -> None:
 
 
 def _write_training_digest(size: Size, target: Path) -> None:
-    import duckdb
-
     features = ", ".join(f"h.{name}" for name in size.features)
-    with duckdb.connect() as connection:
+    with quiet_duckdb() as connection:
         joined = connection.sql(
             f"SELECT {features} FROM {parquet(spine(size))} s "  # noqa: S608
             f"ASOF LEFT JOIN {parquet(history(size))} h "
             "ON s.user_id = h.user_id AND s.event_timestamp >= h.event_timestamp"
         ).to_arrow_table()
     target.write_text(json.dumps(digest(joined, size.features)))
+
+
+def quiet_duckdb() -> duckdb.DuckDBPyConnection:
+    """A connection to an empty database in memory that draws no progress bar on stdout."""
+    import duckdb
+
+    connection = duckdb.connect()
+    connection.execute("SET enable_progress_bar = false")
+    return connection
 
 
 def parquet(path: Path) -> str:

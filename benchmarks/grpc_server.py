@@ -25,9 +25,15 @@ LOG_LINES = 20
 
 @contextmanager
 def serving(
-    command: Callable[[int], list[str]], folder: Path, *, core: int | None = None
+    command: Callable[[int], list[str]],
+    folder: Path,
+    *,
+    service: str = "",
+    core: int | None = None,
 ) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """Run ``command(port)`` in ``folder`` and yield it and its port from its first SERVING on.
+
+    ``service`` is the one whose health is asked for; the empty name is the whole server's.
 
     Raises:
         JobFailedError: it ended before, or did not become healthy in two minutes.
@@ -38,15 +44,17 @@ def serving(
             server = subprocess.Popen(command(port), cwd=folder, stdout=log, stderr=log)
         try:
             with _explained_by(log):
-                _wait_until_serving(port, server)
+                _wait_until_serving(port, server, service)
             yield server, port
         finally:
             stop(server)
 
 
-def _wait_until_serving(port: int, server: subprocess.Popen[bytes]) -> None:
+def _wait_until_serving(port: int, server: subprocess.Popen[bytes], service: str) -> None:
     import grpc
 
+    # HealthCheckRequest(service=...): field 1, a string of less than 128 bytes.
+    request = b"\x0a" + bytes([len(service)]) + service.encode()
     deadline = time.monotonic() + READY_TIMEOUT_S
     # Only then a channel: a refused connection would make it wait a second before it tries again.
     wait_for_port(port, server, timeout_s=READY_TIMEOUT_S)
@@ -54,7 +62,7 @@ def _wait_until_serving(port: int, server: subprocess.Popen[bytes]) -> None:
         check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(HEALTH_METHOD)
         while time.monotonic() < deadline and server.poll() is None:
             try:
-                if check(b"", timeout=10) == SERVING:
+                if check(request, timeout=10) == SERVING:
                     return
             except grpc.RpcError:  # not yet: it listens before it serves
                 pass

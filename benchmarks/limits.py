@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from benchmarks.data import parquet
+from benchmarks.data import parquet, quiet_duckdb
 from benchmarks.job import serve_jobs
 from benchmarks.process import own_peak_mb
 
@@ -30,14 +30,12 @@ def scan(arguments: dict[str, Any]) -> dict[str, Any]:
     The rows are those of every tenth key: of each vector of rows some are kept, so that no column
     of it can be left unread, and a tenth of the history is as long as the spine.
     """
-    import duckdb
-
     import_module("pyarrow")  # outside of the timing: DuckDB does it at its first result
     source = parquet(Path(arguments["history"]))
     columns = ", ".join(["user_id", "event_timestamp", *arguments["features"]])
     query = f"SELECT {columns} FROM {source} WHERE user_id % 10 = 0"  # noqa: S608
     target = arguments["target"]
-    with duckdb.connect() as connection:
+    with quiet_duckdb() as connection:
         started = time.perf_counter()
         if target:
             connection.sql(query).write_parquet(target)

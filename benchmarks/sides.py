@@ -33,7 +33,8 @@ TTL_DAYS = 365
 class Side:
     """One implementation of the jobs, and its programs.
 
-    ``serve(port)`` is the command that starts the gRPC server, run inside the repository's folder.
+    ``serve(port)`` is the command that starts the gRPC server, run inside the repository's folder;
+    ``health_service`` is what its health check calls the lookups, or "" if it knows no parts.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Side:
     worker: tuple[str, ...]
     program: tuple[str, ...]
     imports: str
+    health_service: str
     serve: Callable[[int], list[str]]
 
     def job(
@@ -66,6 +68,7 @@ def ours() -> Side:
         worker=(sys.executable, "-m", "benchmarks.ours"),
         program=program,
         imports="featurestore_sdk",
+        health_service="featurestore.v1.ServingService",
         serve=serve,
     )
 
@@ -87,6 +90,7 @@ def feast() -> Side:
         worker=(str(python), str(worker)),
         program=program,
         imports="feast",
+        health_service="",
         serve=serve,
     )
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from featurestore.errors import ConfigError, close_names, did_you_mean, shown
+from featurestore.naming import check_object_name
 from featurestore.time import Clock, parse_clock, parse_duration
 
 FILE_NAME = "feature_store.yaml"
@@ -164,8 +165,6 @@ def make_config(
     environment: Mapping[str, str] | None = None,
 ) -> RepoConfig:
     """Return the configuration that `values` and the environment make together."""
-    from featurestore.definitions.names import check_object_name
-
     merged: dict[str, Any] = {key: _expanded(key, value) for key, value in values.items()}
     origins = {path: where for path, _ in _leaves(merged)}
     for path, text, variable in _from_environment(

@@ -5,6 +5,7 @@ expects one also takes the Arrow type itself. A type is written in JSON as `type
 read by `parse_type()`.
 """
 
+import json
 import re
 from typing import Final
 
@@ -44,11 +45,12 @@ _SCALARS: Final[dict[str, pa.DataType]] = {
     "timestamp[us, UTC]": Timestamp,
 }
 _NAMES: Final = {dtype: name for name, dtype in _SCALARS.items()}
+MAX_DECIMAL_DIGITS: Final = 38
 _DECIMAL: Final = re.compile(r"decimal128\((\d{1,2}), (-?\d{1,2})\)")
 _LIST: Final = re.compile(r"list<(.+)>")
+_STRUCT: Final = re.compile(r"struct<(.+)>")
 _FLOAT_INTEGERS: Final = {Float32: 24, Float64: 53}  # bits an integer may have and stay exact
 
-MAX_DECIMAL_DIGITS: Final = 38
 KEY_TYPES: Final = frozenset(
     {Bool, Int8, Int16, Int32, Int64, UInt8, UInt16, UInt32, UInt64, String, Binary, Date}
 )
@@ -73,7 +75,6 @@ def base_type(dtype: pa.DataType) -> pa.DataType:
     """Return the type that a view, large, fixed-size or dictionary variant stands for.
 
     Timestamps of every unit and zone become `timestamp[us, UTC]`, date64 becomes date32.
-    A struct, map or nested list is returned as it is.
     """
     if pa.types.is_dictionary(dtype):
         return base_type(dtype.value_type)
@@ -81,14 +82,16 @@ def base_type(dtype: pa.DataType) -> pa.DataType:
         return base_type(dtype.storage_type)
     if _is_list(dtype):
         return pa.list_(base_type(dtype.value_type))
-    if pa.types.is_timestamp(dtype):
-        return Timestamp
-    if pa.types.is_decimal(dtype) and dtype.precision <= MAX_DECIMAL_DIGITS:
-        return pa.decimal128(dtype.precision, dtype.scale)
+    if pa.types.is_struct(dtype):
+        return pa.struct([(field.name, base_type(field.type)) for field in dtype])
     return _base_scalar(dtype)
 
 
 def _base_scalar(dtype: pa.DataType) -> pa.DataType:
+    if pa.types.is_timestamp(dtype):
+        return Timestamp
+    if pa.types.is_decimal(dtype) and dtype.precision <= MAX_DECIMAL_DIGITS:
+        return pa.decimal128(dtype.precision, dtype.scale)
     if pa.types.is_large_string(dtype) or pa.types.is_string_view(dtype):
         return String
     if (
@@ -101,7 +104,7 @@ def _base_scalar(dtype: pa.DataType) -> pa.DataType:
 
 
 def _is_list(dtype: pa.DataType) -> bool:
-    return (
+    return bool(
         pa.types.is_list(dtype)
         or pa.types.is_large_list(dtype)
         or pa.types.is_fixed_size_list(dtype)
@@ -120,6 +123,8 @@ def type_name(dtype: pa.DataType) -> str:
         return _NAMES[dtype]
     if pa.types.is_list(dtype):
         return f"list<{type_name(dtype.value_type)}>"
+    if pa.types.is_struct(dtype):
+        return f"struct<{json.dumps([[field.name, type_name(field.type)] for field in dtype])}>"
     return str(dtype)
 
 
@@ -133,9 +138,28 @@ def parse_type(name: str) -> pa.DataType:
         return _SCALARS[name]
     if match := _DECIMAL.fullmatch(name):
         return pa.decimal128(int(match[1]), int(match[2]))
-    if (match := _LIST.fullmatch(name)) and not _LIST.fullmatch(match[1]):
+    if match := _LIST.fullmatch(name):
         return pa.list_(parse_type(match[1]))
+    if match := _STRUCT.fullmatch(name):
+        return _parse_struct(match[1])
     raise ValueError(f"{name[:80]!r} is not a type of this feature store")
+
+
+def _parse_struct(text: str) -> pa.DataType:
+    try:
+        return pa.struct([(field, parse_type(dtype)) for field, dtype in json.loads(text)])
+    except TypeError:
+        raise ValueError(f"{text[:80]!r} are not the fields of a struct") from None
+
+
+def is_known_type(dtype: pa.DataType) -> bool:
+    """Whether a feature can have this type at all; maps, unions and durations are not known."""
+    dtype = base_type(dtype)
+    if pa.types.is_list(dtype):
+        return is_known_type(dtype.value_type)
+    if pa.types.is_struct(dtype):
+        return dtype.num_fields > 0 and all(is_known_type(field.type) for field in dtype)
+    return dtype in _NAMES or bool(pa.types.is_decimal128(dtype))
 
 
 def is_online_type(dtype: pa.DataType) -> bool:
@@ -154,16 +178,24 @@ def can_widen(found: pa.DataType, declared: pa.DataType) -> bool:
     found, declared = base_type(found), base_type(declared)
     if found == declared or pa.types.is_null(found):
         return True
-    if pa.types.is_list(found) and pa.types.is_list(declared):
-        return can_widen(found.value_type, declared.value_type)
+    if pa.types.is_nested(found):
+        return _nested_fits(found, declared)
     if pa.types.is_integer(found):
         return _integer_fits(found, declared)
-    if pa.types.is_float16(found):
-        return declared in (Float32, Float64)
     if pa.types.is_decimal(found) and pa.types.is_decimal(declared):
         room = declared.precision - declared.scale >= found.precision - found.scale
         return bool(room and declared.scale >= found.scale)
-    return bool(found == Float32 and declared == Float64)
+    wider = {pa.float16(): (Float32, Float64), Float32: (Float64,)}
+    return declared in wider.get(found, ())
+
+
+def _nested_fits(found: pa.DataType, declared: pa.DataType) -> bool:
+    if pa.types.is_list(found) and pa.types.is_list(declared):
+        return can_widen(found.value_type, declared.value_type)
+    if not pa.types.is_struct(found) or not pa.types.is_struct(declared):
+        return False
+    same = [field.name for field in found] == [field.name for field in declared]
+    return same and all(can_widen(a.type, b.type) for a, b in zip(found, declared, strict=True))
 
 
 def _integer_fits(found: pa.DataType, declared: pa.DataType) -> bool:

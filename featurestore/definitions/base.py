@@ -19,14 +19,14 @@ from pydantic import (
 from featurestore.definitions.names import ObjectName, Tags, Text
 from featurestore.errors import DefinitionError, shown
 from featurestore.time import MICROSECOND, format_duration, parse_duration
-from featurestore.types import base_type, parse_type, type_name
+from featurestore.types import base_type, is_known_type, parse_type, type_name
 
 Document = dict[str, Any]
 """A definition as JSON: what the registry keeps."""
 
 
 def _read_type(value: object) -> object:
-    if isinstance(value, pa.DataType):
+    if isinstance(value, pa.DataType) and is_known_type(value):
         return base_type(value)
     if isinstance(value, str):
         return parse_type(value)

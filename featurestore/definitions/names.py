@@ -1,38 +1,19 @@
 """Rules for the names of objects and columns (SEMANTICS, section 2)."""
 
-import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from pydantic import AfterValidator
 
 from featurestore.errors import shown
+from featurestore.naming import check_object_name, duplicate_name
 
 MAX_COLUMN_NAME = 255
 MAX_TEXT = 4_096
 MAX_TAGS = 64
 
-_OBJECT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 _FORBIDDEN_CATEGORIES = ("Cc", "Cs")
-
-
-def check_object_name(name: str) -> str:
-    """Return `name` if an object may have it.
-
-    Raises:
-        ValueError: It says which rule the name breaks.
-    """
-    if not _OBJECT_NAME.fullmatch(name):
-        raise ValueError(
-            f"{shown(name)} cannot be a name: it takes 1 to 63 ASCII letters, digits and"
-            " underscores, and begins with a letter"
-        )
-    if "__" in name:
-        raise ValueError(
-            f"{shown(name)} cannot be a name: '__' separates a view from a feature in full names"
-        )
-    return name
 
 
 def check_column_name(name: str) -> str:
@@ -71,16 +52,6 @@ def check_tags(tags: Mapping[str, str]) -> Mapping[str, str]:
         check_text(key)
         check_text(value)
     return tags
-
-
-def duplicate_name(names: Iterable[str]) -> tuple[str, str] | None:
-    """Return the first two names that are equal when case is ignored, or None."""
-    seen: dict[str, str] = {}
-    for name in names:
-        if (folded := name.casefold()) in seen:
-            return seen[folded], name
-        seen[folded] = name
-    return None
 
 
 def check_distinct(names: Sequence[str], what: str) -> None:

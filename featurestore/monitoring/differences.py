@@ -14,9 +14,9 @@ from featurestore.registry.runs import RunRecord, Watermark
 from featurestore.registry.state import RegisteredView
 
 
-def differing_cells(expected: pa.ChunkedArray, found: pa.ChunkedArray) -> Iterator[int]:
+def differing_cells(expected: pa.ChunkedArray, found: pa.Array) -> Iterator[int]:
     """Yield the rows in which two columns of one type differ, bit for bit; null equals null."""
-    left, right = expected.combine_chunks(), found.combine_chunks()
+    left, right = expected.combine_chunks(), found
     if pa.types.is_list(left.type):
         pairs = zip(left.to_pylist(), right.to_pylist(), strict=True)
         yield from (row for row, (a, b) in enumerate(pairs) if _bits(a) != _bits(b))

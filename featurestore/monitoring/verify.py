@@ -27,6 +27,7 @@ from featurestore.registry.state import RegisteredView
 from featurestore.serving.catalog import serving_view
 from featurestore.serving.lookup import Lookup
 from featurestore.serving.plan import whole_view_plan
+from featurestore.serving.response import feature_array
 from featurestore.time import MICROSECOND, Clock, format_instant, from_micros
 from featurestore.types import type_name
 
@@ -249,14 +250,13 @@ class _ViewCheck:
                 found.add((key, event, created))
         return found
 
-    def _look_up(self, keys: pa.Table) -> list[pa.ChunkedArray]:
+    def _look_up(self, keys: pa.Table) -> list[pa.Array]:
         """Return the features as a lookup at the end of the last run returns them."""
         plan = whole_view_plan(serving_view(self.view, self.table.project))
         clock = Clock(from_micros(self.watermark.end_us))
         lookup = Lookup(self.store, plan, clock, max_entities=CHUNK_ROWS)
         columns = {c.name: keys.column(c.alias) for c in self.scan.keys}
-        response = lookup.run(columns)
-        return [response.feature_array(i) for i in range(len(self.view.definition.fields))]
+        return [feature_array(feature) for feature in lookup.run(columns).features]
 
     def _stored(self, keys: pa.Table) -> list[bytes | None]:
         return self.store.read([ReadRequest(table=self.table, keys=self._encoded(keys))])[0]

@@ -66,6 +66,7 @@ class DuckDBEngine(OfflineEngine):
     ) -> None:
         self._settings: dict[str, str | int] = {
             "TimeZone": "UTC",
+            "enable_progress_bar": False,  # it would draw on standard output
             **(settings or {}),
         }
         if threads is not None:
@@ -89,7 +90,10 @@ class DuckDBEngine(OfflineEngine):
     ) -> str:
         with self._session(scan) as session:
             session.register_spine(spine)
-            find = session.find_winners(session.spine_facts(), ttl_us=ttl_us, mode=mode)
+            facts = session.spine_facts()
+            if facts.rows == 0:
+                return "nothing to join: no spine row has both a key and a time"
+            find = session.find_winners(facts, ttl_us=ttl_us, mode=mode)
             served = mode == "as_served"
             return f"{find};\n{sql.select_winners(session.rows, ordinal=served, table='w')};"
 
@@ -187,8 +191,8 @@ class _Session:
 
     def spine_facts(self) -> sql.SpineFacts:
         """Return what is known of the registered spine."""
-        rows, first, last, most = self.one(sql.spine_facts(self.rows.keys))
-        return sql.SpineFacts(rows=rows, first_us=first, last_us=last, most_per_key=most)
+        rows, first, last = self.one(sql.SPINE_FACTS)
+        return sql.SpineFacts(rows=rows, first_us=first, last_us=last)
 
     def find_winners(self, facts: sql.SpineFacts, *, ttl_us: int | None, mode: Mode) -> str:
         """Return the SQL that makes the table `w`."""

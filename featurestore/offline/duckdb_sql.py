@@ -17,10 +17,6 @@ from featurestore.types import base_type
 
 HIVE_NULL = "'__HIVE_DEFAULT_PARTITION__'"
 MAX_ROWS_BITS = 40  # a file has fewer than 2^40 rows; the file's number stands above them
-FEW_PER_KEY = 16
-"""Up to so many spine rows of one key, a hash join of the pairs and a maximum beat an ASOF join
-(1.2 s against 2.2 s for 1M spine rows and 10M source rows), and however the source is skewed, the
-pairs are at most so many times its rows."""
 NARROW_RATIO = 20
 """A source with so many times the spine's rows is first cut down to the spine's keys."""
 LOWEST = -(2**63)  # what a null created time counts as: below every instant
@@ -66,6 +62,9 @@ def sql_type(dtype: pa.DataType) -> str:
         return "BIGINT"
     if pa.types.is_list(dtype):
         return f"{sql_type(dtype.value_type)}[]"
+    if pa.types.is_struct(dtype):
+        fields = ", ".join(f"{quote(f.name)} {sql_type(f.type)}" for f in dtype)
+        return f"STRUCT({fields})"
     if pa.types.is_decimal(dtype):
         return f"DECIMAL({dtype.precision}, {dtype.scale})"
     return _TYPES[str(dtype)]
@@ -278,22 +277,15 @@ class SpineFacts:
         rows: Rows with a key and a time.
         first_us: Smallest time, or None without rows.
         last_us: Greatest time, or None without rows.
-        most_per_key: Rows of the key that has most.
     """
 
     rows: int
     first_us: int | None
     last_us: int | None
-    most_per_key: int
 
 
-def spine_facts(keys: Sequence[str]) -> str:
-    """Return SQL for the fields of `SpineFacts` over table `spine`, in their order."""
-    grouped = f" GROUP BY {_names(keys)}" if keys else ""
-    return (
-        "SELECT coalesce(sum(n), 0)::BIGINT, min(first), max(last), coalesce(max(n), 0) FROM"
-        f" (SELECT count(*) AS n, min(q) AS first, max(q) AS last FROM spine{grouped})"
-    )
+SPINE_FACTS = "SELECT count(*), min(q), max(q) FROM spine"
+"""The fields of `SpineFacts` over table `spine`, in their order."""
 
 
 def create_winners(rows: ScanText, facts: SpineFacts, *, ttl_us: int | None) -> str:
@@ -303,36 +295,24 @@ def create_winners(rows: ScanText, facts: SpineFacts, *, ttl_us: int | None) -> 
     because only their time is taken.
     """
     keys = rows.keys
-    alive = "" if ttl_us is None else f" AND f.e >= s.q - {ttl_us}"
-    on = f"{_equal(keys, 's', 'f')} s.q >= f.e"
-    if facts.most_per_key <= FEW_PER_KEY:
-        chosen = "".join(f", any_value(s.{key}) AS {key}" for key in keys)
-        return (
-            f"CREATE TEMP TABLE w AS SELECT s.i{chosen}, max(f.e) AS e"
-            f" FROM ({_candidates(rows, facts, '')}) f JOIN spine s ON {on}{alive} GROUP BY s.i"
-        )
     bounds = f"e <= {facts.last_us}"
     if ttl_us is not None and facts.first_us is not None:
         bounds += f" AND e >= {facts.first_us - ttl_us}"
     return (
         f"CREATE TEMP TABLE w AS SELECT s.i, {_names([*keys, 'e'], 'f')} FROM spine s"
-        f" ASOF JOIN ({_candidates(rows, facts, bounds)}) f ON {on} WHERE true{alive}"
+        f" ASOF JOIN ({_candidates(rows, facts, bounds)}) f"
+        f" ON {_equal(keys, 's', 'f')} s.q >= f.e{_within(ttl_us, 'f.e')}"
     )
 
 
 def _candidates(rows: ScanText, facts: SpineFacts, bounds: str) -> str:
-    """Return a SELECT of the keys and times of the rows that some spine row may see.
-
-    Rows without a key or a time need no filter: they join nothing. (Each filter makes DuckDB's
-    planner expect fewer rows, until it builds its hash table from the larger side.)
-    """
+    """Return a SELECT of the keys and times of the rows that some spine row may see."""
     keys = rows.keys
     narrowed = ""
     if keys and rows.scan.row_count >= NARROW_RATIO * facts.rows:
         narrowed = f" SEMI JOIN spine s ON {_equal(keys, 's', 'r')} true"
-    where = f" WHERE {bounds}" if bounds else ""
     names = _names([*keys, "e"], "r")
-    return f"SELECT {names} FROM ({rows.rows([*keys, 'e'])}) r{narrowed}{where}"
+    return f"SELECT {names} FROM ({rows.rows([*keys, 'e'])}) r{narrowed} WHERE {bounds}"
 
 
 def create_served_winners(rows: ScanText, facts: SpineFacts, *, ttl_us: int | None) -> str:
@@ -353,12 +333,15 @@ def create_served_winners(rows: ScanText, facts: SpineFacts, *, ttl_us: int | No
         f"SELECT {_names(keys, trailing=True)} a,"
         f" max(v) OVER ({partition}ORDER BY a RANGE UNBOUNDED PRECEDING) AS m FROM ({known})"
     )
-    alive = "" if ttl_us is None else f" WHERE f.m.e >= s.q - {ttl_us}"
     return (
         f"CREATE TEMP TABLE w AS SELECT s.i, {_names(keys, 'f', trailing=True)}"
         f" f.m.e AS e, f.m.o AS o FROM spine s ASOF JOIN ({best}) f"
-        f" ON {_equal(keys, 's', 'f')} s.q >= f.a{alive}"
+        f" ON {_equal(keys, 's', 'f')} s.q >= f.a{_within(ttl_us, 'f.m.e')}"
     )
+
+
+def _within(ttl_us: int | None, event: str) -> str:
+    return "" if ttl_us is None else f" WHERE {event} >= s.q - {ttl_us}"
 
 
 def create_tie_winners(rows: ScanText) -> str:

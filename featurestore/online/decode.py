@@ -106,9 +106,7 @@ def _as_expected(
     if not (schemas == layout.schema_id).all():
         return False
     rows = formats == ROW
-    return bool(rows.all()) or all(
-        values[i] is None for i in np.flatnonzero(~rows).tolist()
-    )
+    return bool(rows.all()) or all(values[i] is None for i in np.flatnonzero(~rows).tolist())
 
 
 def _checked(layout: RowLayout, value: bytes | None, view: str) -> bytes | None:

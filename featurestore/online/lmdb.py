@@ -57,9 +57,7 @@ class LmdbOnlineStore:
         self._opening = Lock()
         self._labelled: set[TableId] = set()
 
-    def write(
-        self, table: TableId, rows: EncodedRows, *, overwrite: bool = False
-    ) -> WriteCounts:
+    def write(self, table: TableId, rows: EncodedRows, *, overwrite: bool = False) -> WriteCounts:
         """Store rows, at most 100,000 per transaction; see `OnlineStore.write`."""
         check_rows(rows)
         written = 0
@@ -85,7 +83,9 @@ class LmdbOnlineStore:
         with self._environment().transaction(write=False) as transaction:
             return [_get(transaction, request) for request in requests]
 
-    def scan(self, table: TableId, *, batch_rows: int = 1000) -> Iterator[list[tuple[bytes, bytes]]]:
+    def scan(
+        self, table: TableId, *, batch_rows: int = 1000
+    ) -> Iterator[list[tuple[bytes, bytes]]]:
         """Yield all rows in the order of their keys; see `OnlineStore.scan`.
 
         Every batch is a transaction of its own: an old one would keep the file from reusing space.
@@ -186,9 +186,7 @@ def _put_newest(transaction: "Reader") -> Callable[[bytes, bytes], bool]:
 
     def put_newest(key: bytes, value: bytes) -> bool:
         old = get(key)
-        if old is not None and (
-            old[VERSION_START:VERSION_END] > value[VERSION_START:VERSION_END]
-        ):
+        if old is not None and (old[VERSION_START:VERSION_END] > value[VERSION_START:VERSION_END]):
             return False
         return put(key, value)
 

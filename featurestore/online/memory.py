@@ -29,9 +29,7 @@ class MemoryOnlineStore:
         self._lock = Lock()
         self._is_closed = False
 
-    def write(
-        self, table: TableId, rows: EncodedRows, *, overwrite: bool = False
-    ) -> WriteCounts:
+    def write(self, table: TableId, rows: EncodedRows, *, overwrite: bool = False) -> WriteCounts:
         """Store rows; see `OnlineStore.write`."""
         check_rows(rows)
         with self._lock:
@@ -54,7 +52,9 @@ class MemoryOnlineStore:
                 for request in requests
             ]
 
-    def scan(self, table: TableId, *, batch_rows: int = 1000) -> Iterator[list[tuple[bytes, bytes]]]:
+    def scan(
+        self, table: TableId, *, batch_rows: int = 1000
+    ) -> Iterator[list[tuple[bytes, bytes]]]:
         """Yield all rows as they were at the start; see `OnlineStore.scan`."""
         with self._lock:
             self._check_open()

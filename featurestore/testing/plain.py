@@ -120,10 +120,10 @@ class PlainTable:
         schema = pa.schema(list(self.columns.items()))
         return pa.Table.from_arrays(arrays, schema=schema)
 
-    def write_parquet(self, path: Path) -> None:
+    def write_parquet(self, path: Path, *, row_group_rows: int | None = None) -> None:
         """Write the rows, in order, to one file, and make its folder."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(self.to_arrow(), path)
+        pq.write_table(self.to_arrow(), path, row_group_size=row_group_rows)
 
 
 def plain_table(columns: Mapping[str, pa.DataType], rows: Iterable[Sequence[object]]) -> PlainTable:

@@ -73,10 +73,10 @@ class History:
         """The files as the oracle takes them."""
         return {path: table.rows for path, table in self.files.items()}
 
-    def write(self, root: Path) -> None:
+    def write(self, root: Path, *, row_group_rows: int | None = None) -> None:
         """Write the files where the source's path finds them from `root`."""
         for path, table in self.files.items():
-            table.write_parquet(root / FOLDER / path)
+            table.write_parquet(root / FOLDER / path, row_group_rows=row_group_rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from featurestore.definitions import FeatureService, FeatureView, FeatureViewSelection
-from featurestore.definitions.names import duplicate_name
 from featurestore.errors import NameCollisionError, NotFoundError, RequestError, shown
+from featurestore.naming import duplicate_name
 from featurestore.registry.state import RegistryState
 
 FeatureRequest = str | FeatureService | Sequence[str | FeatureView | FeatureViewSelection]

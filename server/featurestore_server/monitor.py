@@ -74,13 +74,13 @@ class StoreMonitor:
             return error
         except StoreError:
             return None  # an answer, though a bad one: requests will meet it and say so
+        except Exception:
+            LOGGER.exception("probing the online store failed")
         return None
 
     def _watch(self) -> None:
-        while not self._stop.wait(
-            PROBE_EVERY_S if self._failures == 0 else PROBE_WHILE_DOWN_EVERY_S
-        ):
-            try:
-                self.probe()
-            except Exception:
-                LOGGER.exception("probing the online store failed")
+        while not self._stop.wait(self._pause_s()):
+            self.probe()
+
+    def _pause_s(self) -> float:
+        return PROBE_EVERY_S if self._failures == 0 else PROBE_WHILE_DOWN_EVERY_S

@@ -32,7 +32,8 @@ class ServeOptions:
 
     Attributes:
         catalog_json: What `ServingCatalog.to_json()` wrote: all that is served.
-        online_store: The online store's configuration, as `feature_store.yaml` has it.
+        online_store: The online store: its `type`, and the arguments of
+            `featurestore.online.factory.open_store` by name; paths are absolute.
         address: `host:port`, `[ipv6]:port` or `unix:/path`; port 0 picks a free one.
         workers: How many processes share the address; exactly 1 for a unix socket.
         threads: Calls that one worker handles at the same time.

@@ -18,7 +18,7 @@ class WorkerTask:
     Attributes:
         targets: Where to listen.
         catalog_json: What to serve.
-        online_store: The online store's configuration.
+        online_store: The online store, as `ServeOptions` has it.
         threads: Calls handled at the same time.
         reflection: Whether clients may ask what services there are.
         grace_s: How long calls under way may go on after the signal to stop, in seconds.

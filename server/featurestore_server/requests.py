@@ -46,7 +46,7 @@ def read_selection(request: GetOnlineFeaturesRequest, limits: Limits) -> Selecti
     return names
 
 
-def read_entities(entities: Mapping[str, Values]) -> dict[str, Column]:
+def read_entities(entities: Mapping[str, Values], limits: Limits) -> dict[str, Column]:
     """Return the columns of values by name, as numpy arrays where values have a fixed width.
 
     Dates become `datetime64[D]`, timestamps `datetime64[us]`; nulls are masked in arrays, None in
@@ -54,8 +54,17 @@ def read_entities(entities: Mapping[str, Values]) -> dict[str, Column]:
 
     Raises:
         MalformedMessageError: A column contradicts itself; the message names it.
+        LimitExceededError: There are too many entities.
     """
-    return {name: read_values(values, f"entities.{name}") for name, values in entities.items()}
+    columns = {name: read_values(values, f"entities.{name}") for name, values in entities.items()}
+    for name, column in columns.items():
+        if len(column) > limits.max_entities:
+            raise LimitExceededError(
+                f"The request has {len(column):,} entities; {limits.max_entities:,} are the limit.",
+                field=f"entities.{name}",
+                hint="ask in several requests",
+            )
+    return columns
 
 
 def read_values(values: Values, field: str) -> Column:

@@ -115,7 +115,8 @@ def _monitor(
     def report(answers: bool) -> None:  # noqa: FBT001 - a callback
         servicer.set(SERVING_SERVICE, _SERVING if answers else _NOT_SERVING)
 
-    return StoreMonitor(store, catalog.views[0].table, on_change=report)
+    any_view = next(iter(catalog.views.values()))
+    return StoreMonitor(store, any_view.table, on_change=report)
 
 
 def _options(limits: Limits) -> list[tuple[str, int]]:

@@ -62,7 +62,7 @@ class OnlineFeatures:
         message: GetOnlineFeaturesRequest = parse(GetOnlineFeaturesRequest.FromString, request)
         self._check_project(message.project)
         lookup = self._lookup(read_selection(message, self._limits), message.full_feature_names)
-        columns = read_entities(message.entities)
+        columns = read_entities(message.entities, self._limits)
         if not self._store_answers():
             raise StoreUnavailableError("The online store does not answer the server's probes.")
         return serialize_reply(

@@ -9,9 +9,12 @@ import os
 import signal
 import sys
 import threading
-from typing import TextIO
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
 
 from featurestore.online.factory import open_store
+from featurestore.online.store import OnlineStore
 from featurestore.serving.plan import ServingCatalog
 from featurestore_server.protocol import (
     MAX_LINE_CHARACTERS,
@@ -44,7 +47,7 @@ def main() -> int:
 
 
 def _serve(task: WorkerTask, reports: TextIO, stop: threading.Event) -> int:
-    store = open_store(task.online_store)
+    store = open_configured_store(task.online_store)
     try:
         server = FeatureServer(
             ServingCatalog.from_json(task.catalog_json),
@@ -63,6 +66,14 @@ def _serve(task: WorkerTask, reports: TextIO, stop: threading.Event) -> int:
     finally:
         store.close()
     return 0
+
+
+def open_configured_store(settings: Mapping[str, Any]) -> OnlineStore:
+    """Return the store that the settings name: `type`, and the arguments that go with it."""
+    arguments = dict(settings)
+    if arguments.get("path") is not None:
+        arguments["path"] = Path(arguments["path"])
+    return open_store(arguments.pop("type"), **arguments)
 
 
 def _take_stdout() -> TextIO:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from featurestore_server.addresses import reserve
 from featurestore_server.errors import AddressError, AddressInUseError, InsecureAddressError
 

@@ -222,7 +222,7 @@ class TestTurns:
 def _a_peer() -> Any:
     from benchmarks.sides import Side
 
-    return Side("peer 1", {}, "python", ("python",), ("peer",), "peer", lambda _port: ["peer"])
+    return Side("peer 1", {}, "python", ("python",), ("peer",), "peer", "", lambda _port: ["peer"])
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The registry: atomic, shared by processes, append-only, and plain about what is wrong with it."""
 
 import json
-import os
 import signal
 import sqlite3
 import subprocess
@@ -374,7 +373,7 @@ from featurestore.registry.sql import SqlRegistry, objects
 from featurestore.types import Int64
 
 registry, now = SqlRegistry(sys.argv[1]), datetime.now(UTC)
-many = [Entity(name=f"e{i}", join_keys={"k": Int64}, description="x" * 4000) for i in range(2000)]
+many = [Entity(name=f"e{i}", join_keys={"k": Int64}, description="x" * 4000) for i in range(500)]
 plan = make_plan(many, registry.snapshot("shop"), full=False)
 with registry._database.write() as connection:
     revision = objects.swap_revision(connection, plan, now)
@@ -495,10 +494,11 @@ def test_a_registry_whose_tables_are_gone_is_an_error(path: Path, registry: SqlR
 
 
 def test_a_folder_is_no_registry(tmp_path: Path) -> None:
-    for attempt in (SqlRegistry(tmp_path).snapshot, lambda _: registry_commit(at)):
-        at = SqlRegistry(tmp_path)
-        with pytest.raises(RegistryError, match="is a folder"):
-            attempt("shop")
+    registry = SqlRegistry(tmp_path)
+    with pytest.raises(RegistryError, match="is a folder"):
+        registry.snapshot("shop")
+    with pytest.raises(RegistryError, match="is a folder"):
+        registry_commit(registry)
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
@@ -566,6 +566,29 @@ def test_a_registry_in_a_read_only_folder_can_be_read_and_not_written(readable: 
         "  hint: give this user permission to write the file and its folder",
     ], result.stderr
     assert [p.name for p in readable.iterdir()] == ["registry.db"]
+
+
+def test_what_a_dead_writer_left_is_read_in_a_read_only_folder_too(readable: Path) -> None:
+    path = readable / "registry.db"
+    copies = [path, path.with_name("registry.db-wal"), path.with_name("registry.db-shm")]
+    with raw(path) as stays_open:
+        stays_open.execute("SELECT * FROM featurestore_meta").fetchall()
+        apply(SqlRegistry(path), entity("kept"), entity("second"))
+        contents = [copy.read_bytes() for copy in copies]
+    for copy, content in zip(copies, contents, strict=True):
+        copy.write_bytes(content)
+        copy.chmod(0o444)
+    readable.chmod(0o555)
+    result = run_python(_AS_NOBODY, path)
+    assert result.stdout.splitlines()[:2] == ["read", "read kept second"], result.stderr
+
+
+def test_an_empty_write_ahead_log_is_no_obstacle(readable: Path) -> None:
+    path = readable / "registry.db"
+    path.with_name("registry.db-wal").touch()
+    readable.chmod(0o555)
+    result = run_python(_AS_NOBODY, path)
+    assert result.stdout.splitlines()[:2] == ["read", "read kept"], result.stderr
 
 
 def test_a_registry_that_may_not_be_read_is_named(readable: Path) -> None:
@@ -682,7 +705,7 @@ def test_a_document_that_was_changed_by_hand_is_not_used(path: Path, registry: S
     ],
 )
 def test_a_document_that_does_not_parse_is_named(
-    path: Path, registry: SqlRegistry, kind: str, name: str, document: object, reason: str
+    path: Path, registry: SqlRegistry, *, kind: str, name: str, document: object, reason: str
 ) -> None:
     apply(registry, FRAUD)
     tamper(path, kind, name, json.dumps(document), rehash=True)
@@ -726,7 +749,7 @@ def test_a_url_names_the_same_file_as_its_path(path: Path) -> None:
     "url", ["", ":memory:", "sqlite://", "sqlite:///:memory:", "a\0b", "://", "redis://x/0"]
 )
 def test_what_names_no_file_is_a_configuration_error(url: str) -> None:
-    with pytest.raises(ConfigError, match="^registry: "):
+    with pytest.raises(ConfigError, match=r"^registry: "):
         SqlRegistry(url)
 
 
@@ -989,4 +1012,11 @@ os._exit(0) if child == 0 else os.waitpid(child, 0)
 """
     apply(SqlRegistry(path), USER)
     assert run_python(code, path).stdout == "1\n1\n"
-    assert os.listdir(path.parent) == [path.name]
+
+
+def test_nothing_stays_beside_the_file_when_nobody_uses_it(
+    path: Path, registry: SqlRegistry
+) -> None:
+    apply(registry, USER)
+    registry.snapshot("shop")
+    assert list(path.parent.iterdir()) == [path]

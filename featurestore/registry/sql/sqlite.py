@@ -79,7 +79,8 @@ class SqliteFile:
             connection.execute("SELECT 1 FROM sqlite_master LIMIT 1")
         except sqlite3.OperationalError as error:
             connection.close()
-            if error.sqlite_errorname != "SQLITE_READONLY_DIRECTORY" or _wal(self.path).exists():
+            has_no_locks = error.sqlite_errorname.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN"))
+            if not has_no_locks or _has_wal(self.path):
                 raise
             return self._open_without_lock()
         return connection
@@ -148,7 +149,7 @@ class _LocklessReader(sqlite3.Connection):
     stamp: tuple[int, int]
 
     def check(self, path: Path) -> None:
-        if _wal(path).exists() or _stamp(path) != self.stamp:
+        if _has_wal(path) or _stamp(path) != self.stamp:
             error = RegistryError(
                 f"The registry {path} was written while it was read.", hint="try again"
             )
@@ -161,8 +162,10 @@ def _stamp(path: Path) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
-def _wal(path: Path) -> Path:
-    return path.with_name(f"{path.name}-wal")
+def _has_wal(path: Path) -> bool:
+    """Whether some of the content is in the write-ahead log still, and not in the file."""
+    wal = path.with_name(f"{path.name}-wal")
+    return wal.exists() and wal.stat().st_size > 0
 
 
 def _begin_with(engine: Engine, statement: str) -> None:

@@ -1,0 +1,260 @@
+"""`describe`: all that is known of one object."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from featurestore.cli.completion import complete_objects
+from featurestore.cli.listing import end_text, keys_text, run_document, view_document, watermark
+from featurestore.cli.output import listed, print_facts, print_heading, print_table
+from featurestore.cli.session import Session
+from featurestore.errors import NotFoundError, RequestError, SourceError
+
+if TYPE_CHECKING:
+    from featurestore.definitions import Definition, FileSource
+    from featurestore.registry.state import ObjectRef, RegistryState
+    from featurestore.store import FeatureStore
+
+MAX_SHOWN_FILES: Final = 20
+
+
+@dataclass(kw_only=True)
+class Description:
+    """What is told of an object.
+
+    Attributes:
+        kind: As in "feature view".
+        name: Its name.
+        facts: What fits a line each.
+        tables: Heading -> headers and rows.
+        document: The same as JSON.
+    """
+
+    kind: str
+    name: str
+    facts: dict[str, object]
+    document: dict[str, Any]
+    tables: dict[str, tuple[Sequence[str], list[tuple[object, ...]]]] = field(default_factory=dict)
+
+
+def describe(
+    context: typer.Context,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="A name, or kind/name: entity/x, source/x, view/x, service/x.",
+            autocompletion=complete_objects,
+        ),
+    ],
+) -> None:
+    """Describe an object: its schema, its files, how far it is materialized, who uses it."""
+    session = Session.of(context)
+    with session.store() as store:
+        kind, plain_name = _find(name, store.state())
+        told = _DESCRIBERS[kind](store, store.state(), plain_name)
+    if session.as_json:
+        session.answer({"kind": told.kind, "name": told.name, **told.document})
+        return
+    print_heading(session.out, f"{told.kind} {told.name}")
+    print_facts(session.out, told.facts)
+    for heading, (headers, rows) in told.tables.items():
+        session.out.write("\n")
+        print_heading(session.out, heading)
+        print_table(session.out, headers, rows)
+
+
+def _find(name: str, state: "RegistryState") -> tuple[str, str]:
+    """Return the kind and the name of the object that `NAME` or `KIND/NAME` means.
+
+    Raises:
+        NotFoundError: There is none.
+        RequestError: There are several.
+    """
+    kind, slash, rest = name.partition("/")
+    if slash:
+        if kind not in _DESCRIBERS:
+            raise NotFoundError("kind of object", kind, known=_DESCRIBERS)
+        return kind, rest
+    known = _names(state)
+    kinds = [kind for kind, names in known.items() if name in names]
+    if not kinds:
+        everything = {each for names in known.values() for each in names}
+        where = f" in project {state.project!r}"
+        raise NotFoundError("object", name, known=sorted(everything), where=where)
+    if len(kinds) > 1:
+        raise RequestError(
+            f"{name!r} names several objects.",
+            hint=f"write {' or '.join(f'{kind}/{name}' for kind in kinds)}",
+        )
+    return kinds[0], name
+
+
+def _names(state: "RegistryState") -> Mapping[str, Mapping[str, object]]:
+    return {
+        "entity": state.entities,
+        "source": state.sources,
+        "view": state.views,
+        "service": state.services,
+    }
+
+
+def _common(definition: "Definition", state: "RegistryState") -> dict[str, object]:
+    return {
+        "description": definition.description,
+        "owner": definition.owner,
+        "tags": listed(f"{key}={value}" for key, value in definition.tags.items()),
+        "used by": listed(_users(definition, state)),
+    }
+
+
+def _users(definition: "Definition", state: "RegistryState") -> "Sequence[ObjectRef]":
+    from featurestore.registry.state import ObjectRef
+
+    return state.users.get(ObjectRef(definition.kind, definition.name), ())
+
+
+def _used_by(definition: "Definition", state: "RegistryState") -> dict[str, Any]:
+    users = _users(definition, state)
+    return {"used_by": [{"kind": user.kind, "name": user.name} for user in users]}
+
+
+def _entity(_store: "FeatureStore", state: "RegistryState", name: str) -> Description:
+    entity = state.entity(name)
+    return Description(
+        kind=entity.kind,
+        name=name,
+        facts={"join keys": keys_text(entity), **_common(entity, state)},
+        document={**entity.to_document(), **_used_by(entity, state)},
+    )
+
+
+def _source(store: "FeatureStore", state: "RegistryState", name: str) -> Description:
+    source = state.source(name)
+    document = source.to_document()
+    files, problem = _files(source, store)
+    rows = [file["rows"] for file in files]
+    facts = {
+        "path": source.path,
+        "event time": source.timestamp_field,
+        "created time": source.created_timestamp_column,
+        "zone": f"{source.timezone} (ambiguous: {source.ambiguous}, missing: {source.missing})",
+        "lateness": document["lateness"],
+        "renamed": listed(f"{old} -> {new}" for old, new in source.field_mapping.items()),
+        "files": f"{len(files):,}, with {sum(rows):,} rows",
+        "problem": problem,
+        **_common(source, state),
+    }
+    shown = [(file["path"], file["rows"], file["bytes"]) for file in files[:MAX_SHOWN_FILES]]
+    title = "files" if len(shown) == len(files) else f"the first {len(shown)} files"
+    return Description(
+        kind=source.kind,
+        name=name,
+        facts=facts,
+        tables={title: (("file", "rows", "bytes"), list(shown))} if shown else {},
+        document={**document, "files": files, "problem": problem, **_used_by(source, state)},
+    )
+
+
+def _files(source: "FileSource", store: "FeatureStore") -> tuple[list[dict[str, Any]], str | None]:
+    """Return a source's files with what their footers say, or why there is nothing to say."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from featurestore.offline.files import list_files
+
+    files = []
+    try:
+        for file in list_files(source, store.config.root):
+            rows = pq.read_metadata(file.path).num_rows
+            files.append({"path": file.path, "rows": rows, "bytes": file.size})
+    except SourceError as error:
+        return [], error.message
+    except (pa.ArrowException, OSError, ValueError) as error:
+        return files, f"{file.path} is not a readable Parquet file ({type(error).__name__})"
+    return files, None
+
+
+def _view(store: "FeatureStore", state: "RegistryState", name: str) -> Description:
+    view = state.view(name)
+    definition = view.definition
+    mark = watermark(store, view)
+    runs = store.registry.runs(store.project, name, limit=1)
+    document = view_document(view, mark)
+    fields = document["schema"]
+    return Description(
+        kind=definition.kind,
+        name=name,
+        facts={
+            "entities": listed(f"{e.name} ({keys_text(e)})" for e in definition.entities) or "none",
+            "source": definition.source.name,
+            "ttl": document["ttl"] or "none: values never expire",
+            "online": "yes" if definition.online else "no",
+            "generation": str(view.generation),
+            "version": str(view.version),
+            "online up to": end_text(mark) or "never materialized",
+            "last run": _last_run(run_document(runs[0])) if runs else None,
+            **_common(definition, state),
+        },
+        tables={
+            "features": (
+                ("feature", "type", "description", "tags"),
+                [(f["name"], f["dtype"], f["description"], _tags(f["tags"])) for f in fields],
+            )
+        },
+        document={
+            **document,
+            "last_run": run_document(runs[0]) if runs else None,
+            **_used_by(definition, state),
+        },
+    )
+
+
+def _last_run(run: Mapping[str, Any]) -> str:
+    text = f"{run['status']} at {run['finished_at']}: {run['kind']}, {run['rows_written']:,} written"
+    return f"{text}; {run['error']}" if run["error"] else text
+
+
+def _tags(tags: Mapping[str, str]) -> str:
+    return listed(f"{key}={value}" for key, value in tags.items())
+
+
+def _service(_store: "FeatureStore", state: "RegistryState", name: str) -> Description:
+    from featurestore.types import type_name
+
+    service = state.service(name)
+    features: list[dict[str, Any]] = [
+        {
+            "name": feature,
+            "type": type_name(selection.view.field(feature).dtype),
+            "view": selection.view.name,
+            "role": selection.name,
+            "keys": selection.key_columns,
+        }
+        for selection in service.selections
+        for feature in selection.feature_names
+    ]
+    keys = dict.fromkeys(column for f in features for column in f["keys"].values())
+    rows = [(f["name"], f["type"], f["role"], f["view"], _keys(f["keys"])) for f in features]
+    return Description(
+        kind=service.kind,
+        name=name,
+        facts={"asked by": listed(keys) or "nothing", **_common(service, state)},
+        tables={"features": (("feature", "type", "role", "view", "keys"), list(rows))},
+        document={**service.to_document(), "columns": features, "keys": list(keys)},
+    )
+
+
+def _keys(columns: Mapping[str, str]) -> str:
+    pairs = columns.items()
+    return listed(key if key == column else f"{key} = {column}" for key, column in pairs)
+
+
+_DESCRIBERS: Final[dict[str, Callable[["FeatureStore", "RegistryState", str], Description]]] = {
+    "entity": _entity,
+    "source": _source,
+    "view": _view,
+    "service": _service,
+}

@@ -1,0 +1,94 @@
+"""`materialize` and `materialize-incremental`: from the sources into the online store."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from featurestore.cli.output import print_table
+from featurestore.cli.progress import progress
+from featurestore.cli.session import Session
+
+if TYPE_CHECKING:
+    from featurestore.materialize.run import RunReport
+
+Views = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--view", metavar="NAME", help="Only this view; may be repeated [default: all online]."
+    ),
+]
+End = Annotated[
+    str | None,
+    typer.Option(
+        "--end", metavar="TIME", help="Events up to this RFC 3339 instant [default: now]."
+    ),
+]
+
+
+def materialize(
+    context: typer.Context,
+    *,
+    start: Annotated[
+        str | None,
+        typer.Option("--start", metavar="TIME", help="Only events after this instant."),
+    ] = None,
+    end: End = None,
+    view: Views = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace stored rows even if they are newer.")
+    ] = False,
+) -> None:
+    """Write the newest row of every entity into the online store."""
+    session = Session.of(context)
+    with session.store() as store, progress(session, "rows") as report:
+        runs = store.materialize(
+            start, end, views=view or None, overwrite=overwrite, progress=report
+        )
+    _show(session, runs)
+
+
+def materialize_incremental(
+    context: typer.Context, *, end: End = None, view: Views = None
+) -> None:
+    """Write what is new since the last run, late rows included; nothing new is success."""
+    session = Session.of(context)
+    with session.store() as store, progress(session, "rows") as report:
+        runs = store.materialize_incremental(end, views=view or None, progress=report)
+    _show(session, runs)
+
+
+def _show(session: Session, runs: "list[RunReport]") -> None:
+    if session.as_json:
+        session.answer({"runs": [run_document(run) for run in runs]})
+        return
+    if any(run.clipped for run in runs):
+        session.note(f"The end lies in the future; {runs[0].end} (now) was taken instead.")
+    if not runs:
+        session.note("No view is served online: there is nothing to materialize.")
+        return
+    headers = ["view", "kind", "up to", "rows read", "entities", "written", "kept newer"]
+    headers += ["expired", "null keys", "null times", "seconds", "rows/s"]
+    print_table(session.out, headers, map(_row, runs))
+
+
+def run_document(run: "RunReport") -> dict[str, Any]:
+    """Return what a run did as JSON-ready data."""
+    return {**asdict(run), "rows_per_second": round(run.rows_per_second, 1)}
+
+
+def _row(run: "RunReport") -> tuple[object, ...]:
+    return (
+        run.view,
+        run.kind,
+        run.end,
+        run.rows_read,
+        run.entities,
+        run.written,
+        run.kept,
+        run.expired,
+        run.null_keys,
+        run.null_times,
+        f"{run.seconds:.2f}",
+        round(run.rows_per_second),
+    )

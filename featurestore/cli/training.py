@@ -1,0 +1,179 @@
+"""`get-historical`: a training set, point-in-time correct, from the command line."""
+
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from featurestore.cli.features import feature_request
+from featurestore.cli.output import print_table
+from featurestore.cli.progress import progress
+from featurestore.cli.session import Session, UsageError
+from featurestore.cli.values import json_column, text
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from featurestore.training.job import RetrievalJob
+
+
+class Mode(StrEnum):
+    """What is taken to have been known at a spine row's time; see `FeatureStore`."""
+
+    COMPLETE = "complete"
+    AS_SERVED = "as_served"
+
+
+Features = Annotated[
+    list[str],
+    typer.Option(
+        "--features",
+        "-f",
+        metavar="SERVICE|VIEW:FEATURE,...",
+        help="A feature service, or features by name; may be repeated.",
+    ),
+]
+Spine = Annotated[
+    Path | None,
+    typer.Option("--spine", metavar="FILE", help="Parquet file with the keys and times."),
+]
+Query = Annotated[
+    str | None,
+    typer.Option("--sql", metavar="QUERY", help="Or a SELECT over the registered sources."),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FILE", help="Write the result to a Parquet file."),
+]
+KnownBy = Annotated[
+    Mode,
+    typer.Option("--mode", help="as_served: only rows that were written by the spine's time."),
+]
+TimeColumn = Annotated[
+    str, typer.Option("--timestamp-field", metavar="COLUMN", help="The spine's time.")
+]
+Zone = Annotated[
+    str, typer.Option("--timezone", metavar="ZONE", help="Zone of the spine's naive times.")
+]
+FullNames = Annotated[
+    bool, typer.Option("--full-feature-names", help="Name columns view__feature.")
+]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=0, help="Rows to print without --output.")]
+Explain = Annotated[
+    bool, typer.Option("--explain", help="Show how it would be computed; compute nothing.")
+]
+
+
+def get_historical(
+    context: typer.Context,
+    *,
+    features: Features,
+    spine: Spine = None,
+    sql: Query = None,
+    output: Output = None,
+    mode: KnownBy = Mode.COMPLETE,
+    timestamp_field: TimeColumn = "event_timestamp",
+    timezone: Zone = "UTC",
+    full_feature_names: FullNames = False,
+    limit: Limit = 20,
+    explain: Explain = False,
+) -> None:
+    """Return the features of entities as they were known at given times.
+
+    The result has exactly the rows of --spine (or --sql), in their order. It is written to
+    --output; without that, its first rows are printed.
+    """
+    session = Session.of(context)
+    steps = _Steps()
+    with session.store() as store:
+        job = store.get_historical_features(
+            _spine(spine, sql),
+            feature_request(features),
+            full_feature_names=full_feature_names,
+            timestamp_field=timestamp_field,
+            timezone=timezone,
+            mode=mode.value,
+            progress=steps,
+        )
+        if explain:
+            _explain(session, job)
+            return
+        with progress(session, "rows") as report:
+            steps.begin(report, job.num_rows)
+            head = _compute(job, output, limit)
+    _show(session, job, head, output)
+
+
+class _Steps:
+    """Progress of a job, which counts views, as progress in rows."""
+
+    def __init__(self) -> None:
+        self._report: Callable[[str, int, int], None] | None = None
+        self._rows = 0
+
+    def begin(self, report: Callable[[str, int, int], None], rows: int) -> None:
+        """Pass on, from now on, what is reported; a view counts for all rows of the spine."""
+        self._report, self._rows = report, rows
+
+    def __call__(self, _view: str, done: int, total: int) -> None:
+        if self._report is not None:
+            self._report("joining", done * self._rows, total * self._rows)
+
+
+def _spine(file: Path | None, query: str | None) -> object:
+    from featurestore.training.spine import sql
+
+    if file is not None and query is None:
+        return file
+    if query is not None and file is None:
+        return sql(query)
+    raise UsageError("The spine is either --spine FILE or --sql QUERY.")
+
+
+def _compute(job: "RetrievalJob", output: Path | None, limit: int) -> "pa.Table | None":
+    """Write the whole result, or return its first rows."""
+    if output is None:
+        return job.to_arrow().slice(0, limit)
+    job.write_parquet(output)
+    return None
+
+
+def _explain(session: Session, job: "RetrievalJob") -> None:
+    explained = job.explain()
+    if session.as_json:
+        session.answer({"num_rows": job.num_rows, "explain": explained})
+    else:
+        session.out.write(f"{explained}\n")
+
+
+def _show(
+    session: Session, job: "RetrievalJob", head: "pa.Table | None", output: Path | None
+) -> None:
+    if session.as_json:
+        session.answer(_document(job, head, output))
+    elif head is None:
+        features = len(job.feature_names)
+        session.out.write(f"{output}: {job.num_rows:,} rows, {features:,} features\n")
+    else:
+        columns = [map(text, json_column(column)) for column in head.columns]
+        print_table(session.out, head.column_names, zip(*columns, strict=True))
+        if head.num_rows < job.num_rows:
+            session.note(f"{head.num_rows:,} of {job.num_rows:,} rows; --output FILE writes all.")
+
+
+def _document(
+    job: "RetrievalJob", head: "pa.Table | None", output: Path | None
+) -> dict[str, object]:
+    from featurestore.types import type_name
+
+    document: dict[str, object] = {
+        "num_rows": job.num_rows,
+        "columns": [{"name": f.name, "type": type_name(f.type)} for f in job.schema],
+    }
+    if head is None:
+        return {**document, "output": str(output)}
+    rows = zip(*map(json_column, head.columns), strict=True)
+    names = head.column_names
+    return {**document, "rows": [dict(zip(names, row, strict=True)) for row in rows]}

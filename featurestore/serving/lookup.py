@@ -1,0 +1,271 @@
+"""The online lookup: columns of keys in, columns of values with statuses out.
+
+One read for all views, one decode per view, no per-value Python for numbers. What an entity gets
+is SEMANTICS, section 5.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Final, NoReturn
+
+import numpy as np
+
+from featurestore.errors import EntityValueError, RequestError, close_names
+from featurestore.online.codec import DecodedColumn, encode_key_columns, key_column, row_codec
+from featurestore.online.key_values import KeyColumn
+from featurestore.online.layout import Array
+from featurestore.online.store import OnlineStore, ReadRequest
+from featurestore.serving.plan import LookupPlan, Output, Read
+from featurestore.time import Clock
+
+MAX_ENTITIES: Final = 10_000
+"""Entities of one request unless a server says otherwise."""
+
+
+class Status(IntEnum):
+    """What a value of a reply is; 0 is never used."""
+
+    PRESENT = 1
+    """A row is there, it is fresh, and this is its value."""
+    NULL_VALUE = 2
+    """A row is there, and its value is null."""
+    NOT_FOUND = 3
+    """There is no row of this entity, or a part of its key is null."""
+    OUTSIDE_MAX_AGE = 4
+    """There is a row, older than the view's ttl; its value is withheld."""
+
+
+_PRESENT, _NULL = np.uint8(Status.PRESENT), np.uint8(Status.NULL_VALUE)
+_NOT_FOUND, _EXPIRED = np.uint8(Status.NOT_FOUND), np.uint8(Status.OUTSIDE_MAX_AGE)
+
+
+@dataclass(frozen=True, slots=True)
+class EntityColumn:
+    """A join key of the reply, as asked and in its declared type.
+
+    Attributes:
+        name: The request's column.
+        dtype: The declared type.
+        values: A numpy array for integers, bool and date32 (days), 0 where null; else a list with
+            None where null.
+        valid: Where there is a value; None when there is one everywhere.
+    """
+
+    name: str
+    dtype: str
+    values: Array | list[Any]
+    valid: Array | None
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureColumn:
+    """A feature of the reply, n entities.
+
+    Attributes:
+        name: The feature's name in the reply.
+        dtype: Its type.
+        values: A numpy array for numbers, bool, date32 (days) and timestamps (microseconds), else a
+            list. Where the status is not PRESENT there is 0 or None, never a withheld value.
+        statuses: uint8, see `Status`.
+        view_index: Position of its view in `LookupResult.views`.
+    """
+
+    name: str
+    dtype: str
+    values: Array | list[Any]
+    statuses: Array
+    view_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class ViewTimes:
+    """When the rows of one view or role took place, n entities.
+
+    Attributes:
+        name: The role's name, or the view's.
+        event_us: int64 microseconds, 0 where there is no row.
+        found: bool; where there is a row, expired ones included.
+    """
+
+    name: str
+    event_us: Array
+    found: Array
+
+
+@dataclass(frozen=True, slots=True)
+class LookupResult:
+    """The reply to one lookup, n entities in the order asked.
+
+    Attributes:
+        entity_columns: The join keys, in the plan's order.
+        features: The features, in the order asked.
+        views: The times of the rows served, one per view or role.
+        request_us: The clock's time that decided what is expired, in microseconds.
+    """
+
+    entity_columns: list[EntityColumn]
+    features: list[FeatureColumn]
+    views: list[ViewTimes]
+    request_us: int
+
+    def __len__(self) -> int:
+        return len(self.views[0].found)
+
+
+class Lookup:
+    """A prepared lookup. Safe to use from several threads.
+
+    Args:
+        store: Where the rows are.
+        plan: What is asked for.
+        clock: Decides what is expired.
+        max_entities: Most entities of one request.
+    """
+
+    def __init__(
+        self,
+        store: OnlineStore,
+        plan: LookupPlan,
+        clock: Clock,
+        *,
+        max_entities: int = MAX_ENTITIES,
+    ) -> None:
+        self._store = store
+        self._plan = plan
+        self._clock = clock
+        self._max_entities = max_entities
+        self._codecs = [row_codec(read.layout) for read in plan.reads]
+        self._expected = frozenset(name for name, _ in plan.columns)
+
+    def run(self, columns: Mapping[str, Sequence[Any] | Array]) -> LookupResult:
+        """Return the features of the entities in `columns`.
+
+        Args:
+            columns: A column per join key of the plan, equally long; None in it is a null key. A
+                plan without join keys takes no column and answers for one entity.
+
+        Raises:
+            EntityValueError: A join key is missing, unknown or of the wrong type.
+            RequestError: Too many entities, or columns of different lengths.
+            StoreUnavailableError: The store cannot be reached (retryable).
+            StoreDataError: A stored row cannot be decoded.
+        """
+        keys = self._keys(columns)
+        count = len(keys[0]) if keys else 1
+        now_us = self._clock.now_micros()
+        stored = self._read(keys, count)
+        times: list[ViewTimes] = []
+        parts: list[tuple[list[DecodedColumn], Array]] = []
+        for read, codec, values in zip(self._plan.reads, self._codecs, stored, strict=True):
+            rows = codec.decode(values, read.wanted, view=read.table.view)
+            times.append(ViewTimes(read.role, rows.event_us, rows.found))
+            parts.append((rows.columns, _row_statuses(read, rows.found, rows.event_us, now_us)))
+        return LookupResult(
+            entity_columns=[
+                EntityColumn(name, dtype, key.values, key.valid)
+                for (name, dtype), key in zip(self._plan.columns, keys, strict=True)
+            ],
+            features=[_feature(output, *parts[output.read]) for output in self._plan.outputs],
+            views=times,
+            request_us=now_us,
+        )
+
+    def _keys(self, columns: Mapping[str, Sequence[Any] | Array]) -> list[KeyColumn]:
+        if columns.keys() != self._expected:
+            self._refuse_columns(columns)
+        keys = []
+        for name, dtype in self._plan.columns:
+            column = columns[name]
+            if hasattr(column, "__len__") and len(column) > self._max_entities:
+                raise RequestError(
+                    f"The request holds {len(column):,} entities; {self._max_entities:,} are"
+                    " allowed.",
+                    hint="ask in several requests",
+                )
+            keys.append(key_column(dtype, column, field=name))
+        self._check_lengths(keys)
+        return keys
+
+    def _check_lengths(self, keys: Sequence[KeyColumn]) -> None:
+        for (name, _), key in zip(self._plan.columns, keys, strict=True):
+            if len(key) != len(keys[0]):
+                first = self._plan.columns[0][0]
+                raise EntityValueError(
+                    f"{name!r} has {len(key)} values and {first!r} has {len(keys[0])}; an entity"
+                    " takes one of each.",
+                    field=name,
+                )
+
+    def _refuse_columns(self, columns: Mapping[str, object]) -> NoReturn:
+        expected = [name for name, _ in self._plan.columns]
+        for name in expected:
+            if name not in columns:
+                guesses = close_names(name, columns.keys() - self._expected)
+                raise EntityValueError(
+                    f"The join key {name!r} is missing from the request.",
+                    field=name,
+                    hint=f"the request has {guesses[0]!r}; is that meant?" if guesses else None,
+                )
+        unknown = next(name for name in columns if name not in self._expected)
+        listed = ", ".join(repr(name) for name in expected) or "none"
+        raise EntityValueError(
+            f"{str(unknown)[:100]!r} is not a join key of these features; they take {listed}.",
+            field=str(unknown),
+            suggestions=close_names(str(unknown), expected),
+        )
+
+    def _read(self, keys: Sequence[KeyColumn], count: int) -> list[list[bytes | None]]:
+        """Return the stored values of every read, None where the key is null."""
+        encoded: dict[tuple[int, ...], list[bytes | None]] = {}
+        requests = []
+        for read in self._plan.reads:
+            if read.keys not in encoded:
+                made = encode_key_columns([keys[position] for position in read.keys])
+                encoded[read.keys] = made if read.keys else made * count
+            entities = encoded[read.keys]
+            present = entities if None not in entities else [k for k in entities if k is not None]
+            requests.append(ReadRequest(table=read.table, keys=present))  # type: ignore[arg-type]
+        answers = self._store.read(requests)
+        return [
+            _with_gaps(encoded[read.keys], values)
+            for read, values in zip(self._plan.reads, answers, strict=True)
+        ]
+
+
+def _with_gaps(entities: Sequence[bytes | None], values: list[bytes | None]) -> list[bytes | None]:
+    if len(values) == len(entities):
+        return values
+    answers = iter(values)
+    return [None if entity is None else next(answers) for entity in entities]
+
+
+def _row_statuses(read: Read, found: Array, event_us: Array, now_us: int) -> Array:
+    """Return for each entity what its values are unless they are null."""
+    statuses = np.where(found, _PRESENT, _NOT_FOUND)
+    if read.ttl_us is not None:
+        statuses[found & (event_us < now_us - read.ttl_us)] = _EXPIRED
+    return statuses
+
+
+def _feature(output: Output, columns: list[DecodedColumn], rows: Array) -> FeatureColumn:
+    column = columns[output.column]
+    present = rows == _PRESENT
+    statuses = rows
+    if not (column.valid | ~present).all():
+        statuses = rows.copy()
+        statuses[present & ~column.valid] = _NULL
+    values = column.values
+    if (rows == _EXPIRED).any():
+        values = _withheld(values, rows == _EXPIRED)
+    return FeatureColumn(output.name, output.dtype, values, statuses, output.read)
+
+
+def _withheld(values: Array | list[Any], expired: Array) -> Array | list[Any]:
+    """Return values without those of expired rows, so that nothing stale can leak."""
+    if isinstance(values, list):
+        gone = expired.tolist()
+        return [None if g else v for v, g in zip(values, gone, strict=True)]
+    kept = values.copy()
+    kept[expired] = 0
+    return kept

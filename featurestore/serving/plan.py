@@ -1,0 +1,326 @@
+"""What serving knows of a project, and what one request needs of it: plain data, no heavy imports.
+
+A server's workers get a `ServingCatalog` as JSON instead of a registry. A `LookupPlan` is prepared
+once per service (or list of features) and then used for every request.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, NoReturn
+
+from featurestore.errors import (
+    ConfigError,
+    NameCollisionError,
+    NotFoundError,
+    RequestError,
+    shown,
+)
+from featurestore.naming import duplicate_name
+from featurestore.online.store import TableId
+
+CATALOG_SCHEMA_VERSION: Final = 1
+
+Columns = tuple[tuple[str, str], ...]
+"""Pairs of name and type, as `featurestore.types.type_name` writes types."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingView:
+    """A view that is served.
+
+    Attributes:
+        name: Its name.
+        table: The generation to read.
+        ttl_us: Greatest age of a row in microseconds, or None.
+        keys: Join keys in order, with their types.
+        columns: All features in schema order, with their types: the layout of a stored row.
+    """
+
+    name: str
+    table: TableId
+    ttl_us: int | None
+    keys: Columns
+    columns: Columns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingSelection:
+    """A view as it is used.
+
+    Attributes:
+        view: The view's name.
+        alias: The role's name, or None.
+        features: Names in the order wanted; None for all.
+        key_columns: (join key of the view, column of the request) in key order.
+    """
+
+    view: str
+    alias: str | None = None
+    features: tuple[str, ...] | None = None
+    key_columns: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingService:
+    """A feature service that is served."""
+
+    name: str
+    selections: tuple[ServingSelection, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """The rows of one view that a request reads, and the columns it takes from them.
+
+    Attributes:
+        role: The role's name, or the view's.
+        table: What to read.
+        ttl_us: Greatest age of a row in microseconds, or None.
+        keys: Positions of the join keys among the request's columns.
+        layout: Types of all columns of a stored row.
+        wanted: Positions in `layout` of the columns to take.
+    """
+
+    role: str
+    table: TableId
+    ttl_us: int | None
+    keys: tuple[int, ...]
+    layout: tuple[str, ...]
+    wanted: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """A feature of the reply: its name and type, the read it comes from, its position there."""
+
+    name: str
+    dtype: str
+    read: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookupPlan:
+    """A prepared lookup.
+
+    Attributes:
+        columns: What a request has to hold, in order of first use: name and type.
+        reads: What is read, one per role.
+        outputs: The features of the reply, in the order asked.
+    """
+
+    columns: Columns
+    reads: tuple[Read, ...]
+    outputs: tuple[Output, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServingCatalog:
+    """All that serving needs to know of a project at one revision."""
+
+    project: str
+    revision: int
+    clock: str
+    views: Mapping[str, ServingView] = field(default_factory=dict)
+    services: Mapping[str, ServingService] = field(default_factory=dict)
+
+    def prepare(
+        self,
+        features: str | Sequence[str | ServingSelection] | ServingService,
+        *,
+        full_feature_names: bool = False,
+    ) -> LookupPlan:
+        """Return the plan for a service (or its name), or for a list of "view:feature".
+
+        Raises:
+            NotFoundError: An unknown service, view or feature; it suggests names that look alike.
+            NameCollisionError: Two columns of the reply would share a name, case ignored.
+            RequestError: Nothing is asked for, or a feature is asked for twice.
+        """
+        building = _Building(self)
+        for selection in self._selections(features):
+            building.add(selection, full_feature_names=full_feature_names)
+        return building.plan()
+
+    def _selections(
+        self, features: str | Sequence[str | ServingSelection] | ServingService
+    ) -> Iterable[ServingSelection]:
+        if isinstance(features, str):
+            if ":" in features:
+                raise RequestError(
+                    f"{shown(features)} names one feature, where a service or a list is expected.",
+                    hint=f"write [{shown(features)}]",
+                )
+            if features not in self.services:
+                self._not_found("feature service", features, self.services)
+            features = self.services[features]
+        if isinstance(features, ServingService):
+            return features.selections
+        return [f if isinstance(f, ServingSelection) else self._reference(f) for f in features]
+
+    def _reference(self, reference: str) -> ServingSelection:
+        view, colon, feature = reference.partition(":")
+        if not colon:
+            where = " ('view:feature')"
+            known = (*self.views, *self.services)
+            raise NotFoundError("feature", reference, known=known, where=where)
+        keys = tuple((key, key) for key, _ in self.view(view).keys)
+        return ServingSelection(view=view, features=(feature,), key_columns=keys)
+
+    def view(self, name: str) -> ServingView:
+        """Return the view called `name`.
+
+        Raises:
+            NotFoundError: It is not served; names that look alike are suggested.
+        """
+        if name not in self.views:
+            self._not_found("feature view", name, self.views)
+        return self.views[name]
+
+    def _not_found(self, kind: str, name: str, known: Iterable[str]) -> NoReturn:
+        raise NotFoundError(kind, name, known=known, where=f" in project {self.project!r}")
+
+    def to_json(self) -> str:
+        """Return this as JSON that `from_json` reads."""
+        document = {
+            "schema_version": CATALOG_SCHEMA_VERSION,
+            "project": self.project,
+            "revision": self.revision,
+            "clock": self.clock,
+            "views": [asdict(view) for view in self.views.values()],
+            "services": [asdict(service) for service in self.services.values()],
+        }
+        return json.dumps(document, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> "ServingCatalog":
+        """Return the catalog that `to_json` wrote.
+
+        Raises:
+            ConfigError: It is not one, or one of another version.
+        """
+        try:
+            document = json.loads(text)
+            if document["schema_version"] != CATALOG_SCHEMA_VERSION:
+                raise ConfigError("The serving catalog was written by another version.")
+            views = [_read_view(v) for v in document["views"]]
+            services = [_read_service(s) for s in document["services"]]
+            return cls(
+                project=document["project"],
+                revision=document["revision"],
+                clock=document["clock"],
+                views={view.name: view for view in views},
+                services={service.name: service for service in services},
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"This is not a serving catalog ({type(error).__name__}).") from None
+
+
+def whole_view_plan(view: ServingView) -> LookupPlan:
+    """Return the plan that looks up all features of one view by its own join keys."""
+    building = _Building(
+        ServingCatalog(project="", revision=0, clock="system", views={view.name: view})
+    )
+    building.add(ServingSelection(view=view.name), full_feature_names=False)
+    return building.plan()
+
+
+class _Building:
+    """A plan while it is made."""
+
+    def __init__(self, catalog: ServingCatalog) -> None:
+        self._catalog = catalog
+        self._columns: dict[str, tuple[int, str, str]] = {}
+        self._reads: dict[tuple[str, tuple[int, ...]], tuple[int, ServingView, list[int]]] = {}
+        self._outputs: list[Output] = []
+
+    def add(self, selection: ServingSelection, *, full_feature_names: bool) -> None:
+        """Add the features of one selection."""
+        view = self._catalog.views[selection.view]
+        role = selection.alias or view.name
+        mapped = dict(selection.key_columns)
+        keys = tuple(self._column(mapped.get(k, k), dtype, role) for k, dtype in view.keys)
+        names = [name for name, _ in view.columns]
+        fresh: tuple[int, ServingView, list[int]] = (len(self._reads), view, [])
+        read, _, wanted = self._reads.setdefault((role, keys), fresh)
+        for feature in selection.features or names:
+            if feature not in names:
+                where = f" in feature view {view.name!r}"
+                raise NotFoundError("feature", feature, known=names, where=where)
+            position = names.index(feature)
+            if position in wanted:
+                raise RequestError(f"Feature {role}:{feature} is asked for twice.")
+            name = f"{role}__{feature}" if full_feature_names else feature
+            dtype = view.columns[position][1]
+            self._outputs.append(Output(name=name, dtype=dtype, read=read, column=len(wanted)))
+            wanted.append(position)
+
+    def _column(self, name: str, dtype: str, role: str) -> int:
+        position, known, other = self._columns.setdefault(name, (len(self._columns), dtype, role))
+        if known != dtype:
+            raise RequestError(
+                f"Column {shown(name)} is a {known} key of {other!r} and a {dtype} key of {role!r}.",
+                hint="give one of them another column with with_join_key_map()",
+            )
+        return position
+
+    def plan(self) -> LookupPlan:
+        """Return what was added as a plan."""
+        if not self._outputs:
+            raise RequestError("No feature is asked for.", hint="name a service or 'view:feature'")
+        _check_names([*self._columns], [output.name for output in self._outputs])
+        return LookupPlan(
+            columns=tuple((name, dtype) for name, (_, dtype, _) in self._columns.items()),
+            reads=tuple(self._finished_reads()),
+            outputs=tuple(self._outputs),
+        )
+
+    def _finished_reads(self) -> Iterator[Read]:
+        for (role, keys), (_, view, wanted) in self._reads.items():
+            yield Read(
+                role=role,
+                table=view.table,
+                ttl_us=view.ttl_us,
+                keys=keys,
+                layout=tuple(dtype for _, dtype in view.columns),
+                wanted=tuple(wanted),
+            )
+
+
+def _check_names(columns: Sequence[str], features: Sequence[str]) -> None:
+    if (pair := duplicate_name([*columns, *features])) is None:
+        return
+    raise NameCollisionError(
+        f"Two columns of the reply would be called {shown(pair[0])}"
+        + (f" and {shown(pair[1])}, which differ only by case." if pair[0] != pair[1] else "."),
+        names=pair,
+        hint="ask with full_feature_names=True, or give a role its own name with with_name()",
+    )
+
+
+def _read_view(data: Mapping[str, Any]) -> ServingView:
+    return ServingView(
+        name=data["name"],
+        table=TableId(**data["table"]),
+        ttl_us=data["ttl_us"],
+        keys=_pairs(data["keys"]),
+        columns=_pairs(data["columns"]),
+    )
+
+
+def _read_service(data: Mapping[str, Any]) -> ServingService:
+    selections = tuple(
+        ServingSelection(
+            view=s["view"],
+            alias=s["alias"],
+            features=None if s["features"] is None else tuple(s["features"]),
+            key_columns=_pairs(s["key_columns"]),
+        )
+        for s in data["selections"]
+    )
+    return ServingService(name=data["name"], selections=selections)
+
+
+def _pairs(data: Iterable[Sequence[str]]) -> Columns:
+    return tuple((first, second) for first, second in data)

@@ -1,0 +1,222 @@
+"""Cases for offline engines, and the comparison of their answers with the oracle's."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import pyarrow as pa
+from hypothesis import HealthCheck, settings
+
+from featurestore.definitions import Entity, FeatureView, Field, FileSource
+from featurestore.offline.engine import OfflineEngine, RowFilter, ScanSummary
+from featurestore.offline.scan import open_scan
+from featurestore.registry.state import RegistryState
+from featurestore.testing.oracle import (
+    SourceRow,
+    count_never_visible,
+    historical,
+    instant,
+    read_source,
+)
+from featurestore.testing.plain import PlainTable, difference, from_array, to_array
+from featurestore.testing.strategies import History, TrainingCase
+from featurestore.testing.text_tables import read_table
+from featurestore.time import parse_duration
+from featurestore.training.retrieve import retrieve
+from featurestore.types import parse_type
+
+DAY: Final = "2024-03-05"
+"""Date of the times in text tables that have none."""
+
+FIXTURE_IS_SHARED: Final = settings(
+    suppress_health_check=[
+        HealthCheck.differing_executors,
+        HealthCheck.function_scoped_fixture,
+        HealthCheck.too_slow,
+    ]
+)
+"""For properties in suites: engines and stores keep nothing from one example to the next."""
+
+
+def check_training_set(engine: OfflineEngine, case: TrainingCase) -> None:
+    """Make sure that an engine's training set is the oracle's.
+
+    Raises:
+        AssertionError: It names the first cell that differs.
+    """
+    with TemporaryDirectory() as folder:
+        case.history.write(Path(folder))
+        found = training_set(engine, case, root=Path(folder))
+    assert (text := difference(found, expected_training_set(case))) is None, text
+
+
+def training_set(engine: OfflineEngine, case: TrainingCase, *, root: Path) -> pa.Table:
+    """Return a case's training set as `engine` computes it from files below `root`."""
+    return retrieve(
+        entity_df=case.spine.to_arrow(),
+        features=[case.history.view],
+        state=RegistryState(project="conformance"),
+        engine=engine,
+        root=root,
+        full_feature_names=False,
+        timestamp_field="event_timestamp",
+        timezone=case.timezone,
+        mode=case.mode,
+    ).to_arrow()
+
+
+def expected_training_set(case: TrainingCase) -> pa.Table:
+    """Return a case's training set as the oracle computes it."""
+    view = case.history.view
+    rows = historical(
+        [view.select()],
+        {view.source.name: case.history.rows},
+        case.spine,
+        timezone=case.timezone,
+        mode=case.mode,
+    )
+    features = {field.name: field.dtype for field in view.fields}
+    return PlainTable({**case.spine.columns, **features}, rows).to_arrow()
+
+
+def check_latest(engine: OfflineEngine, history: History, wanted: RowFilter) -> None:
+    """Make sure that an engine finds the newest row of every entity, and counts what it read.
+
+    Raises:
+        AssertionError: It says what differs.
+    """
+    with TemporaryDirectory() as folder:
+        history.write(Path(folder))
+        found, summary = latest_rows(engine, history, wanted, root=Path(folder))
+    rows = [row for row in read_source(history.view, history.rows) if _passes(row, wanted)]
+    best = {row.key: row for row in sorted(rows, key=lambda row: row.rank)}
+    expected = _latest_table(history.view, list(best.values()))
+    assert (text := difference(_by_key(found), _by_key(expected))) is None, text
+    assert (summary.rows, summary.entities) == (len(rows), len(best))
+    assert summary.max_event_us == max((row.event_us for row in rows), default=None)
+    created = [row.created_us for row in rows if row.created_us is not None]
+    assert summary.max_created_us == max(created, default=None)
+    never_visible = count_never_visible(history.view, history.rows)
+    assert summary.null_keys + summary.null_times == never_visible
+
+
+def latest_rows(
+    engine: OfflineEngine, history: History, wanted: RowFilter, *, root: Path
+) -> tuple[pa.Table, ScanSummary]:
+    """Return the newest rows that `engine` finds in the files below `root`, and its summary."""
+    scan = open_scan(history.view, history.view.feature_names, root)
+    latest = engine.latest(scan, wanted)
+    with closing(latest):
+        batches = list(latest.batches(2))
+        assert all(batch.num_rows <= 2 for batch in batches)
+        return pa.Table.from_batches(batches, _latest_schema(history.view)), latest.summary
+
+
+def _passes(row: SourceRow, wanted: RowFilter) -> bool:
+    if row.event_us > wanted.until_us:
+        return False
+    if wanted.after_us is not None and row.event_us <= wanted.after_us:
+        return False
+    if wanted.created_after_us is None or wanted.or_event_after_us is None:
+        return True
+    newly_created = row.created_us is None or row.created_us > wanted.created_after_us
+    return newly_created or row.event_us > wanted.or_event_after_us
+
+
+def _latest_schema(view: FeatureView) -> pa.Schema:
+    keys = {f"k{n}": dtype for n, dtype in enumerate(view.join_keys.values())}
+    features = {f"f{n}": field.dtype for n, field in enumerate(view.fields)}
+    return pa.schema(list((keys | {"e": pa.int64(), "c": pa.int64()} | features).items()))
+
+
+def _latest_table(view: FeatureView, rows: Sequence[SourceRow]) -> pa.Table:
+    cells = [
+        [*row.key, row.event_us, row.created_us, *(row.values[f.name] for f in view.fields)]
+        for row in rows
+    ]
+    schema = _latest_schema(view)
+    columns = zip(*cells, strict=True) if cells else [[] for _ in schema]
+    arrays = [to_array(list(c), f.type) for c, f in zip(columns, schema, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _by_key(table: pa.Table) -> pa.Table:
+    keys = [name for name in table.schema.names if name.startswith("k")]
+    rows = list(zip(*(from_array(table[name]) for name in keys), strict=True))
+    order = sorted(range(len(rows)), key=lambda number: rows[number])
+    return table.take(pa.array(order, pa.int64())) if keys else table
+
+
+def history(
+    files: str | Mapping[str, str],
+    *,
+    keys: Mapping[str, str] | None = None,
+    features: Mapping[str, str] | None = None,
+    ttl: str | None = None,
+    **source: Any,
+) -> History:
+    """Return a history from text tables whose event time is `at` and created time `created`.
+
+    Args:
+        files: Path -> table, or the table of the only file.
+        keys: Join keys and their types; default `user_id: int64`.
+        features: Features and their types; default `score: float64`.
+        ttl: The view's ttl, as in "1h".
+        source: More fields of the source, such as its `timezone`.
+    """
+    texts = {"a.parquet": files} if isinstance(files, str) else files
+    tables = {path: read_table(text, day=DAY) for path, text in texts.items()}
+    dated = any("created" in table.columns for table in tables.values())
+    types = {"user_id": "int64"} if keys is None else keys
+    join_keys = {name: parse_type(dtype) for name, dtype in types.items()}
+    fields = {
+        "path": "data/**/*.parquet",
+        "timestamp_field": "at",
+        "created_timestamp_column": "created" if dated else None,
+    }
+    view = FeatureView(
+        name="profile",
+        entities=[Entity(name="user", join_keys=join_keys)] if join_keys else [],
+        source=FileSource(name="profiles", **(fields | source)),
+        schema=[
+            Field(name=name, dtype=parse_type(dtype))
+            for name, dtype in (features or {"score": "float64"}).items()
+        ],
+        ttl=None if ttl is None else parse_duration(ttl),
+    )
+    return History(view=view, files=tables, moments=())
+
+
+def crowded_history(*, rows: int, users: int) -> History:
+    """Return a history with very many ties: few event times, and few created times."""
+    times = {"at": pa.timestamp("us", tz="UTC"), "created": pa.timestamp("us", tz="UTC")}
+    columns = {"user_id": pa.int64(), **times, "score": pa.float64()}
+    half = [
+        PlainTable(
+            columns,
+            [
+                {
+                    "user_id": n * 7 % users,
+                    "at": instant(n * 31 % 97),
+                    "created": None if n % 11 == 0 else instant(n * 17 % 13),
+                    "score": float(n),
+                }
+                for n in range(first, rows, 2)
+            ],
+        )
+        for first in (0, 1)
+    ]
+    empty = "user_id: int64 | at: time | created: time | score: float64"
+    return replace(history(empty), files={"b.parquet": half[0], "a.parquet": half[1]})
+
+
+def crowded_spine(*, rows: int, users: int) -> PlainTable:
+    """Return a spine for a crowded history, with some users that it does not have."""
+    columns = {"user_id": pa.int64(), "event_timestamp": pa.timestamp("us", tz="UTC")}
+    cells = [
+        {"user_id": n * 5 % users, "event_timestamp": instant(n * 13 % 101)} for n in range(rows)
+    ]
+    return PlainTable(columns, cells)

@@ -1,0 +1,137 @@
+"""What every offline engine promises about materialization (SEMANTICS, section 6)."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from featurestore.offline.engine import OfflineEngine, RowFilter
+from featurestore.offline.scan import SourceScan, open_scan
+from featurestore.testing.local_time import round_up
+from featurestore.testing.offline_cases import (
+    DAY,
+    FIXTURE_IS_SHARED,
+    check_latest,
+    crowded_history,
+    history,
+    latest_rows,
+)
+from featurestore.testing.oracle import read_source
+from featurestore.testing.plain import from_array, parse_time
+from featurestore.testing.strategies import History, histories
+
+ROWS = """
+user_id: int64 | at: time        | created: time | score: float64
+1              | 10:00           | 10:05         | 1.0
+1              | 11:00           | 11:05         | null
+1              | 11:00           | 11:04         | 1.5
+2              | 11:00:00.000001 | 11:05         | 2.0
+2              | 09:00           | 11:30         | 2.5
+3              | 10:00           | null          | 3.0
+3              | 10:00           | null          | 3.5
+null           | 10:00           | 10:05         | 9.0
+4              | null            | 10:05         | 9.0
+"""
+
+
+def us(clock: str) -> int:
+    """Return a time of the day of all tables, in microseconds."""
+    return round_up(parse_time(clock + "Z", day=DAY).ns)
+
+
+class LatestRowsConformance:
+    """The newest row of every entity."""
+
+    @pytest.mark.parametrize(
+        "wanted",
+        [
+            RowFilter(until_us=us("12:00")),
+            RowFilter(until_us=us("11:00")),
+            RowFilter(until_us=us("10:59")),
+            RowFilter(until_us=us("11:00"), after_us=us("10:00")),
+            RowFilter(until_us=us("11:00:00.000001"), after_us=us("11:00")),
+            RowFilter(until_us=us("08:00")),
+            RowFilter(
+                until_us=us("12:00"),
+                created_after_us=us("11:05"),
+                or_event_after_us=us("11:00"),
+            ),
+            RowFilter(
+                until_us=us("11:00"), created_after_us=us("11:04"), or_event_after_us=us("12:00")
+            ),
+        ],
+        ids=["all", "end", "before", "range", "range end", "none", "new", "newly created"],
+    )
+    def test_the_newest_row_of_those_wanted_is_offered(
+        self, engine: OfflineEngine, wanted: RowFilter
+    ) -> None:
+        check_latest(engine, history(ROWS), wanted)
+
+    def test_a_source_without_created_times_has_null_ones(self, engine: OfflineEngine) -> None:
+        rows = """
+        user_id: int64 | at: time | score: float64
+        1              | 10:00    | 1.0
+        1              | 10:00    | 1.5
+        2              | 10:00    | null
+        """
+        check_latest(engine, history(rows), RowFilter(until_us=us("12:00")))
+
+    def test_a_view_without_keys_has_at_most_one_row(self, engine: OfflineEngine) -> None:
+        rows = "at: time | score: float64\n10:00 | 1.0\n11:00 | 2.0\nnull | 3.0"
+        for end in ("09:00", "10:00", "12:00"):
+            check_latest(engine, history(rows, keys={}), RowFilter(until_us=us(end)))
+
+    def test_many_tied_rows_have_one_winner_whatever_the_threads(
+        self, engine: OfflineEngine, tmp_path: Path
+    ) -> None:
+        of = crowded_history(rows=8_000, users=700)
+        of.write(tmp_path, row_group_rows=500)
+        wanted = RowFilter(until_us=2**60)
+        best: dict[object, object] = {}
+        for row in sorted(read_source(of.view, of.rows), key=lambda row: row.rank):
+            best[row.key[0]] = row.values["score"]
+        for _ in range(3):
+            found, _ = latest_rows(engine, of, wanted, root=tmp_path)
+            keys, scores = from_array(found["k0"]), from_array(found["f0"])
+            assert dict(zip(keys, scores, strict=True)) == best
+            assert len(keys) == len(best)
+
+    def test_keys_are_those_of_rows_that_can_be_visible(
+        self, engine: OfflineEngine, tmp_path: Path
+    ) -> None:
+        scan = self._scan(history(ROWS), tmp_path)
+        found = pa.Table.from_batches(list(engine.keys(scan)))
+        assert sorted(from_array(found["k0"])) == [1, 2, 3]
+
+    def test_ties_count_when_their_features_differ(
+        self, engine: OfflineEngine, tmp_path: Path
+    ) -> None:
+        same = "\n1 | 10:00 | 10:05 | 1.0\n1 | 10:00 | 10:05 | 1.0\n"
+        assert engine.count_ties(self._scan(history(ROWS.rstrip() + same), tmp_path)) == 1
+
+    @staticmethod
+    def _scan(of: History, root: Path) -> SourceScan:
+        of.write(root)
+        return open_scan(of.view, of.view.feature_names, root)
+
+    @FIXTURE_IS_SHARED
+    @given(data=st.data())
+    def test_any_history_has_the_oracles_newest_rows(
+        self, engine: OfflineEngine, data: st.DataObject
+    ) -> None:
+        of = data.draw(histories())
+        instants = st.sampled_from([round_up(ns) for ns in of.moments])
+        bound = st.none() | instants
+        created_after = data.draw(bound)
+        check_latest(
+            engine,
+            of,
+            RowFilter(
+                until_us=data.draw(instants),
+                after_us=data.draw(bound),
+                created_after_us=created_after,
+                or_event_after_us=None if created_after is None else data.draw(instants),
+            ),
+        )

@@ -1,0 +1,367 @@
+"""What goes wrong is said by status, with details, and nothing else leaks."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import grpc
+import pytest
+from featurestore_protos.v1.serving_pb2 import FeatureList, GetOnlineFeaturesRequest
+from featurestore_protos.v1.serving_pb2_grpc import ServingServiceStub
+from featurestore_protos.v1.values_pb2 import Values
+from featurestore_server import Limits
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from grpc import StatusCode
+from grpc_status import rpc_status
+
+from featurestore.errors import StoreDataError, StoreUnavailableError
+from featurestore.online.memory import MemoryOnlineStore
+from featurestore.online.store import OnlineStore, ReadRequest
+
+from . import shop
+from .fixtures import Serve
+
+METHOD = "/featurestore.v1.ServingService/GetOnlineFeatures"
+Dial = Callable[[str], grpc.Channel]
+Found = TypeVar("Found", bound=Message)
+
+
+class Failure:
+    """A call's status, taken apart."""
+
+    def __init__(self, error: grpc.RpcError) -> None:
+        assert isinstance(error, grpc.Call)
+        self.code = error.code()
+        self.message = error.details() or ""
+        self.status = rpc_status.from_call(error)
+        self.everything = repr(error) + repr(error.trailing_metadata())
+
+    def detail(self, kind: type[Found]) -> Found:
+        assert self.status is not None
+        for packed in self.status.details:
+            found = kind()
+            if packed.Unpack(found):
+                return found
+        raise AssertionError(f"no {kind.__name__} in {self.status}")
+
+    @property
+    def reason(self) -> str:
+        reason: str = self.detail(ErrorInfo).reason
+        return reason
+
+    @property
+    def fields(self) -> list[str]:
+        return [violation.field for violation in self.detail(BadRequest).field_violations]
+
+
+def _fails(call: Callable[[], object]) -> Failure:
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    return Failure(caught.value)
+
+
+def _request(
+    service: str = "checkout", names: Sequence[str] = (), project: str = "", **entities: Values
+) -> GetOnlineFeaturesRequest:
+    return GetOnlineFeaturesRequest(
+        project=project,
+        feature_service=None if names else service,
+        features=FeatureList(names=names) if names else None,
+        entities=entities,
+    )
+
+
+ONE = Values(int64s=[1])
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "reason", "fields", "words"),
+    [
+        (
+            _request(),
+            StatusCode.INVALID_ARGUMENT,
+            "ENTITY_VALUE_INVALID",
+            ["entities.user_id"],
+            "user_id",
+        ),
+        (
+            _request(user_id=ONE, usr_id=ONE),
+            StatusCode.INVALID_ARGUMENT,
+            "ENTITY_VALUE_INVALID",
+            ["entities.usr_id"],
+            "did you mean 'user_id'",
+        ),
+        (
+            _request(user_id=Values(strings=["1"])),
+            StatusCode.INVALID_ARGUMENT,
+            "ENTITY_VALUE_INVALID",
+            ["entities.user_id[0]"],
+            "int64",
+        ),
+        (
+            _request(user_id=Values(bools=[True])),
+            StatusCode.INVALID_ARGUMENT,
+            "ENTITY_VALUE_INVALID",
+            None,
+            "int64",
+        ),
+        (
+            _request(user_id=Values(float64s=[1.0, 1.5])),
+            StatusCode.INVALID_ARGUMENT,
+            "ENTITY_VALUE_INVALID",
+            ["entities.user_id[1]"],
+            "whole number",
+        ),
+        (
+            _request(user_id=Values(uint64s=[2**63])),
+            StatusCode.INVALID_ARGUMENT,
+            "ENTITY_VALUE_INVALID",
+            ["entities.user_id[0]"],
+            "outside",
+        ),
+        (
+            _request(user_id=Values(int64s=[1], strings=["a"])),
+            StatusCode.INVALID_ARGUMENT,
+            "MESSAGE_MALFORMED",
+            ["entities.user_id"],
+            "several lists",
+        ),
+        (
+            _request("chekout", user_id=ONE),
+            StatusCode.NOT_FOUND,
+            "FEATURE_SERVICE_NOT_FOUND",
+            None,
+            "did you mean 'checkout'",
+        ),
+        (
+            _request(names=["user:credit"], user_id=ONE),
+            StatusCode.NOT_FOUND,
+            "FEATURE_VIEW_NOT_FOUND",
+            None,
+            "did you mean 'users'",
+        ),
+        (
+            _request(names=["users:kredit"], user_id=ONE),
+            StatusCode.NOT_FOUND,
+            "FEATURE_NOT_FOUND",
+            None,
+            "did you mean",
+        ),
+        (
+            _request(project="shops", user_id=ONE),
+            StatusCode.NOT_FOUND,
+            "PROJECT_NOT_FOUND",
+            None,
+            "did you mean 'shop'",
+        ),
+        (
+            _request(names=["users:credit", "users:credit"], user_id=ONE),
+            StatusCode.INVALID_ARGUMENT,
+            None,
+            None,
+            "credit",
+        ),
+        (
+            GetOnlineFeaturesRequest(entities={"user_id": ONE}),
+            StatusCode.INVALID_ARGUMENT,
+            "MESSAGE_MALFORMED",
+            ["selection"],
+            "names no features",
+        ),
+    ],
+)
+def test_a_wrong_request_is_told_what_is_wrong(  # noqa: PLR0917 - columns of the table above
+    stub: ServingServiceStub,
+    request_: GetOnlineFeaturesRequest,
+    code: StatusCode,
+    reason: str | None,
+    fields: list[str] | None,
+    words: str,
+) -> None:
+    failure = _fails(lambda: stub.GetOnlineFeatures(request_, timeout=10))
+    assert failure.code == code
+    assert words in failure.message
+    if reason:
+        assert failure.reason == reason
+    if fields:
+        assert failure.fields == fields
+
+
+def test_columns_of_different_lengths_are_refused(stub: ServingServiceStub) -> None:
+    names = ["prices:price"]
+    request = _request(names=names, item=Values(strings=["a", "b"]), country=Values(strings=["AT"]))
+    failure = _fails(lambda: stub.GetOnlineFeatures(request, timeout=10))
+    assert failure.code == StatusCode.INVALID_ARGUMENT
+
+
+def test_bytes_that_are_no_message_are_the_callers_fault(address: str, dial: Dial) -> None:
+    send = dial(address).unary_unary(METHOD)
+    failure = _fails(lambda: send(b"\xff\xff\xff", timeout=10))
+    assert (failure.code, failure.reason) == (StatusCode.INVALID_ARGUMENT, "MESSAGE_MALFORMED")
+
+
+def test_bytes_that_are_no_health_request_are_the_callers_fault(address: str, dial: Dial) -> None:
+    send = dial(address).unary_unary("/grpc.health.v1.Health/Check")
+    failure = _fails(lambda: send(b"\xff\xff\xff", timeout=10))
+    assert (failure.code, failure.reason) == (StatusCode.INVALID_ARGUMENT, "MESSAGE_MALFORMED")
+
+
+@pytest.mark.parametrize("method", ["/featurestore.v1.ServingService/Nothing", "/no.Service/Get"])
+def test_an_unknown_method_is_unimplemented(address: str, dial: Dial, method: str) -> None:
+    send = dial(address).unary_unary(method)
+    assert _fails(lambda: send(b"", timeout=10)).code == StatusCode.UNIMPLEMENTED
+
+
+# --- Limits --------------------------------------------------------------------------------------
+
+
+def test_too_many_entities_are_refused_before_any_work(
+    serve: Serve, store: OnlineStore, dial: Dial
+) -> None:
+    stub = ServingServiceStub(dial(serve(shop.catalog(), store, limits=Limits(max_entities=3))))
+    three = _request(user_id=Values(int64s=[1, 2, 3]))
+    assert stub.GetOnlineFeatures(three, timeout=10).features
+    four = _request(user_id=Values(int64s=[1, 2, 3, 4]))
+    failure = _fails(lambda: stub.GetOnlineFeatures(four, timeout=10))
+    assert (failure.code, failure.reason) == (StatusCode.INVALID_ARGUMENT, "LIMIT_EXCEEDED")
+    assert failure.fields == ["entities.user_id"]
+    assert "4 entities; 3 are the limit" in failure.message
+
+
+def test_too_many_features_are_refused(serve: Serve, store: OnlineStore, dial: Dial) -> None:
+    stub = ServingServiceStub(dial(serve(shop.catalog(), store, limits=Limits(max_features=1))))
+    request = _request(names=["users:credit", "users:visits"], user_id=ONE)
+    failure = _fails(lambda: stub.GetOnlineFeatures(request, timeout=10))
+    assert (failure.code, failure.reason) == (StatusCode.INVALID_ARGUMENT, "LIMIT_EXCEEDED")
+    assert failure.fields == ["features"]
+
+
+def test_a_request_that_is_too_large_is_refused(
+    serve: Serve, store: OnlineStore, dial: Dial
+) -> None:
+    limits = Limits(max_request_bytes=1_000)
+    stub = ServingServiceStub(dial(serve(shop.catalog(), store, limits=limits)))
+    small = _request(user_id=Values(int64s=range(100)))
+    assert stub.GetOnlineFeatures(small, timeout=10).features
+    large = _request(user_id=Values(int64s=range(200)))
+    failure = _fails(lambda: stub.GetOnlineFeatures(large, timeout=10))
+    assert failure.code == StatusCode.RESOURCE_EXHAUSTED
+
+
+# --- The store fails -----------------------------------------------------------------------------
+
+
+class FailingStore(MemoryOnlineStore):
+    """A store whose reads of real keys raise; the monitor's probes are answered."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    def read(self, requests: Sequence[ReadRequest]) -> list[list[bytes | None]]:
+        if any(key.startswith(b"\0") for request in requests for key in request.keys):
+            return super().read(requests)
+        raise self._error
+
+
+PRIVATE = "cannot open /etc/private at redis://user:secret@10.0.0.7"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "reason"),
+    [
+        (RuntimeError(PRIVATE), StatusCode.INTERNAL, "INTERNAL"),
+        (StoreDataError(PRIVATE), StatusCode.DATA_LOSS, "STORED_ROW_UNREADABLE"),
+        (StoreUnavailableError(PRIVATE), StatusCode.UNAVAILABLE, "ONLINE_STORE_UNAVAILABLE"),
+    ],
+)
+def test_what_the_store_says_stays_in_the_log(  # noqa: PLR0917 - fixtures and a table
+    serve: Serve,
+    dial: Dial,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    code: StatusCode,
+    reason: str,
+) -> None:
+    stub = ServingServiceStub(dial(serve(shop.catalog(), FailingStore(error))))
+    with caplog.at_level(logging.ERROR, "featurestore_server"):
+        failure = _fails(lambda: stub.GetOnlineFeatures(_request(user_id=ONE), timeout=10))
+    assert (failure.code, failure.reason) == (code, reason)
+    assert "secret" not in failure.everything
+    assert "private" not in failure.everything
+    error_id = failure.detail(ErrorInfo).metadata["error_id"]
+    assert error_id in failure.message
+    [record] = [r for r in caplog.records if error_id in r.getMessage()]
+    assert record.exc_info is not None
+    assert record.exc_info[1] is error
+
+
+def test_only_an_unavailable_store_asks_for_another_try(serve: Serve, dial: Dial) -> None:
+    store = FailingStore(StoreUnavailableError("gone"))
+    stub = ServingServiceStub(dial(serve(shop.catalog(), store)))
+    failure = _fails(lambda: stub.GetOnlineFeatures(_request(user_id=ONE), timeout=10))
+    assert failure.detail(RetryInfo).retry_delay.ToMilliseconds() > 0
+
+
+# --- Time ----------------------------------------------------------------------------------------
+
+
+class GatedStore(MemoryOnlineStore):
+    """A store whose reads of real keys wait until they may go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+        self.waiting = threading.Semaphore(0)
+        self.reads = 0
+
+    def read(self, requests: Sequence[ReadRequest]) -> list[list[bytes | None]]:
+        if not any(key.startswith(b"\0") for request in requests for key in request.keys):
+            self.reads += 1
+            self.waiting.release()
+            assert self.gate.wait(30)
+        return super().read(requests)
+
+
+@contextmanager
+def _gated() -> Any:
+    store = GatedStore()
+    shop.fill(store)
+    try:
+        yield store
+    finally:
+        store.gate.set()
+
+
+def test_a_request_whose_deadline_passed_in_the_queue_is_not_worked_on(
+    serve: Serve, dial: Dial
+) -> None:
+    with _gated() as store:
+        stub = ServingServiceStub(dial(serve(shop.catalog(), store, threads=1)))
+        first = stub.GetOnlineFeatures.future(_request(user_id=ONE), timeout=30)
+        assert store.waiting.acquire(timeout=30)
+        second = stub.GetOnlineFeatures.future(_request(user_id=ONE), timeout=0.2)
+        assert second.exception() is not None
+        assert second.code() == StatusCode.DEADLINE_EXCEEDED
+        time.sleep(0.1)
+        store.gate.set()
+        assert first.result().features
+        third = stub.GetOnlineFeatures(_request(user_id=ONE), timeout=30)
+        assert third.features
+        assert store.reads == 2
+
+
+def test_calls_beyond_the_limit_are_refused_at_once(serve: Serve, dial: Dial) -> None:
+    with _gated() as store:
+        address = serve(shop.catalog(), store, threads=1, limits=Limits(max_calls=1))
+        stub = ServingServiceStub(dial(address))
+        first = stub.GetOnlineFeatures.future(_request(user_id=ONE), timeout=30)
+        assert store.waiting.acquire(timeout=30)
+        failure = _fails(lambda: stub.GetOnlineFeatures(_request(user_id=ONE), timeout=30))
+        assert failure.code == StatusCode.RESOURCE_EXHAUSTED
+        store.gate.set()
+        assert first.result().features

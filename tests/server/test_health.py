@@ -1,0 +1,174 @@
+"""Health, reflection, and a store that comes and goes."""
+
+import threading
+from collections.abc import Callable, Sequence
+
+import grpc
+import pytest
+from featurestore_protos.v1.serving_pb2 import DESCRIPTOR, GetOnlineFeaturesRequest
+from featurestore_protos.v1.serving_pb2_grpc import ServingServiceStub
+from featurestore_protos.v1.values_pb2 import Values
+from featurestore_server import FeatureServer
+from featurestore_server.monitor import FAILURES_UNTIL_DOWN, StoreMonitor
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
+from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
+
+from featurestore.errors import StoreError, StoreUnavailableError
+from featurestore.online.memory import MemoryOnlineStore
+from featurestore.online.store import OnlineStore, ReadRequest
+
+from . import shop
+from .fixtures import Serve
+
+Dial = Callable[[str], grpc.Channel]
+SERVICE = "featurestore.v1.ServingService"
+SERVING = HealthCheckResponse.SERVING
+NOT_SERVING = HealthCheckResponse.NOT_SERVING
+
+
+def _health(channel: grpc.Channel, service: str) -> "HealthCheckResponse.ServingStatus":
+    return HealthStub(channel).Check(HealthCheckRequest(service=service), timeout=10).status
+
+
+class MoodyStore(MemoryOnlineStore):
+    """A store that answers while `error` is None."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.error: Exception | None = None
+        self.lookups = 0
+
+    def read(self, requests: Sequence[ReadRequest]) -> list[list[bytes | None]]:
+        self.lookups += not requests[0].keys[0].startswith(b"\0")  # as those of probes do
+        if self.error:
+            raise self.error
+        return super().read(requests)
+
+
+@pytest.mark.parametrize("service", ["", SERVICE])
+def test_a_server_says_that_it_serves(address: str, dial: Dial, service: str) -> None:
+    assert _health(dial(address), service) == SERVING
+
+
+def test_the_health_of_an_unknown_service_is_not_found(address: str, dial: Dial) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        _health(dial(address), "no.such.Service")
+    assert isinstance(caught.value, grpc.Call)
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+def test_while_the_store_is_gone_the_process_lives_and_does_not_serve(
+    serve: Serve, dial: Dial
+) -> None:
+    store = MoodyStore()
+    store.error = StoreUnavailableError("gone")
+    channel = dial(serve(shop.catalog(), store))
+    assert (_health(channel, ""), _health(channel, SERVICE)) == (SERVING, NOT_SERVING)
+
+
+def test_serving_begins_when_the_store_comes_back(serve: Serve, dial: Dial) -> None:
+    store = MoodyStore()
+    store.error = StoreUnavailableError("gone")
+    channel = dial(serve(shop.catalog(), store))
+    changes = HealthStub(channel).Watch(HealthCheckRequest(service=SERVICE), timeout=30)
+    assert next(changes).status == NOT_SERVING
+    store.error = None
+    assert next(changes).status == SERVING
+    changes.cancel()
+
+
+def test_while_the_store_is_gone_requests_do_not_wait_for_it(serve: Serve, dial: Dial) -> None:
+    store = MoodyStore()
+    shop.fill(store)
+    store.error = StoreUnavailableError("gone")
+    stub = ServingServiceStub(dial(serve(shop.catalog(), store)))
+    request = GetOnlineFeaturesRequest(
+        feature_service="checkout", entities={"user_id": Values(int64s=[1])}
+    )
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.GetOnlineFeatures(request, timeout=10)
+    assert isinstance(caught.value, grpc.Call)
+    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert store.lookups == 0
+
+
+def _monitor(store: OnlineStore) -> tuple[StoreMonitor, list[bool]]:
+    changes: list[bool] = []
+    return StoreMonitor(store, shop.USERS.table, on_change=changes.append), changes
+
+
+def test_one_failed_probe_is_not_the_end_of_a_store_that_answered() -> None:
+    store = MoodyStore()
+    monitor, changes = _monitor(store)
+    monitor.probe()
+    store.error = StoreUnavailableError("slow")
+    for _ in range(FAILURES_UNTIL_DOWN - 1):
+        monitor.probe()
+    assert (monitor.store_answers, changes) == (True, [])
+    monitor.probe()
+    assert (monitor.store_answers, changes) == (False, [False])
+    store.error = None
+    monitor.probe()
+    assert (monitor.store_answers, changes) == (True, [False, True])
+
+
+def test_a_store_that_never_answered_is_gone_at_the_first_failed_probe() -> None:
+    store = MoodyStore()
+    store.error = StoreUnavailableError("gone")
+    monitor, changes = _monitor(store)
+    monitor.probe()
+    assert (monitor.store_answers, changes) == (False, [False])
+
+
+def test_a_bad_answer_is_an_answer() -> None:
+    store = MoodyStore()
+    store.error = StoreError("out of memory")
+    monitor, changes = _monitor(store)
+    monitor.probe()
+    monitor.probe()
+    assert (monitor.store_answers, changes) == (True, [])
+
+
+def test_a_server_that_stops_says_so_first(dial: Dial, store: OnlineStore) -> None:
+    server = FeatureServer(shop.catalog(), store)
+    channel = dial(f"127.0.0.1:{server.listen('127.0.0.1:0')}")
+    server.start()
+    changes = HealthStub(channel).Watch(HealthCheckRequest(service=""), timeout=30)
+    assert next(changes).status == SERVING
+    stopping = threading.Thread(target=server.stop, args=(5,))
+    stopping.start()
+    assert next(changes).status == NOT_SERVING
+    changes.cancel()
+    stopping.join(30)
+    assert not stopping.is_alive()
+
+
+def _services(channel: grpc.Channel) -> list[str]:
+    ask = ServerReflectionStub(channel).ServerReflectionInfo
+    [answer] = ask(iter([ServerReflectionRequest(list_services="")]), timeout=10)
+    return [service.name for service in answer.list_services_response.service]
+
+
+def test_clients_may_ask_what_services_there_are(address: str, dial: Dial) -> None:
+    assert _services(dial(address)) == sorted(
+        [SERVICE, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"]
+    )
+
+
+def test_clients_may_ask_what_a_service_looks_like(address: str, dial: Dial) -> None:
+    ask = ServerReflectionStub(dial(address)).ServerReflectionInfo
+    [answer] = ask(iter([ServerReflectionRequest(file_containing_symbol=SERVICE)]), timeout=10)
+    file = FileDescriptorProto.FromString(answer.file_descriptor_response.file_descriptor_proto[0])
+    assert file.name == DESCRIPTOR.name
+    assert [service.name for service in file.service] == ["ServingService"]
+
+
+def test_reflection_can_be_left_out(serve: Serve, store: OnlineStore, dial: Dial) -> None:
+    channel = dial(serve(shop.catalog(), store, reflect=False))
+    with pytest.raises(grpc.RpcError) as caught:
+        _services(channel)
+    assert isinstance(caught.value, grpc.Call)
+    assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED

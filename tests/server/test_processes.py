@@ -1,0 +1,235 @@
+"""`serve` as operators run it: a parent, its workers, signals."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import psutil
+import pytest
+from featurestore_protos.v1.serving_pb2 import GetOnlineFeaturesRequest
+from featurestore_protos.v1.serving_pb2_grpc import ServingServiceStub
+from featurestore_protos.v1.values_pb2 import Values
+from featurestore_server import AddressInUseError, ServeOptions, Supervisor, WorkerError
+from featurestore_server.protocol import WorkerTask
+
+from featurestore.online.factory import open_store
+
+from . import shop
+
+Dial = Callable[[str], grpc.Channel]
+
+# What the command line does, without the command line.
+SERVE = """
+import json, sys
+from featurestore_server import ServeOptions, serve
+serve(ServeOptions(**json.loads(sys.argv[1])))
+"""
+PATIENCE_S = 60
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    # Paths of sockets are short; those that pytest makes need not be.
+    with tempfile.TemporaryDirectory() as path:
+        yield Path(path)
+
+
+@pytest.fixture
+def online_store(folder: Path) -> dict[str, Any]:
+    settings = {"type": "lmdb", "path": str(folder / "online")}
+    store = open_store("lmdb", path=folder / "online")
+    shop.fill(store)
+    store.close()
+    return settings
+
+
+def _options(online_store: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {
+        "catalog_json": shop.catalog().to_json(),
+        "online_store": online_store,
+        "address": "127.0.0.1:0",
+        "grace_s": 10,
+        **more,
+    }
+
+
+@contextmanager
+def _served(options: dict[str, Any]) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """A process that serves, and the line with which it said so."""
+    command = [sys.executable, "-c", SERVE, json.dumps(options)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    try:
+        yield process, process.stderr.readline().strip()
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.communicate(timeout=PATIENCE_S)
+
+
+def _address(line: str) -> str:
+    return line.split(" at ")[1].split(" with ", maxsplit=1)[0]
+
+
+def _visits(channel: grpc.Channel) -> list[int]:
+    request = GetOnlineFeaturesRequest(
+        feature_service="checkout", entities={"user_id": Values(int64s=[2, 1])}
+    )
+    response = ServingServiceStub(channel).GetOnlineFeatures(
+        request, timeout=PATIENCE_S, wait_for_ready=True
+    )
+    return list(response.features[2].values.int64s)
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_server_says_in_one_line_that_it_is_ready(online_store: dict[str, Any]) -> None:
+    with _served(_options(online_store, workers=2)) as (_, line):
+        address = _address(line)
+        assert line == (
+            f"serving project 'shop', revision 7, at {address} with 2 workers;"
+            " the clock stands still at 2024-03-05T12:00:00Z"
+        )
+        assert not address.endswith(":0")
+
+
+def test_every_worker_answers(online_store: dict[str, Any]) -> None:
+    with _served(_options(online_store, workers=2)) as (process, line), ExitStack() as stack:
+        # The kernel deals connections to the workers: some of many go to each.
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        for _ in range(20):
+            channel = stack.enter_context(grpc.insecure_channel(_address(line), options))
+            assert _visits(channel) == [20, 10]
+        workers = psutil.Process(process.pid).children()
+        port = int(_address(line).rsplit(":", 1)[1])
+        busy = [
+            worker
+            for worker in workers
+            if any(
+                c.laddr.port == port and c.status == psutil.CONN_ESTABLISHED
+                for c in worker.net_connections()
+            )
+        ]
+        assert len(workers) == len(busy) == 2
+
+
+def test_a_second_server_at_the_address_fails_with_a_clear_error(
+    online_store: dict[str, Any], dial: Dial
+) -> None:
+    with _served(_options(online_store)) as (_, line):
+        address = _address(line)
+        taken = ServeOptions(**_options(online_store, address=address))
+        with pytest.raises(AddressInUseError, match=address):
+            Supervisor(taken)
+        assert _visits(dial(address)) == [20, 10]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_server_in_order(
+    online_store: dict[str, Any], dial: Dial, number: signal.Signals
+) -> None:
+    with _served(_options(online_store, workers=2)) as (process, line):
+        assert _visits(dial(_address(line))) == [20, 10]
+        workers = psutil.Process(process.pid).children()
+        process.send_signal(number)
+        assert process.wait(PATIENCE_S) == 0
+        assert [worker.pid for worker in workers if worker.is_running()] == []
+
+
+def test_a_worker_that_dies_is_replaced(online_store: dict[str, Any], dial: Dial) -> None:
+    with _served(_options(online_store)) as (process, line):
+        parent = psutil.Process(process.pid)
+        [first] = parent.children()
+        first.kill()
+        _wait_until(lambda: any(child.pid != first.pid for child in parent.children()))
+        assert _visits(dial(_address(line))) == [20, 10]
+
+
+def test_workers_end_when_their_parent_is_killed(online_store: dict[str, Any]) -> None:
+    with _served(_options(online_store, workers=2)) as (process, _):
+        workers = psutil.Process(process.pid).children()
+        process.kill()
+        _, alive = psutil.wait_procs(workers, timeout=PATIENCE_S)
+        assert alive == []
+
+
+def test_a_server_listens_at_a_unix_socket(
+    online_store: dict[str, Any], folder: Path, dial: Dial
+) -> None:
+    with _served(_options(online_store, address=f"unix:{folder}/s")) as (process, line):
+        assert _visits(dial(_address(line))) == [20, 10]
+        process.terminate()
+        assert process.wait(PATIENCE_S) == 0
+    assert not (folder / "s").exists()
+
+
+def test_a_worker_that_cannot_serve_is_an_error_that_says_why(folder: Path) -> None:
+    options = ServeOptions(**_options({"type": "no-such-store", "path": str(folder)}))
+    supervisor = Supervisor(options)
+    with pytest.raises(WorkerError, match="no-such-store"):
+        supervisor.start()
+    assert supervisor.worker_pids == ()
+    Supervisor(ServeOptions(**_options({}, address=supervisor.address))).stop()
+
+
+def test_a_task_survives_the_way_to_a_worker(online_store: dict[str, Any]) -> None:
+    task = WorkerTask.of(ServeOptions(**_options(online_store, threads=9)), ("127.0.0.1:1",))
+    assert WorkerTask.from_line(task.to_line()) == task
+    assert task.to_line().count("\n") == 1
+
+
+def test_a_worker_loads_no_engine_and_no_registry(online_store: dict[str, Any]) -> None:
+    # Serve one lookup, then name everything that was loaded.
+    code = f"""
+import json, sys
+from featurestore_server.protocol import WorkerTask
+from featurestore_server import worker
+task = WorkerTask.from_line(sys.argv[1])
+store = worker.open_configured_store(task.online_store)
+server = worker.FeatureServer(worker.ServingCatalog.from_json(task.catalog_json), store)
+request = bytes.fromhex({_request().hex()!r})
+assert server.online_features.answer(request)
+print(*sorted(m for m in sys.modules if "." not in m))
+"""
+    line = WorkerTask.of(ServeOptions(**_options(online_store)), ()).to_line()
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, line],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ,
+    )
+    loaded = set(ran.stdout.split())
+    heavy = {
+        "duckdb",
+        "pandas",
+        "polars",
+        "pyarrow",
+        "redis",
+        "rich",
+        "sqlalchemy",
+        "sqlglot",
+        "typer",
+    }
+    assert loaded & heavy == set()
+    assert {"featurestore", "grpc", "lmdb", "numpy"} <= loaded
+
+
+def _request() -> bytes:
+    return GetOnlineFeaturesRequest(
+        feature_service="types", entities={"id": Values(int64s=[1, 2, 3])}
+    ).SerializeToString()
