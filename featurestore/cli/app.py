@@ -2,11 +2,10 @@
 
 import contextlib
 import errno
-import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Final
@@ -15,17 +14,19 @@ import typer
 from typer.core import TyperGroup
 
 from featurestore.cli import (
-    catalog,
     definitions,
-    diagnosis,
+    description,
+    doctor,
     exits,
     failures,
+    listing,
     materialization,
     online,
     start,
     training,
+    verification,
 )
-from featurestore.cli.session import Session
+from featurestore.cli.session import Session, UsageError
 from featurestore.errors import FeatureStoreError
 
 PROGRAM: Final = "featurestore"
@@ -59,16 +60,22 @@ def options(
         bool, typer.Option("--quiet", "-q", help="No progress, no notes: results and errors.")
     ] = False,
     verbose: Annotated[
-        int, typer.Option("--verbose", "-v", count=True, help="Show the log; -vv shows more of it.")
+        int,
+        typer.Option(
+            "--verbose", "-v", count=True, show_default=False, help="Show the log (-vv: more)."
+        ),
     ] = 0,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     """Define features once; train on them and serve them with the same values."""
     del repo, as_json, debug, quiet, verbose  # every command takes these: see _remember
+    session = Session.of(context)
     if version:
-        _print_version(Session.of(context))
+        _print_version(session)
         raise typer.Exit
     if context.invoked_subcommand is None:
+        if session.as_json:
+            raise UsageError("There is no command.")
         sys.stderr.write(f"{context.get_help()}\n")
         raise typer.Exit(exits.USAGE)
 
@@ -82,20 +89,20 @@ def _print_version(session: Session) -> None:
         session.out.write(f"{PROGRAM} {__version__}\n")
 
 
-COMMANDS: Final = {
+COMMANDS: Final[dict[str, Callable[..., None]]] = {
     "init": start.init,
     "plan": definitions.plan,
     "apply": definitions.apply,
     "history": definitions.history,
-    "list": catalog.list_objects,
-    "describe": catalog.describe,
+    "list": listing.list_objects,
+    "describe": description.describe,
     "get-historical": training.get_historical,
     "materialize": materialization.materialize,
     "materialize-incremental": materialization.materialize_incremental,
     "get-online": online.get_online,
     "serve": online.serve,
-    "verify": diagnosis.verify,
-    "doctor": diagnosis.doctor,
+    "verify": verification.verify,
+    "doctor": doctor.doctor,
 }
 
 
@@ -126,7 +133,7 @@ def _share_options(program: TyperGroup) -> None:
         command.params.extend(shared)
 
 
-def _remember(context: typer.Context, param: Any, value: Any) -> Any:
+def _remember(context: Any, param: Any, value: Any) -> Any:
     if value and isinstance(context.obj, Session):
         setattr(context.obj, param.name, value)
         _show_log(context.obj.verbose)
@@ -135,6 +142,8 @@ def _remember(context: typer.Context, param: Any, value: Any) -> Any:
 
 def _show_log(verbose: int) -> None:
     if verbose:
+        import logging
+
         level = logging.INFO if verbose == 1 else logging.DEBUG
         form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
         logging.basicConfig(stream=sys.stderr, level=level, format=form, force=True)
@@ -176,20 +185,24 @@ def _run(arguments: Sequence[str], session: Session) -> int:
         code = make_program().main(
             list(arguments), prog_name=PROGRAM, standalone_mode=False, obj=session
         )
-    except FeatureStoreError as error:
-        return failures.report_error(session, error)
-    except typer.TyperException as error:
-        session.as_json = session.as_json or "--json" in arguments
-        return failures.report_usage(session, error)
     except SystemExit as error:  # completion scripts end so, and whoever prints into a closed pipe
         return _code_of(error)
     except Exception as error:  # noqa: BLE001 - no traceback for anybody who did not ask for one
-        if isinstance(error, OSError) and error.errno in _DISK_ERRORS and error.filename is None:
-            return _output_lost(session, error)
-        return failures.report_bug(session, error)
+        session.as_json = session.as_json or "--json" in arguments
+        return _report(session, error)
     if code == exits.INTERRUPTED:
         return failures.report_interruption(session, code)
     return code if isinstance(code, int) else exits.OK
+
+
+def _report(session: Session, error: Exception) -> int:
+    if isinstance(error, FeatureStoreError):
+        return failures.report_error(session, error)
+    if isinstance(error, typer.TyperException):
+        return failures.report_usage(session, error)
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS and error.filename is None:
+        return _output_lost(session, error)
+    return failures.report_bug(session, error)
 
 
 def _code_of(error: SystemExit) -> int:

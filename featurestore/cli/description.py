@@ -8,7 +8,7 @@ import typer
 
 from featurestore.cli.completion import complete_objects
 from featurestore.cli.listing import end_text, keys_text, run_document, view_document, watermark
-from featurestore.cli.output import listed, print_facts, print_heading, print_table
+from featurestore.cli.output import counted, listed, print_facts, print_heading, print_table
 from featurestore.cli.session import Session
 from featurestore.errors import NotFoundError, RequestError, SourceError
 
@@ -50,7 +50,10 @@ def describe(
         ),
     ],
 ) -> None:
-    """Describe an object: its schema, its files, how far it is materialized, who uses it."""
+    """Show all that is known of one object.
+
+    Its schema, its files, how far it is materialized, who uses it.
+    """
     session = Session.of(context)
     with session.store() as store:
         kind, plain_name = _find(name, store.state())
@@ -58,10 +61,9 @@ def describe(
     if session.as_json:
         session.answer({"kind": told.kind, "name": told.name, **told.document})
         return
-    print_heading(session.out, f"{told.kind} {told.name}")
+    print_heading(session.out, f"{told.kind} {told.name}", apart=False)
     print_facts(session.out, told.facts)
     for heading, (headers, rows) in told.tables.items():
-        session.out.write("\n")
         print_heading(session.out, heading)
         print_table(session.out, headers, rows)
 
@@ -141,9 +143,9 @@ def _source(store: "FeatureStore", state: "RegistryState", name: str) -> Descrip
         "event time": source.timestamp_field,
         "created time": source.created_timestamp_column,
         "zone": f"{source.timezone} (ambiguous: {source.ambiguous}, missing: {source.missing})",
-        "lateness": document["lateness"],
+        "lateness": document["lateness"] if source.lateness else None,
         "renamed": listed(f"{old} -> {new}" for old, new in source.field_mapping.items()),
-        "files": f"{len(files):,}, with {sum(rows):,} rows",
+        "files": f"{counted(len(files), 'file')}, {counted(sum(rows), 'row')}",
         "problem": problem,
         **_common(source, state),
     }
@@ -165,15 +167,17 @@ def _files(source: "FileSource", store: "FeatureStore") -> tuple[list[dict[str, 
 
     from featurestore.offline.files import list_files
 
-    files = []
     try:
-        for file in list_files(source, store.config.root):
-            rows = pq.read_metadata(file.path).num_rows
-            files.append({"path": file.path, "rows": rows, "bytes": file.size})
+        found = list_files(source, store.config.root)
     except SourceError as error:
         return [], error.message
-    except (pa.ArrowException, OSError, ValueError) as error:
-        return files, f"{file.path} is not a readable Parquet file ({type(error).__name__})"
+    files: list[dict[str, Any]] = []
+    for file in found:
+        try:
+            rows = pq.read_metadata(file.path).num_rows
+        except (pa.ArrowException, OSError, ValueError) as error:
+            return files, f"{file.path} is not a readable Parquet file ({type(error).__name__})"
+        files.append({"path": file.path, "rows": rows, "bytes": file.size})
     return files, None
 
 
@@ -213,7 +217,9 @@ def _view(store: "FeatureStore", state: "RegistryState", name: str) -> Descripti
 
 
 def _last_run(run: Mapping[str, Any]) -> str:
-    text = f"{run['status']} at {run['finished_at']}: {run['kind']}, {run['rows_written']:,} written"
+    text = (
+        f"{run['status']} at {run['finished_at']}: {run['kind']}, {run['rows_written']:,} written"
+    )
     return f"{text}; {run['error']}" if run["error"] else text
 
 

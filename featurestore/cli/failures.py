@@ -90,10 +90,10 @@ def _plain_value(value: object) -> object:
 
 def _usage(error: typer.TyperException) -> tuple[str, str | None]:
     """Return what is wrong with the command line, and what may have been meant."""
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context is not None else "featurestore"
     close = getattr(error, "possibilities", None)
     if close:
         return error.message, f"did you mean {' or '.join(close)}?"
     message, _, guess = error.format_message().partition(" Did you mean ")
-    return message, f"did you mean {guess}" if guess else f"{command} --help"
+    context = getattr(error, "ctx", None)
+    hint = f"{context.command_path} --help" if context is not None else None
+    return message.replace("Value error, ", ""), f"did you mean {guess}" if guess else hint

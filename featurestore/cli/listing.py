@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from featurestore.cli.completion import complete_views
 from featurestore.cli.output import listed, print_table
 from featurestore.cli.session import Session
 
 if TYPE_CHECKING:
     from featurestore.definitions import Entity, FeatureService, FileSource
     from featurestore.registry.runs import RunRecord, Watermark
-    from featurestore.registry.state import RegisteredView, RegistryState
+    from featurestore.registry.state import RegisteredView
     from featurestore.store import FeatureStore
 
 
@@ -34,11 +35,16 @@ def list_objects(
     *,
     view: Annotated[
         str | None,
-        typer.Option("--view", metavar="NAME", help="Runs of this view only."),
+        typer.Option(
+            "--view",
+            metavar="NAME",
+            help="Runs of this view only.",
+            autocompletion=complete_views,
+        ),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many runs.")] = 50,
 ) -> None:
-    """List what is registered, or the runs that materialized it."""
+    """List registered objects, or runs."""
     session = Session.of(context)
     with session.store() as store:
         if kind is Kind.RUNS:

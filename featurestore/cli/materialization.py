@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from featurestore.cli.completion import complete_views
 from featurestore.cli.output import print_table
 from featurestore.cli.progress import progress
 from featurestore.cli.session import Session
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
 Views = Annotated[
     list[str] | None,
     typer.Option(
-        "--view", metavar="NAME", help="Only this view; may be repeated [default: all online]."
+        "--view",
+        metavar="NAME",
+        help="Only this view; may be repeated [default: all online].",
+        autocompletion=complete_views,
     ),
 ]
 End = Annotated[
@@ -39,7 +43,10 @@ def materialize(
         bool, typer.Option("--overwrite", help="Replace stored rows even if they are newer.")
     ] = False,
 ) -> None:
-    """Write the newest row of every entity into the online store."""
+    """Write newest rows to the online store.
+
+    For every entity the newest row in (start, end] is offered; a newer stored one stays.
+    """
     session = Session.of(context)
     with session.store() as store, progress(session, "rows") as report:
         runs = store.materialize(
@@ -48,10 +55,11 @@ def materialize(
     _show(session, runs)
 
 
-def materialize_incremental(
-    context: typer.Context, *, end: End = None, view: Views = None
-) -> None:
-    """Write what is new since the last run, late rows included; nothing new is success."""
+def materialize_incremental(context: typer.Context, *, end: End = None, view: Views = None) -> None:
+    """Write what is new since the last run.
+
+    Late rows are included. Nothing new is success.
+    """
     session = Session.of(context)
     with session.store() as store, progress(session, "rows") as report:
         runs = store.materialize_incremental(end, views=view or None, progress=report)

@@ -1,7 +1,7 @@
 """`get-online` and `serve`: what the online store has, here and over the network."""
 
 from collections.abc import Iterator, Sequence
-from importlib.metadata import entry_points
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -10,13 +10,9 @@ from featurestore.cli.completion import complete_features
 from featurestore.cli.features import feature_request
 from featurestore.cli.output import print_table
 from featurestore.cli.session import Session
-from featurestore.cli.values import entity_row, json_column, text
 from featurestore.errors import MissingExtraError, UnsupportedError
-from featurestore.time import MICROSECOND, format_instant
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
     from featurestore.config import RepoConfig
     from featurestore.serving.plan import LookupPlan
     from featurestore.serving.response import OnlineResponse
@@ -51,74 +47,114 @@ def get_online(
         bool, typer.Option("--full-feature-names", help="Name columns view__feature.")
     ] = False,
 ) -> None:
-    """Look up the newest features of entities, with their statuses and their age."""
+    """Look up the newest features of entities.
+
+    Every value comes with its status and the age of its row.
+    """
+    from featurestore.cli.values import entity_row
+
     session = Session.of(context)
     request = feature_request(features)
     with session.store() as store:
         plan = store.serving_catalog().prepare(request, full_feature_names=full_feature_names)
         types = dict(plan.columns)
         rows = [entity_row(e, types, row=n) for n, e in enumerate(entity or [""])]
-        response = store.get_online_features(
-            request, rows, full_feature_names=full_feature_names
-        )
+        response = store.get_online_features(request, rows, full_feature_names=full_feature_names)
     _show(session, plan, response)
 
 
 def _show(session: Session, plan: "LookupPlan", response: "OnlineResponse") -> None:
     keys = [name for name, _ in plan.columns]
-    cells = list(_cells(plan, response))
-    if not session.as_json:
-        headers = (*keys, "feature", "value", "status", "age", "event time")
-        print_table(session.out, headers, (_row(cell) for cell in cells))
+    if session.as_json:
+        session.answer(_document(keys, plan, response))
         return
-    entities: list[dict[str, Any]] = []
-    for cell in cells:
-        if cell["feature"] == plan.outputs[0].name:
-            entities.append({"keys": dict(zip(keys, cell["keys"], strict=True)), "features": {}})
-        told = {k: cell[k] for k in ("value", "status", "event_time", "age_s")}
-        entities[-1]["features"][cell["feature"]] = told
-    session.answer(
-        {
-            "request_time": format_instant(response.request_timestamp),
-            "features": [
-                {"name": o.name, "type": o.dtype, "view": plan.reads[o.read].role}
-                for o in plan.outputs
-            ],
-            "entities": entities,
-        }
-    )
+    headers = (*keys, "feature", "value", "status", "age", "event time")
+    rows = ((entity, cell) for entity, cells in _entities(plan, response) for cell in cells)
+    print_table(session.out, headers, (_row(entity, cell) for entity, cell in rows))
 
 
-def _cells(plan: "LookupPlan", response: "OnlineResponse") -> Iterator[dict[str, Any]]:
-    """Yield every value with what belongs to it: entities as asked, then features as asked."""
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One value of a reply with what belongs to it; times are microseconds."""
+
+    feature: str
+    value: Any
+    status: str
+    event_us: int | None
+    age_us: int | None
+
+    @property
+    def event_time(self) -> str | None:
+        """When the row served took place, RFC 3339."""
+        from featurestore.cli.values import instant_text
+
+        return None if self.event_us is None else instant_text(self.event_us, "us", aware=True)
+
+    def to_document(self) -> dict[str, Any]:
+        """Return this as JSON-ready data, without the feature's name."""
+        age_s = None if self.age_us is None else self.age_us / 1e6
+        times = {"event_time": self.event_time, "age_s": age_s}
+        return {"value": self.value, "status": self.status, **times}
+
+
+def _entities(
+    plan: "LookupPlan", response: "OnlineResponse"
+) -> Iterator[tuple[list[Any], list[Cell]]]:
+    """Yield for every entity, as asked, its keys and its values, as asked; values are JSON."""
+    from featurestore.cli.values import json_column
+
     table = response.to_arrow()
     columns = {name: json_column(table.column(name)) for name in table.column_names}
-    for row in range(table.num_rows):
-        keys = [columns[name][row] for name, _ in plan.columns]
+    statuses = response.statuses
+    for row in range(len(response)):
+        cells = []
         for output in plan.outputs:
-            event = response.event_timestamps[plan.reads[output.read].role][row]
-            age = None if event is None else response.request_timestamp - event
-            yield {
-                "keys": keys,
-                "feature": output.name,
-                "value": columns[output.name][row],
-                "status": response.statuses[output.name][row].name,
-                "event_time": None if event is None else format_instant(event),
-                "age": age,
-                "age_s": None if age is None else age.total_seconds(),
+            times = response.result.views[output.read]
+            event_us = int(times.event_us[row]) if times.found[row] else None
+            age_us = None if event_us is None else response.result.request_us - event_us
+            cell = Cell(
+                feature=output.name,
+                value=columns[output.name][row],
+                status=statuses[output.name][row].name,
+                event_us=event_us,
+                age_us=age_us,
+            )
+            cells.append(cell)
+        yield [columns[name][row] for name, _ in plan.columns], cells
+
+
+def _document(
+    keys: Sequence[str], plan: "LookupPlan", response: "OnlineResponse"
+) -> dict[str, Any]:
+    from featurestore.cli.values import instant_text
+
+    return {
+        "request_time": instant_text(response.result.request_us, "us", aware=True),
+        "features": [
+            {"name": o.name, "type": o.dtype, "view": plan.reads[o.read].role} for o in plan.outputs
+        ],
+        "entities": [
+            {
+                "keys": dict(zip(keys, entity, strict=True)),
+                "features": {cell.feature: cell.to_document() for cell in cells},
             }
+            for entity, cells in _entities(plan, response)
+        ],
+    }
 
 
-def _row(cell: dict[str, Any]) -> Sequence[object]:
-    age = "" if cell["age"] is None else age_text(cell["age"])
-    keys = map(text, cell["keys"])
-    return (*keys, cell["feature"], text(cell["value"]), cell["status"], age, cell["event_time"])
+def _row(entity: Sequence[Any], cell: Cell) -> Sequence[object]:
+    from featurestore.cli.values import text
+
+    age = None if cell.age_us is None else age_text(cell.age_us)
+    known = (cell.feature, text(cell.value), cell.status, age, cell.event_time)
+    return (*map(text, entity), *known)
 
 
-def age_text(age: "timedelta") -> str:
+def age_text(micros: int) -> str:
     """Return an age in its two largest units: `3d 4h`, `2m 5s`, `12s`, `250ms`."""
-    sign, micros = ("-", -age) if age < 0 * age else ("", age)
-    seconds, rest = divmod(micros // MICROSECOND, 10**6)
+    sign = "-" if micros < 0 else ""
+    seconds, rest = divmod(abs(micros), 10**6)
     if not seconds:
         return f"{sign}{rest // 1000}ms"
     parts = {"d": seconds // 86_400, "h": seconds // 3_600 % 24, "m": seconds // 60 % 60}
@@ -146,7 +182,10 @@ def serve(
         typer.Option("--insecure", help="Allow an address that other machines can reach."),
     ] = False,
 ) -> None:
-    """Serve online features over gRPC until stopped (Ctrl-C, SIGTERM)."""
+    """Serve online features over gRPC.
+
+    It serves until it is stopped by Ctrl-C or SIGTERM, and finishes the calls under way.
+    """
     session = Session.of(context)
     server = find_server()
     with session.store() as store:
@@ -171,6 +210,8 @@ def find_server() -> Any:
     Raises:
         MissingExtraError: It is not installed.
     """
+    from importlib.metadata import entry_points
+
     for found in entry_points(group=SERVERS, name="grpc"):
         try:
             return found.load()
@@ -198,7 +239,9 @@ def _refuse_private_store(store: "FeatureStore") -> None:
 def _announce(session: Session, ready: Any) -> None:
     """Say that the server is ready: what waits for that reads it from standard output."""
     if session.as_json:
-        facts = {k: getattr(ready, k) for k in ("address", "project", "revision", "workers", "clock")}
+        facts = {
+            k: getattr(ready, k) for k in ("address", "project", "revision", "workers", "clock")
+        }
         session.answer(facts)
     else:
         session.out.write(f"{ready}\n")

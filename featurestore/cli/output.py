@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
 MAX_CELL: Final = 300
 PIPE_WIDTH: Final = 10_000
@@ -21,7 +21,7 @@ def console(stream: TextIO) -> "Console":
 
 
 def printable(text: str) -> str:
-    """Return text with its control characters escaped: it can neither break a line nor a terminal."""
+    """Return text with control characters escaped: it can break neither a line nor a terminal."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
@@ -46,38 +46,51 @@ def print_table(stream: TextIO, headers: Sequence[str], rows: Iterable[Sequence[
     from rich.table import Table
 
     listed = [list(row) for row in rows]
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
     for number, header in enumerate(headers):
         column = [row[number] for row in listed if row[number] is not None]
         numbers = bool(column) and all(type(value) is int for value in column)
         table.add_column(header, justify="right" if numbers else "left", overflow="fold")
     for row in listed:
         table.add_row(*map(cell, row))
-    console(stream).print(table)
+    _print(stream, table, wrap=True)
 
 
 def print_facts(stream: TextIO, facts: Mapping[str, object]) -> None:
     """Print names and values, one pair a line; pairs without a value are left out."""
     said = {name: cell(value) for name, value in facts.items() if cell(value)}
     width = max(map(len, said), default=0)
-    for name, text in said.items():
-        stream.write(f"{name:<{width}}  {text}\n")
+    stream.writelines(f"{name:<{width}}  {text}\n" for name, text in said.items())
 
 
-def print_heading(stream: TextIO, text: str) -> None:
-    """Print a line that begins a part."""
+def print_heading(stream: TextIO, text: str, *, apart: bool = True) -> None:
+    """Print a line that begins a part; apart from what came before by an empty line."""
     from rich.text import Text
 
-    console(stream).print(Text(printable(text), "bold"), soft_wrap=True)
+    if apart:
+        stream.write("\n")
+    _print(stream, Text(printable(text), "bold"))
 
 
 def print_plan(stream: TextIO, lines: Iterable[str]) -> None:
     """Print the lines of a plan, additions in green, changes in yellow, deletions in red."""
     from rich.text import Text
 
+    _print(stream, *(Text(line, _PLAN_STYLES.get(line[:1], "")) for line in lines))
+
+
+def _print(stream: TextIO, *items: "RenderableType", wrap: bool = False) -> None:
+    """Print what rich makes of it, without the spaces that fill its lines up."""
     printer = console(stream)
-    for line in lines:
-        printer.print(Text(line, _PLAN_STYLES.get(line[:1], "")), soft_wrap=True)
+    with printer.capture() as captured:
+        for item in items:
+            printer.print(item, soft_wrap=not wrap)
+    stream.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
+
+
+def counted(count: int, thing: str) -> str:
+    """Return `1 file` or `1,200 files`."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 def listed(values: Iterable[Any]) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import typer
 
-from featurestore.errors import DefinitionError
+from featurestore.errors import ConfigError, DefinitionError
 
 if TYPE_CHECKING:
     from featurestore.store import FeatureStore
@@ -53,8 +53,15 @@ class Session:
 
     @property
     def folder(self) -> Path:
-        """The repository: `--repo`, else the environment's, else the working directory."""
-        return self.repo or Path(os.environ.get(REPO_VARIABLE) or ".")
+        """The repository: `--repo`, else the environment's, else the working directory.
+
+        Raises:
+            ConfigError: There is no such folder.
+        """
+        folder = self.repo or Path(os.environ.get(REPO_VARIABLE) or ".")
+        if not folder.exists():
+            raise ConfigError(f"There is no folder {str(folder)!r}.")
+        return folder
 
     @contextlib.contextmanager
     def store(self) -> Iterator["FeatureStore"]:

@@ -2,20 +2,20 @@
 
 import contextlib
 import re
-import runpy
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from featurestore.cli.session import Session, UsageError
 from featurestore.errors import OutputError
+
+if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
 
 SETTINGS: Final = "feature_store.yaml"
 
@@ -47,7 +47,7 @@ _NEXT: Final = {
 class NewFile:
     """A file of a template and where it goes."""
 
-    source: Traversable
+    source: "Traversable"
     target: Path
 
 
@@ -65,7 +65,10 @@ def init(
         str | None, typer.Option("--project", metavar="NAME", help="Name of the project.")
     ] = None,
 ) -> None:
-    """Make a new repository: settings, definitions and data to try them on."""
+    """Make a new repository from a template.
+
+    It holds settings, definitions, and data to try them on.
+    """
     session = Session.of(context)
     _check_project(project)
     folder = path if session.repo is None else session.repo / path
@@ -122,11 +125,13 @@ def _copy(template: Template, folder: Path, project: str | None) -> list[NewFile
     return wanted
 
 
-def _templates() -> Traversable:
+def _templates() -> "Traversable":
+    from importlib.resources import files
+
     return files("featurestore.cli") / "templates"
 
 
-def _new_files(source: Traversable, target: Path) -> Iterator[NewFile]:
+def _new_files(source: "Traversable", target: Path) -> Iterator[NewFile]:
     for item in sorted(source.iterdir(), key=lambda each: each.name):
         if item.is_dir() and item.name != "__pycache__":
             yield from _new_files(item, target / item.name)
@@ -146,6 +151,8 @@ def _build(session: Session, folder: Path) -> list[str]:
     file = folder / "build_data.py"
     if not file.exists():
         return []
+    import runpy
+
     session.note(f"building data with {file} ...")
     # Run, not imported: no cache of it is left beside it.
     report: Any = runpy.run_path(str(file), run_name="build_data")["build"](folder)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from featurestore.cli.completion import complete_features
 from featurestore.cli.features import feature_request
-from featurestore.cli.output import print_table
+from featurestore.cli.output import counted, print_table
 from featurestore.cli.progress import progress
 from featurestore.cli.session import Session, UsageError
-from featurestore.cli.values import json_column, text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,6 +33,7 @@ Features = Annotated[
         "-f",
         metavar="SERVICE|VIEW:FEATURE,...",
         help="A feature service, or features by name; may be repeated.",
+        autocompletion=complete_features,
     ),
 ]
 Spine = Annotated[
@@ -80,7 +81,7 @@ def get_historical(
     limit: Limit = 20,
     explain: Explain = False,
 ) -> None:
-    """Return the features of entities as they were known at given times.
+    """Build a point-in-time correct training set.
 
     The result has exactly the rows of --spine (or --sql), in their order. It is written to
     --output; without that, its first rows are printed.
@@ -151,11 +152,15 @@ def _explain(session: Session, job: "RetrievalJob") -> None:
 def _show(
     session: Session, job: "RetrievalJob", head: "pa.Table | None", output: Path | None
 ) -> None:
+    from featurestore.cli.values import json_column, text
+
     if session.as_json:
         session.answer(_document(job, head, output))
     elif head is None:
         features = len(job.feature_names)
-        session.out.write(f"{output}: {job.num_rows:,} rows, {features:,} features\n")
+        session.out.write(
+            f"{output}: {counted(job.num_rows, 'row')}, {counted(features, 'feature')}\n"
+        )
     else:
         columns = [map(text, json_column(column)) for column in head.columns]
         print_table(session.out, head.column_names, zip(*columns, strict=True))
@@ -166,6 +171,7 @@ def _show(
 def _document(
     job: "RetrievalJob", head: "pa.Table | None", output: Path | None
 ) -> dict[str, object]:
+    from featurestore.cli.values import json_column
     from featurestore.types import type_name
 
     document: dict[str, object] = {

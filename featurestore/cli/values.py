@@ -5,12 +5,10 @@ are strings; bytes are base64; times are RFC 3339 in UTC.
 """
 
 import base64
-import binascii
 import json
 import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Final
 
 from featurestore.errors import EntityValueError, RequestError, shown
@@ -46,8 +44,10 @@ def json_value(value: object, dtype: "pa.DataType") -> Json:
         return [json_value(item, inner) for item in value]
     if isinstance(value, int):
         return str(value) if dtype in (pa.int64(), pa.uint64()) else value
-    if isinstance(value, float):
-        return _float(value)
+    return _float(value) if isinstance(value, float) else _as_text(value)
+
+
+def _as_text(value: object) -> str:
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     if isinstance(value, datetime):
@@ -142,7 +142,7 @@ def entity_value(value: Json, dtype: str | None, *, field: str, row: int) -> obj
         return value
     try:
         return parse(value)
-    except (ValueError, InvalidOperation, binascii.Error, OverflowError):
+    except (ValueError, ArithmeticError):
         raise EntityValueError(
             f"{field}: {shown(value)} in entity {row} is not of type {dtype}.",
             field=field,
@@ -155,6 +155,8 @@ def _parser(dtype: str | None) -> Callable[[str], object] | None:
     if dtype is None:
         return None
     if dtype.startswith("decimal"):
+        from decimal import Decimal
+
         return Decimal
     return int if "int" in dtype and "<" not in dtype else _PARSERS.get(dtype)
 

@@ -10,7 +10,6 @@ from featurestore.cli.completion import complete_views
 from featurestore.cli.output import listed, print_heading, print_table
 from featurestore.cli.progress import progress
 from featurestore.cli.session import Session
-from featurestore.cli.values import plain_json, text
 
 if TYPE_CHECKING:
     from featurestore.monitoring.verify import Difference, VerificationReport, ViewVerification
@@ -34,7 +33,9 @@ def verify(
     everything: Annotated[bool, typer.Option("--all", help="Compare all entities.")] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Chooses the sample.")] = 0,
 ) -> None:
-    """Compare the online store with what training would see, value by value.
+    """Compare online values with offline ones.
+
+    Every value in the online store with the one that training would see.
 
     Ends with 1 if anything differs without an excuse, or if there was nothing to compare.
     """
@@ -60,7 +61,6 @@ def _show(session: Session, result: "VerificationReport") -> None:
     print_table(session.out, headers, (_row(view, categories) for view in result.views))
     examples = [(view.view, each) for view in result.views for each in view.examples]
     if examples:
-        session.out.write("\n")
         print_heading(session.out, "examples")
         headers = ("view", "entity", "feature", "offline", "online", "because of")
         print_table(session.out, headers, (_example_row(*pair) for pair in examples))
@@ -75,6 +75,8 @@ def _row(view: "ViewVerification", categories: list[str]) -> tuple[object, ...]:
 
 
 def _example_row(view: str, difference: "Difference") -> tuple[object, ...]:
+    from featurestore.cli.values import plain_json, text
+
     return (
         view,
         listed(f"{key}={text(plain_json(value))}" for key, value in difference.entity.items()),
@@ -115,6 +117,8 @@ def _view_document(view: "ViewVerification") -> dict[str, Any]:
 
 
 def _example(difference: "Difference") -> Mapping[str, Any]:
+    from featurestore.cli.values import plain_json
+
     return {
         "entity": {key: plain_json(value) for key, value in difference.entity.items()},
         "feature": difference.feature,

@@ -123,7 +123,9 @@ class DuckDBEngine(OfflineEngine):
         paths = [path for table in tables.values() for path in table.paths]
         with self._connection(paths, ordered=True) as con, _errors("The spine's query"):
             for name, table in tables.items():
-                con.execute(sql.create_view(name, table))
+                # A source that the query does not name may be broken: it is not even opened.
+                if name.casefold() in sql_text.casefold():
+                    con.execute(sql.create_view(name, table))
             statements = con.extract_statements(sql_text)
             if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
                 raise RequestError("A spine in SQL is one SELECT statement.")
@@ -153,7 +155,7 @@ class DuckDBEngine(OfflineEngine):
             for name, setting in settings.items():
                 con.execute(f"SET {sql.quote(name)} = {_literal(setting)}")
             con.execute(f"SET temp_directory = {sql.text(temp)}")
-            con.execute(f"SET allowed_paths = [{', '.join(sql.text(p) for p in paths)}]")
+            con.execute(f"SET allowed_paths = [{', '.join(_allowed(paths))}]")
             con.execute("SET enable_external_access = false")
             con.execute("SET lock_configuration = true")
             yield con
@@ -323,6 +325,14 @@ class _DuckDBLatest(LatestRows):
     @override
     def close(self) -> None:
         self._stack.close()
+
+
+def _allowed(paths: Sequence[str]) -> Iterator[str]:
+    """Yield literals of paths, and of the patterns that stand for those with glob characters."""
+    for path in paths:
+        yield sql.text(path)
+        if (pattern := sql.file_pattern(path)) != sql.text(path):
+            yield pattern
 
 
 def _version_columns(scan: SourceScan) -> list[tuple[str, pa.DataType]]:

@@ -30,6 +30,7 @@ __all__ = [
     "read_version",
     "row_codec",
     "tombstone",
+    "version_bytes",
 ]
 
 _VERSION: Final = struct.Struct(">QQ")
@@ -104,8 +105,13 @@ def row_codec(dtypes: tuple[str, ...]) -> RowCodec:
 
 def tombstone(now_us: int) -> bytes:
     """Return the value that stands for a deleted row, with (event, created) = (now, now)."""
-    half = (now_us + SIGN_BIT) % (1 << 64)
-    return bytes([TOMBSTONE, 0, 0]) + _VERSION.pack(half, half)
+    return bytes([TOMBSTONE, 0, 0]) + version_bytes(now_us, now_us)
+
+
+def version_bytes(event_us: int, created_us: int | None) -> bytes:
+    """Return the 16 bytes that order rows as (event time, created time) does, null lowest."""
+    created = 0 if created_us is None else created_us + SIGN_BIT
+    return _VERSION.pack(event_us + SIGN_BIT, created)
 
 
 def is_tombstone(value: bytes) -> bool:

@@ -41,7 +41,7 @@ def encode_rows(
     if created_us is not None:
         created = version_half(created_us)
         heads["created"] = created if created_valid is None else np.where(created_valid, created, 0)
-    heads["nulls"] = _bitmaps(arrays, layout)
+    heads["nulls"] = _bitmaps(arrays, rows)
     tails = _fill(heads, arrays, layout)
     whole: list[bytes] = heads.view(f"V{layout.head_bytes}").tolist()
     return list(map(b"".join, zip(whole, *tails, strict=True))) if tails else whole
@@ -70,14 +70,13 @@ def _declared(column: object, expected: ColumnType, position: int) -> pa.Array:
         ) from None
 
 
-def _bitmaps(arrays: Sequence[pa.Array], layout: RowLayout) -> Array:
-    rows = len(arrays[0]) if arrays else 0
+def _bitmaps(arrays: Sequence[pa.Array], rows: int) -> Array:
     bits = np.zeros((rows, len(arrays)), bool)
     for i, array in enumerate(arrays):
         if array.null_count:
             bits[:, i] = null_mask(array)
     packed: Array = np.packbits(bits, axis=1, bitorder="little")
-    return packed.reshape(-1, layout.bitmap_bytes)
+    return packed
 
 
 def _fill(heads: Array, arrays: Sequence[pa.Array], layout: RowLayout) -> list[list[bytes]]:
@@ -157,18 +156,24 @@ def plain_array(column: object) -> pa.Array:
     return array if array.type == wanted else array.cast(wanted)
 
 
+def exported_array(column: object) -> pa.Array | None:
+    """Return `plain_array`; None when Arrow finds no type for the values, as objects of pandas."""
+    try:
+        return plain_array(column)
+    except (pa.ArrowException, OverflowError):
+        return None
+
+
 def is_type(array: pa.Array, name: str) -> bool:
     """Whether an array is of the type called `name`."""
-    return type_name(array.type) == name
+    return bool(type_name(array.type) == name)
 
 
 def is_number(array: pa.Array) -> bool:
     """Whether `number_values` can be taken: bool, integers, floats and date32."""
-    return pa.types.is_boolean(array.type) or (
-        pa.types.is_integer(array.type)
-        or pa.types.is_floating(array.type)
-        or pa.types.is_date32(array.type)
-    )
+    kind = array.type
+    tests = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_date32)
+    return any(test(kind) for test in tests)
 
 
 def valid_mask(array: pa.Array) -> Array | None:
@@ -185,8 +190,9 @@ def null_mask(array: pa.Array) -> Array:
 def number_values(array: pa.Array) -> Array:
     """Return the values of a column of fixed width, 0 where null; decimals as 16 bytes each."""
     if pa.types.is_boolean(array.type):
-        array = array.cast(pa.uint8())
-    values = _buffer(array)
+        values = _buffer(array.cast(pa.uint8())).view(np.bool_)
+    else:
+        values = _buffer(array)
     if array.null_count:
         values = values.copy()
         values[null_mask(array)] = np.zeros((), values.dtype)

@@ -68,10 +68,12 @@ def key_column(dtype: str, column: object, *, field: str) -> KeyColumn:
     return _from_list(dtype, list(column), field)
 
 
-def _from_arrow(dtype: str, column: object, field: str) -> KeyColumn:
+def _from_arrow(dtype: str, column: Any, field: str) -> KeyColumn:
     from featurestore.online import encode  # pyarrow loads only for those who use it
 
-    array = encode.plain_array(column)
+    array = encode.exported_array(column)
+    if array is None:
+        return _from_list(dtype, list(column), field)
     if dtype in ("string", "binary") and encode.is_type(array, dtype):
         raw = encode.raw_values(array)
         values = [r.decode() for r in raw] if dtype == "string" else raw
@@ -107,10 +109,9 @@ def _strings(values: list[Any], field: str) -> KeyColumn:
         values = [_converted(_as_str, v, "string", field, row) for row, v in enumerate(values)]
     try:
         raw = [v.encode() if v is not None else b"" for v in values]
-    except UnicodeEncodeError:
-        row = next(i for i, v in enumerate(values) if v is not None and not _is_unicode(v))
-        message = f"{field!r} holds a lone surrogate in row {row}, which is no text."
-        raise EntityValueError(message, field=field, row=row) from None
+    except UnicodeEncodeError as error:
+        row = values.index(error.object)
+        _refuse("string", field, row, "a lone surrogate, which is no text")
     return KeyColumn("string", values, valid, raw)
 
 
@@ -120,10 +121,10 @@ def _integers(dtype: str, values: list[Any], field: str) -> KeyColumn:
         valid = _validity(values)
         checked = [_converted(_as_int, v, dtype, field, row) for row, v in enumerate(values)]
         values = [0 if v is None else v for v in checked]
-    bounds = np.iinfo(FIXED_DTYPES[dtype])
     try:
         return KeyColumn(dtype, np.array(values, FIXED_DTYPES[dtype]), valid)
     except OverflowError:
+        bounds = np.iinfo(FIXED_DTYPES[dtype])
         row = next(i for i, v in enumerate(values) if not bounds.min <= v <= bounds.max)
         _refuse_range(dtype, field, row)
 
@@ -139,14 +140,25 @@ def _from_numpy(dtype: str, array: Array, field: str) -> KeyColumn:
     if array.dtype.kind in "OUST":
         listed = array.tolist()
         return _from_list(dtype, listed if valid is None else _masked(listed, valid), field)
-    if dtype in INTEGER_TYPES and array.dtype.kind in "iuf":
-        return _numpy_integers(dtype, array, valid, field)
-    if dtype == "bool" and array.dtype.kind == "b":
-        return _with_nulls(dtype, array, valid)
-    if dtype == "date32" and (array.dtype.kind == "M" or array.dtype == np.int32):
-        return _numpy_days(array, valid, field)
-    message = f"{field!r} is {dtype}; an array of {array.dtype} does not hold such values."
-    raise EntityValueError(message, field=field)
+    if not len(array) or (valid is not None and not valid.any()):
+        return _from_list(dtype, [None] * len(array), field)
+    read = _array_reader(dtype, array.dtype)
+    if read is None:
+        row = 0 if valid is None else int(np.argmax(valid))
+        _refuse(dtype, field, row, f"a value of an array of {array.dtype}")
+    return read(dtype, array, valid, field)
+
+
+def _array_reader(
+    dtype: str, found: "np.dtype[Any]"
+) -> Callable[[str, Array, Array | None, str], KeyColumn] | None:
+    if dtype in INTEGER_TYPES and found.kind in "iuf":
+        return _numpy_integers
+    if dtype == "bool" and found.kind == "b":
+        return _with_nulls
+    if dtype == "date32" and (found.kind == "M" or found == np.int32):
+        return _numpy_days
+    return None
 
 
 def _numpy_integers(dtype: str, array: Array, valid: Array | None, field: str) -> KeyColumn:
@@ -166,7 +178,7 @@ def _numpy_integers(dtype: str, array: Array, valid: Array | None, field: str) -
         if outside.any():
             _refuse_range(dtype, field, int(np.argmax(outside)))
     with np.errstate(invalid="ignore"):
-        return _with_nulls(dtype, array.astype(bounds.dtype), valid)
+        return _with_nulls(dtype, array.astype(bounds.dtype), valid, field)
 
 
 def _outside(array: Array, bounds: "np.iinfo[Any]") -> Array:
@@ -179,24 +191,21 @@ def _outside(array: Array, bounds: "np.iinfo[Any]") -> Array:
     return below | above
 
 
-def _numpy_days(array: Array, valid: Array | None, field: str) -> KeyColumn:
+def _numpy_days(dtype: str, array: Array, valid: Array | None, field: str) -> KeyColumn:
     if array.dtype.kind == "M":
         valid = _both(valid, ~np.isnat(array))
-        days = array.astype("datetime64[D]")
-        wrong = (days != array) & ~np.isnat(array)
-        if wrong.any():
-            _refuse("date32", field, int(np.argmax(wrong)), "a time of day, which no date has")
-        number = days.astype("int64")
-        number[np.isnat(array)] = 0
-        bounds = np.iinfo(np.int32)
-        if ((number < bounds.min) | (number > bounds.max)).any():
-            outside = (number < bounds.min) | (number > bounds.max)
-            _refuse_range("date32", field, int(np.argmax(outside)))
+        filled = np.where(np.isnat(array), np.datetime64(0, "D"), array)
+        days = filled.astype("datetime64[D]")
+        if (wrong := days != filled).any():
+            _refuse(dtype, field, int(np.argmax(wrong)), "a time of day, which no date has")
+        number = days.astype(np.int64)
+        if (outside := _outside(number, np.iinfo(np.int32))).any():
+            _refuse_range(dtype, field, int(np.argmax(outside)))
         array = number.astype(np.int32)
-    return _with_nulls("date32", array, valid)
+    return _with_nulls(dtype, array, valid, field)
 
 
-def _with_nulls(dtype: str, array: Array, valid: Array | None) -> KeyColumn:
+def _with_nulls(dtype: str, array: Array, valid: Array | None, _field: str) -> KeyColumn:
     if valid is None or valid.all():
         return KeyColumn(dtype, array)
     return KeyColumn(dtype, np.where(valid, array, _zero(array.dtype)), valid)
@@ -229,15 +238,13 @@ def is_null(value: object) -> bool:
     return isinstance(value, float | np.floating) and bool(value != value)  # noqa: PLR0124 - NaN
 
 
-def _converted(
-    convert: Callable[[Any], Any], value: object, dtype: str, field: str, row: int
-) -> Any:
+def _converted(convert: Callable[[Any], Any], value: Any, dtype: str, field: str, row: int) -> Any:
     if is_null(value):
         return None
     try:
         return convert(value)
     except (TypeError, ValueError, OverflowError):
-        if isinstance(value, float | np.floating):
+        if dtype in INTEGER_TYPES and isinstance(value, float | np.floating):
             _refuse_float(dtype, field, row)
         _refuse(dtype, field, row, _kind(value))
 
@@ -246,9 +253,10 @@ def _as_int(value: Any) -> int:
     if isinstance(value, bool | np.bool_):
         raise TypeError
     if isinstance(value, float | np.floating):
-        if not float(value).is_integer() or abs(value) > MAX_EXACT_FLOAT:
+        number = float(value)
+        if not number.is_integer() or abs(number) > MAX_EXACT_FLOAT:
             raise ValueError
-        return int(value)
+        return int(number)
     return operator.index(value)
 
 
@@ -291,10 +299,6 @@ _SCALARS: Final[dict[str, Callable[[Any], Any]]] = {
     "bool": _as_bool,
     "date32": _as_days,
 }
-
-
-def _is_unicode(text: str) -> bool:
-    return not any(0xD800 <= ord(c) <= 0xDFFF for c in text)
 
 
 def _kind(value: object) -> str:

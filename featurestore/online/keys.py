@@ -28,6 +28,7 @@ _RAW: Final = b"\x03"
 _SEVERAL: Final = b"\x04"
 _HASHED: Final = b"\x05"
 MAX_ENTITY_BYTES: Final = 255
+_MORE: Final = 0x80  # a LEB128 byte that is not the last
 
 
 def encode_keys(
@@ -99,11 +100,11 @@ def _big_endian(column: KeyColumn) -> "np.ndarray[tuple[int], np.dtype[np.int64 
 
 def _prefixed(raw: bytes) -> bytes:
     length = len(raw)
-    if length < 0x80:
+    if length < _MORE:
         return length.to_bytes(1, "big") + raw
     prefix = bytearray()
-    while length >= 0x80:
-        prefix.append(length & 0x7F | 0x80)
+    while length >= _MORE:
+        prefix.append(length % _MORE | _MORE)
         length >>= 7
     prefix.append(length)
     return bytes(prefix) + raw
@@ -161,9 +162,9 @@ def _length(rest: bytes) -> tuple[int, bytes]:
     length = shift = position = 0
     while True:
         byte = rest[position]
-        length |= (byte & 0x7F) << shift
+        length |= (byte % _MORE) << shift
         position, shift = position + 1, shift + 7
-        if byte < 0x80:
+        if byte < _MORE:
             return length, rest[position:]
 
 

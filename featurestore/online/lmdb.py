@@ -59,7 +59,7 @@ class LmdbOnlineStore:
 
     def write(self, table: TableId, rows: EncodedRows, *, overwrite: bool = False) -> WriteCounts:
         """Store rows, at most 100,000 per transaction; see `OnlineStore.write`."""
-        check_rows(rows)
+        check_rows(table, rows)
         written = 0
         for start in range(0, len(rows.keys), TRANSACTION_ROWS):
             chunk = slice(start, start + TRANSACTION_ROWS)

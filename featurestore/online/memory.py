@@ -31,7 +31,7 @@ class MemoryOnlineStore:
 
     def write(self, table: TableId, rows: EncodedRows, *, overwrite: bool = False) -> WriteCounts:
         """Store rows; see `OnlineStore.write`."""
-        check_rows(rows)
+        check_rows(table, rows)
         with self._lock:
             self._check_open()
             held = self._tables.setdefault(table, {})

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Final
 
 from featurestore.errors import StoreError
-from featurestore.online.redis_connection import Connection, Connections, exceptions
+from featurestore.online.redis_connection import Channel, Command, Connections, NoScriptError
 from featurestore.online.redis_facts import findings
 from featurestore.online.store import (
     Capabilities,
@@ -64,8 +64,6 @@ return written
 """
 _MAX_SCRIPT_LOADS: Final = 3
 
-Arguments = Sequence[str | bytes | int]
-
 
 class RedisOnlineStore:
     """Rows in a Redis (6.2 or newer) or Valkey server.
@@ -93,30 +91,30 @@ class RedisOnlineStore:
 
     def write(self, table: TableId, rows: EncodedRows, *, overwrite: bool = False) -> WriteCounts:
         """Store rows, atomically one by one; see `OnlineStore.write`."""
-        check_rows(rows)
-        with self._connections.connection() as connection:
+        check_rows(table, rows)
+        with self._connections.channel() as channel:
             if table not in self._labelled:
                 label = (_catalogue(table.project), table_digest(table), table_label(table))
-                _call(connection, "HSET", *label)
+                channel.call("HSET", *label)
                 self._labelled.add(table)
-            written = self._write(connection, _prefix(table), rows, b"1" if overwrite else b"0")
+            written = self._write(channel, _prefix(table), rows, b"1" if overwrite else b"0")
         return WriteCounts(written=written, kept=len(rows.keys) - written)
 
-    def _write(self, connection: Connection, prefix: bytes, rows: EncodedRows, force: bytes) -> int:
+    def _write(self, channel: Channel, prefix: bytes, rows: EncodedRows, force: bytes) -> int:
         starts = range(0, len(rows.keys), ROWS_PER_CALL)
         counts: list[int] = []
         loads = 0
         while len(counts) < len(starts):
             if loads or not self._script_id:
-                self._script_id = _call(connection, "SCRIPT", "LOAD", _SCRIPT)
+                self._script_id = channel.call("SCRIPT", "LOAD", _SCRIPT)
             if loads == _MAX_SCRIPT_LOADS:
                 raise StoreError(f"Redis at {self._connections.address} keeps dropping scripts.")
             loads += 1
-            counts += self._run(connection, prefix, rows, force, starts[len(counts) :])
+            counts += self._run(channel, prefix, rows, force, starts[len(counts) :])
         return sum(counts)
 
     def _run(
-        self, connection: Connection, prefix: bytes, rows: EncodedRows, force: bytes, starts: range
+        self, channel: Channel, prefix: bytes, rows: EncodedRows, force: bytes, starts: range
     ) -> list[int]:
         """Return how many rows each call wrote, up to the first that did not find the script.
 
@@ -126,11 +124,11 @@ class RedisOnlineStore:
         counts: list[int | None] = []
         for sent, start in enumerate(starts):
             arguments = _arguments(prefix, rows, force, start)
-            connection.send_command("EVALSHA", self._script_id, *arguments)
+            channel.send("EVALSHA", self._script_id, *arguments)
             if sent >= CALLS_UNDER_WAY:
-                counts.append(_script_reply(connection))
+                counts.append(_script_reply(channel))
         while len(counts) < len(starts):
-            counts.append(_script_reply(connection))
+            counts.append(_script_reply(channel))
         done: list[int] = []
         for count in counts:
             if count is None:
@@ -228,21 +226,15 @@ def _catalogue(project: str) -> bytes:
     return b"featurestore:catalogue:" + project.encode("utf-8", "surrogatepass")
 
 
-def _arguments(prefix: bytes, rows: EncodedRows, force: bytes, start: int) -> Arguments:
+def _arguments(prefix: bytes, rows: EncodedRows, force: bytes, start: int) -> Command:
     chunk = slice(start, start + ROWS_PER_CALL)
     keys = [prefix + entity + b"}" for entity in rows.keys[chunk]]
     remaining = rows.remaining_ms[chunk] if rows.remaining_ms is not None else ()
     return [len(keys), *keys, force, *rows.values[chunk], *map(int, remaining)]
 
 
-def _script_reply(connection: Connection) -> int | None:
+def _script_reply(channel: Channel) -> int | None:
     try:
-        # The replies of the calls behind this one are still to come.
-        return int(connection.read_response(disconnect_on_error=False))
-    except exceptions.NoScriptError:
+        return int(channel.receive())
+    except NoScriptError:
         return None
-
-
-def _call(connection: Connection, *command: str | bytes | int) -> Any:
-    connection.send_command(*command)
-    return connection.read_response()

@@ -12,11 +12,14 @@ try:
     from redis import exceptions
     from redis.backoff import NoBackoff
     from redis.connection import Connection, ConnectionPool, UnixDomainSocketConnection, parse_url
+    from redis.exceptions import NoScriptError
     from redis.retry import Retry
 except ImportError as error:
     raise MissingExtraError(
         package="redis", extra="redis", purpose="The Redis online store"
     ) from error
+
+__all__ = ["Channel", "Command", "Connections", "NoScriptError"]
 
 MAX_CONNECTIONS: Final = 256
 _READ_BUFFER_BYTES: Final = 1 << 18
@@ -46,16 +49,39 @@ _REFUSED: Final = {
 }
 
 
+Command = Sequence[str | bytes | int]
+
+
+class Channel:
+    """A connection for the time that one thread has it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def send(self, *command: str | bytes | int) -> None:
+        """Send a command without waiting for its reply."""
+        self._connection.send_command(*command)  # type: ignore[no-untyped-call]
+
+    def receive(self) -> Any:
+        """Return the next reply; an error reply is raised, and those behind it stay readable."""
+        return self._connection.read_response(disconnect_on_error=False)
+
+    def call(self, *command: str | bytes | int) -> Any:
+        """Send a command and return its reply."""
+        self.send(*command)
+        return self.receive()
+
+
 class Connections:
     """A pool of connections to one server. Threads share it; each takes a connection of its own.
 
     Args:
-        url: `redis://`, `rediss://` or `unix://`.
+        url: `redis://`, `rediss://` or `unix://`. No message ever shows it: it may hold a password.
         timeout_ms: How long to wait for each reply.
         connect_timeout_ms: How long to wait for a connection.
 
     Raises:
-        ConfigError: The URL cannot be used. No message ever holds the URL, which may hold a password.
+        ConfigError: The URL cannot be used.
     """
 
     def __init__(self, url: str, *, timeout_ms: int, connect_timeout_ms: int) -> None:
@@ -75,38 +101,39 @@ class Connections:
         }
         try:
             self._pool = ConnectionPool(**(options | fixed))
-        except (TypeError, ValueError):
+            self._pool.make_connection()  # only here an unknown option is found
+        except (TypeError, ValueError, exceptions.RedisError):
             raise ConfigError(
-                "The Redis URL has an option that the client does not know.", hint=_URL_FORMS
+                "The Redis URL has an option that the client does not know.",
+                hint=f"write {_URL_FORMS}",
             ) from None
 
     @contextlib.contextmanager
-    def connection(self) -> Iterator[Connection]:
+    def channel(self) -> Iterator[Channel]:
         """Lend a connection. After an error it is closed, as replies may still be on their way."""
         if self._is_closed:
             raise StoreError("The online store is closed.")
         with self._errors():
             connection = self._pool.get_connection()
             try:
-                yield connection
+                yield Channel(connection)
             except BaseException:
-                connection.disconnect()
+                connection.disconnect()  # type: ignore[no-untyped-call]
                 raise
             finally:
                 self._pool.release(connection)
 
     def call(self, *command: str | bytes | int) -> Any:
-        """Send one command and return the reply."""
-        with self.connection() as connection:
-            connection.send_command(*command)
-            return connection.read_response()
+        """Send one command and return its reply."""
+        with self.channel() as channel:
+            return channel.call(*command)
 
-    def call_all(self, commands: Sequence[Sequence[str | bytes | int]]) -> list[Any]:
+    def call_all(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands in one round trip and return their replies."""
-        with self.connection() as connection:
+        with self.channel() as channel:
             for command in commands:
-                connection.send_command(*command)
-            return [connection.read_response() for _ in commands]
+                channel.send(*command)
+            return [channel.receive() for _ in commands]
 
     def close(self) -> None:
         """Close all connections; twice is fine."""
@@ -157,13 +184,15 @@ def _code(error: Exception) -> str:
 def _options(url: str) -> dict[str, Any]:
     try:
         parts = urlsplit(url)
-        options: dict[str, Any] = parse_url(url)
-        database = parts.path.strip("/") if parts.scheme != "unix" else ""
-        if (database and not database.isdecimal()) or (parts.scheme == "unix" and not parts.path):
-            raise ValueError(database)
+        options: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
+        place = parts.path.strip("/")
+        # The client takes "/x" for database 0, and a socket without a path for one called "".
+        is_usable = bool(place) if parts.scheme == "unix" else not place or place.isdecimal()
     except ValueError:
-        # The parser's own message may quote parts of the URL.
-        raise ConfigError("The Redis URL cannot be read.", hint=f"write {_URL_FORMS}") from None
+        is_usable, options = False, {}
+    if not is_usable:
+        # The client's own message may quote parts of the URL.
+        raise ConfigError("The Redis URL cannot be read.", hint=f"write {_URL_FORMS}")
     return options
 
 

@@ -47,13 +47,15 @@ def read_label(label: bytes) -> TableId:
     return TableId(project=parts[0], view=parts[1], generation=parts[2])
 
 
-def check_rows(rows: EncodedRows) -> None:
+def check_rows(table: TableId, rows: EncodedRows) -> None:
     """Refuse rows that a store cannot take, before any of them is written.
 
     Raises:
-        ValueError: The sequences differ in length, a key is empty or longer than 255 bytes, a
-            value has no version, or a remaining time is below a millisecond.
+        ValueError: The table's names hold a NUL, the sequences differ in length, a key is empty or
+            longer than 255 bytes, a value has no version, or a remaining time is below a
+            millisecond.
     """
+    table_digest(table)
     if len(rows.keys) != len(rows.values):
         raise ValueError(f"{len(rows.keys)} keys for {len(rows.values)} values")
     if not rows.keys:

@@ -6,8 +6,8 @@ from typing import Final, TypeVar
 
 from featurestore.definitions import Definition, Entity, FeatureService, FeatureView, FileSource
 from featurestore.definitions.base import Document
-from featurestore.definitions.names import duplicate_name
 from featurestore.errors import DefinitionError, FeatureStoreError, shown
+from featurestore.naming import duplicate_name
 from featurestore.registry.fields import field_changes
 from featurestore.registry.state import KINDS, ObjectRef, RegistryState
 

@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn
 import numpy as np
 
 from featurestore.errors import EntityValueError, RequestError, close_names
-from featurestore.online.codec import DecodedColumn, encode_key_columns, key_column, row_codec
+from featurestore.online.codec import DecodedRows, encode_key_columns, key_column, row_codec
 from featurestore.online.key_values import KeyColumn
 from featurestore.online.layout import Array
 from featurestore.online.store import OnlineStore, ReadRequest
@@ -137,37 +137,43 @@ class Lookup:
         self._max_entities = max_entities
         self._codecs = [row_codec(read.layout) for read in plan.reads]
         self._expected = frozenset(name for name, _ in plan.columns)
+        self._shown = [plan.inputs.index(column) for column in plan.columns]
 
-    def run(self, columns: Mapping[str, Sequence[Any] | Array]) -> LookupResult:
+    def run(
+        self, columns: Mapping[str, Sequence[Any] | Array], *, count: int | None = None
+    ) -> LookupResult:
         """Return the features of the entities in `columns`.
 
         Args:
-            columns: A column per join key of the plan, equally long; None in it is a null key. A
-                plan without join keys takes no column and answers for one entity.
+            columns: A column per join key of the plan, equally long; None in it is a null key. They
+                are lists, numpy arrays (for date32 also of int32 days), or anything with the Arrow
+                PyCapsule interface.
+            count: The number of entities, which a plan without join keys cannot know otherwise; it
+                then answers for one.
 
         Raises:
             EntityValueError: A join key is missing, unknown or of the wrong type.
-            RequestError: Too many entities, or columns of different lengths.
+            RequestError: There are too many entities.
             StoreUnavailableError: The store cannot be reached (retryable).
             StoreDataError: A stored row cannot be decoded.
         """
         keys = self._keys(columns)
-        count = len(keys[0]) if keys else 1
+        entities = len(keys[0]) if keys else self._checked_count(1 if count is None else count)
         now_us = self._clock.now_micros()
-        stored = self._read(keys, count)
-        times: list[ViewTimes] = []
-        parts: list[tuple[list[DecodedColumn], Array]] = []
-        for read, codec, values in zip(self._plan.reads, self._codecs, stored, strict=True):
-            rows = codec.decode(values, read.wanted, view=read.table.view)
-            times.append(ViewTimes(read.role, rows.event_us, rows.found))
-            parts.append((rows.columns, _row_statuses(read, rows.found, rows.event_us, now_us)))
+        stored = self._read(keys, entities)
+        parts = [
+            _rows(read, codec.decode(values, read.wanted, view=read.table.view), now_us)
+            for read, codec, values in zip(self._plan.reads, self._codecs, stored, strict=True)
+        ]
         return LookupResult(
             entity_columns=[
-                EntityColumn(name, dtype, key.values, key.valid)
-                for (name, dtype), key in zip(self._plan.columns, keys, strict=True)
+                EntityColumn(name, keys[i].dtype, keys[i].values, keys[i].valid)
+                for (name, _), i in zip(self._plan.columns, self._shown, strict=True)
             ],
-            features=[_feature(output, *parts[output.read]) for output in self._plan.outputs],
-            views=times,
+            features=[_feature(output, parts[output.read]) for output in self._plan.outputs],
+            views=[
+                ViewTimes(part.role, part.decoded.event_us, part.decoded.found) for part in parts
+            ],
             request_us=now_us,
         )
 
@@ -175,22 +181,26 @@ class Lookup:
         if columns.keys() != self._expected:
             self._refuse_columns(columns)
         keys = []
-        for name, dtype in self._plan.columns:
+        for name, dtype in self._plan.inputs:
             column = columns[name]
-            if hasattr(column, "__len__") and len(column) > self._max_entities:
-                raise RequestError(
-                    f"The request holds {len(column):,} entities; {self._max_entities:,} are"
-                    " allowed.",
-                    hint="ask in several requests",
-                )
+            if hasattr(column, "__len__"):
+                self._checked_count(len(column))
             keys.append(key_column(dtype, column, field=name))
         self._check_lengths(keys)
         return keys
 
+    def _checked_count(self, count: int) -> int:
+        if count > self._max_entities:
+            raise RequestError(
+                f"The request holds {count:,} entities; {self._max_entities:,} are allowed.",
+                hint="ask in several requests",
+            )
+        return count
+
     def _check_lengths(self, keys: Sequence[KeyColumn]) -> None:
-        for (name, _), key in zip(self._plan.columns, keys, strict=True):
+        for (name, _), key in zip(self._plan.inputs, keys, strict=True):
             if len(key) != len(keys[0]):
-                first = self._plan.columns[0][0]
+                first = self._plan.inputs[0][0]
                 raise EntityValueError(
                     f"{name!r} has {len(key)} values and {first!r} has {len(keys[0])}; an entity"
                     " takes one of each.",
@@ -217,20 +227,63 @@ class Lookup:
 
     def _read(self, keys: Sequence[KeyColumn], count: int) -> list[list[bytes | None]]:
         """Return the stored values of every read, None where the key is null."""
-        encoded: dict[tuple[int, ...], list[bytes | None]] = {}
+        if not count:
+            return [[] for _ in self._plan.reads]
+        entities: dict[tuple[int, ...], list[bytes | None]] = {}
         requests = []
         for read in self._plan.reads:
-            if read.keys not in encoded:
-                made = encode_key_columns([keys[position] for position in read.keys])
-                encoded[read.keys] = made if read.keys else made * count
-            entities = encoded[read.keys]
-            present = entities if None not in entities else [k for k in entities if k is not None]
-            requests.append(ReadRequest(table=read.table, keys=present))  # type: ignore[arg-type]
+            if read.keys not in entities:
+                entities[read.keys] = encode_key_columns([keys[i] for i in read.keys])
+            present = [key for key in entities[read.keys] if key is not None]
+            requests.append(ReadRequest(table=read.table, keys=present))
         answers = self._store.read(requests)
-        return [
-            _with_gaps(encoded[read.keys], values)
-            for read, values in zip(self._plan.reads, answers, strict=True)
-        ]
+        spread = []
+        for read, values in zip(self._plan.reads, answers, strict=True):
+            rows = _with_gaps(entities[read.keys], values)
+            spread.append(rows if read.keys else rows * count)
+        return spread
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """What one read gave.
+
+    Attributes:
+        role: The role's name, or the view's.
+        decoded: The rows.
+        statuses: What each entity's values are unless they are null.
+        expired: Where the row is too old; None when it is nowhere.
+    """
+
+    role: str
+    decoded: DecodedRows
+    statuses: Array
+    expired: Array | None
+
+
+def _rows(read: Read, decoded: DecodedRows, now_us: int) -> _Rows:
+    """Decide what is served.
+
+    A row of the future (pushed by a machine whose clock is ahead, or the configured clock was put
+    back) is served: it is the newest that is known, and the store no longer has the one before it.
+    """
+    statuses = np.where(decoded.found, _PRESENT, _NOT_FOUND)
+    if read.ttl_us is None:
+        return _Rows(read.role, decoded, statuses, None)
+    expired = decoded.found & (decoded.event_us < now_us - read.ttl_us)
+    if not expired.any():
+        return _Rows(read.role, decoded, statuses, None)
+    statuses[expired] = _EXPIRED
+    return _Rows(read.role, decoded, statuses, expired)
+
+
+def _feature(output: Output, rows: _Rows) -> FeatureColumn:
+    column, statuses = rows.decoded.columns[output.column], rows.statuses
+    if column.valid is not rows.decoded.found:
+        null = (statuses == _PRESENT) & ~column.valid
+        statuses = np.where(null, _NULL, statuses)
+    values = column.values if rows.expired is None else _withheld(column.values, rows.expired)
+    return FeatureColumn(output.name, output.dtype, values, statuses, output.read)
 
 
 def _with_gaps(entities: Sequence[bytes | None], values: list[bytes | None]) -> list[bytes | None]:
@@ -238,27 +291,6 @@ def _with_gaps(entities: Sequence[bytes | None], values: list[bytes | None]) -> 
         return values
     answers = iter(values)
     return [None if entity is None else next(answers) for entity in entities]
-
-
-def _row_statuses(read: Read, found: Array, event_us: Array, now_us: int) -> Array:
-    """Return for each entity what its values are unless they are null."""
-    statuses = np.where(found, _PRESENT, _NOT_FOUND)
-    if read.ttl_us is not None:
-        statuses[found & (event_us < now_us - read.ttl_us)] = _EXPIRED
-    return statuses
-
-
-def _feature(output: Output, columns: list[DecodedColumn], rows: Array) -> FeatureColumn:
-    column = columns[output.column]
-    present = rows == _PRESENT
-    statuses = rows
-    if not (column.valid | ~present).all():
-        statuses = rows.copy()
-        statuses[present & ~column.valid] = _NULL
-    values = column.values
-    if (rows == _EXPIRED).any():
-        values = _withheld(values, rows == _EXPIRED)
-    return FeatureColumn(output.name, output.dtype, values, statuses, output.read)
 
 
 def _withheld(values: Array | list[Any], expired: Array) -> Array | list[Any]:

@@ -77,7 +77,7 @@ class Read:
         role: The role's name, or the view's.
         table: What to read.
         ttl_us: Greatest age of a row in microseconds, or None.
-        keys: Positions of the join keys among the request's columns.
+        keys: Positions of the join keys in the plan's `inputs`.
         layout: Types of all columns of a stored row.
         wanted: Positions in `layout` of the columns to take.
     """
@@ -106,11 +106,14 @@ class LookupPlan:
 
     Attributes:
         columns: What a request has to hold, in order of first use: name and type.
+        inputs: The same, once more for every other width of integer that a view declares for such a
+            column: what is read from a request.
         reads: What is read, one per role.
         outputs: The features of the reply, in the order asked.
     """
 
     columns: Columns
+    inputs: Columns
     reads: tuple[Read, ...]
     outputs: tuple[Output, ...]
 
@@ -231,24 +234,23 @@ class _Building:
 
     def __init__(self, catalog: ServingCatalog) -> None:
         self._catalog = catalog
-        self._columns: dict[str, tuple[int, str, str]] = {}
-        self._reads: dict[tuple[str, tuple[int, ...]], tuple[int, ServingView, list[int]]] = {}
+        self._inputs: dict[tuple[str, str], str] = {}
+        self._reads: dict[tuple[str, str, tuple[int, ...]], tuple[int, list[int]]] = {}
         self._outputs: list[Output] = []
 
     def add(self, selection: ServingSelection, *, full_feature_names: bool) -> None:
         """Add the features of one selection."""
-        view = self._catalog.views[selection.view]
+        view = self._catalog.view(selection.view)
         role = selection.alias or view.name
         mapped = dict(selection.key_columns)
-        keys = tuple(self._column(mapped.get(k, k), dtype, role) for k, dtype in view.keys)
-        names = [name for name, _ in view.columns]
-        fresh: tuple[int, ServingView, list[int]] = (len(self._reads), view, [])
-        read, _, wanted = self._reads.setdefault((role, keys), fresh)
-        for feature in selection.features or names:
-            if feature not in names:
+        keys = tuple(self._input(mapped.get(k, k), dtype, role) for k, dtype in view.keys)
+        read, wanted = self._reads.setdefault((role, view.name, keys), (len(self._reads), []))
+        positions = {name: position for position, (name, _) in enumerate(view.columns)}
+        for feature in positions if selection.features is None else selection.features:
+            if feature not in positions:
                 where = f" in feature view {view.name!r}"
-                raise NotFoundError("feature", feature, known=names, where=where)
-            position = names.index(feature)
+                raise NotFoundError("feature", feature, known=positions, where=where)
+            position = positions[feature]
             if position in wanted:
                 raise RequestError(f"Feature {role}:{feature} is asked for twice.")
             name = f"{role}__{feature}" if full_feature_names else feature
@@ -256,28 +258,36 @@ class _Building:
             self._outputs.append(Output(name=name, dtype=dtype, read=read, column=len(wanted)))
             wanted.append(position)
 
-    def _column(self, name: str, dtype: str, role: str) -> int:
-        position, known, other = self._columns.setdefault(name, (len(self._columns), dtype, role))
-        if known != dtype:
-            raise RequestError(
-                f"Column {shown(name)} is a {known} key of {other!r} and a {dtype} key of {role!r}.",
-                hint="give one of them another column with with_join_key_map()",
-            )
-        return position
+    def _input(self, name: str, dtype: str, role: str) -> int:
+        """Return the position of a request's column as a key of this type."""
+        for (known, other), first_role in self._inputs.items():
+            if known == name and _comparable(other) != _comparable(dtype):
+                raise RequestError(
+                    f"Column {shown(name)} is a key of type {other} in {first_role!r} and of type"
+                    f" {dtype} in {role!r}.",
+                    hint="give one of them another column with with_join_key_map()",
+                )
+        self._inputs.setdefault((name, dtype), role)
+        return list(self._inputs).index((name, dtype))
 
     def plan(self) -> LookupPlan:
         """Return what was added as a plan."""
         if not self._outputs:
             raise RequestError("No feature is asked for.", hint="name a service or 'view:feature'")
-        _check_names([*self._columns], [output.name for output in self._outputs])
+        columns = dict(reversed(self._inputs))
+        columns = {name: columns[name] for name, _ in self._inputs}
+        _check_names([*columns], [output.name for output in self._outputs])
+        _check_roles([role for role, _, _ in self._reads])
         return LookupPlan(
-            columns=tuple((name, dtype) for name, (_, dtype, _) in self._columns.items()),
+            columns=tuple(columns.items()),
+            inputs=tuple(self._inputs),
             reads=tuple(self._finished_reads()),
             outputs=tuple(self._outputs),
         )
 
     def _finished_reads(self) -> Iterator[Read]:
-        for (role, keys), (_, view, wanted) in self._reads.items():
+        for (role, name, keys), (_, wanted) in self._reads.items():
+            view = self._catalog.view(name)
             yield Read(
                 role=role,
                 table=view.table,
@@ -286,6 +296,20 @@ class _Building:
                 layout=tuple(dtype for _, dtype in view.columns),
                 wanted=tuple(wanted),
             )
+
+
+def _comparable(dtype: str) -> str:
+    return "integer" if dtype.lstrip("u").startswith("int") else dtype
+
+
+def _check_roles(roles: Sequence[str]) -> None:
+    if (pair := duplicate_name(roles)) is None:
+        return
+    raise NameCollisionError(
+        f"Two views, or two choices of join keys, would go by the name {shown(pair[0])}.",
+        names=pair,
+        hint="give one of them a name of its own with with_name()",
+    )
 
 
 def _check_names(columns: Sequence[str], features: Sequence[str]) -> None:

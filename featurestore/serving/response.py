@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from featurestore.online.layout import Array
+from featurestore.errors import NameCollisionError
+from featurestore.online.layout import Array, column_type
 from featurestore.serving.lookup import FeatureColumn, LookupResult, Status
 from featurestore.time import EPOCH, MICROSECOND, from_micros
 
@@ -28,6 +29,29 @@ class OnlineResponse:
 
     def __len__(self) -> int:
         return len(self.result)
+
+    def __repr__(self) -> str:
+        return (
+            f"<OnlineResponse: {len(self)} entities x {len(self.result.features)} features"
+            f" at {self.request_timestamp.isoformat()}>"
+        )
+
+    @property
+    def entity_names(self) -> tuple[str, ...]:
+        """The join keys' names."""
+        return tuple(key.name for key in self.result.entity_columns)
+
+    @property
+    def dtypes(self) -> Mapping[str, str]:
+        """Column -> its type, such as `int64` or `list<float32>`."""
+        keys = {key.name: key.dtype for key in self.result.entity_columns}
+        return keys | {feature.name: feature.dtype for feature in self.result.features}
+
+    @property
+    def feature_views(self) -> Mapping[str, str]:
+        """Feature -> the view or role it comes from."""
+        views = self.result.views
+        return {feature.name: views[feature.view_index].name for feature in self.result.features}
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -66,6 +90,10 @@ class OnlineResponse:
         Args:
             include_statuses: Add `{feature}__status` with the status's name.
             include_event_timestamps: Add `{feature}__event_timestamp`.
+
+        Raises:
+            NameCollisionError: A feature has the name of an added column.
+            OverflowError: A date or time is outside Python's years 1 to 9999; `to_arrow()` has it.
         """
         columns: dict[str, list[Any]] = {
             key.name: _python_values(key.dtype, key.values, key.valid)
@@ -76,11 +104,12 @@ class OnlineResponse:
             columns[feature.name] = _python_values(feature.dtype, feature.values, present)
         if include_statuses:
             for name, statuses in self.statuses.items():
-                columns[f"{name}__status"] = [status.name for status in statuses]
+                _add(columns, f"{name}__status", [status.name for status in statuses])
         if include_event_timestamps:
             times = list(self.event_timestamps.values())
             for feature in self.result.features:
-                columns[f"{feature.name}__event_timestamp"] = times[feature.view_index]
+                name = f"{feature.name}__event_timestamp"
+                _add(columns, name, list(times[feature.view_index]))
         return columns
 
     def to_rows(self) -> list[dict[str, Any]]:
@@ -119,6 +148,12 @@ class OnlineResponse:
         return to_pandas(self.to_arrow())
 
 
+def _add(columns: dict[str, list[Any]], name: str, values: list[Any]) -> None:
+    if name in columns:
+        raise NameCollisionError(f"There is a feature called {name!r} already.", names=[name])
+    columns[name] = values
+
+
 def feature_array(feature: FeatureColumn) -> "pa.Array":
     """Return a feature as an Arrow array of its declared type, null unless PRESENT."""
     return _arrow(feature.dtype, feature.values, feature.statuses == _PRESENT)
@@ -131,10 +166,38 @@ def _arrow(dtype: str, values: Array | list[Any], valid: Array | None) -> "pa.Ar
 
     arrow_type = parse_type(dtype)
     if isinstance(values, np.ndarray):
-        mask = None if valid is None else ~valid
-        storage = pa.array(values, mask=mask)
+        storage = pa.array(values, mask=None if valid is None else ~valid)
         return storage if storage.type == arrow_type else storage.cast(arrow_type)
+    if pa.types.is_list(arrow_type):
+        return _lists(arrow_type, dtype[len("list<") : -1], values)
     return pa.array(values, arrow_type)
+
+
+def _lists(arrow_type: "pa.DataType", element: str, values: list[Any]) -> "pa.Array":
+    """Return lists as Arrow; elements go from numpy to Arrow, bit for bit, where they can."""
+    import pyarrow as pa
+
+    lengths = [0 if value is None else len(value) for value in values]
+    offsets = pa.array(np.cumsum([0, *lengths]), pa.int32())
+    null = pa.array([value is None for value in values], pa.bool_())
+    given = [value for value in values if value is not None]
+    elements = _arrow(element, *_flat(element, given))
+    return pa.ListArray.from_arrays(offsets, elements, arrow_type, mask=null)
+
+
+def _flat(element: str, lists: list[Any]) -> tuple[Array | list[Any], Array | None]:
+    """Return the elements of all lists one after another, and which are valid."""
+    kind = column_type(element)
+    if not kind.is_number:
+        return [item for value in lists for item in value], None
+    if not lists:
+        return np.zeros(0, kind.fixed), None
+    valid = [[item is not None for item in value] for value in lists]
+    parts = [
+        value if isinstance(value, np.ndarray) else np.array([v or 0 for v in value], kind.fixed)
+        for value in lists
+    ]
+    return np.concatenate(parts), np.array([ok for oks in valid for ok in oks], bool)
 
 
 def _python_values(dtype: str, values: Array | list[Any], valid: Array | None) -> list[Any]:

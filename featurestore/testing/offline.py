@@ -1,4 +1,6 @@
-"""The conformance suite of offline engines. Subclass it and give it a fixture called `engine`:
+"""The conformance suite of offline engines.
+
+Subclass it and give it a fixture called `engine`:
 
     class TestMyEngine(OfflineEngineConformance):
         @pytest.fixture

@@ -1,6 +1,7 @@
 """What every offline engine promises about sources: local times, types, names, broken files."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from featurestore.errors import (
     SourceTimeError,
     UnsupportedError,
 )
-from featurestore.offline.engine import OfflineEngine, RowFilter
+from featurestore.offline.engine import OfflineEngine, RowFilter, SqlTable
 from featurestore.offline.scan import open_scan
 from featurestore.testing.offline_cases import DAY, history, training_set
 from featurestore.testing.offline_training import check
@@ -195,8 +196,11 @@ class SourceConformance:
         scan = open_scan(of.view, of.view.feature_names, tmp_path)
         more = history(ONE_ROW + "1 | 11:00 | 2.0")
         more.write(tmp_path)
-        with pytest.raises(SourceChangedError) as caught:
-            list(engine.latest(scan, RowFilter(until_us=2**60)).batches(10))
+        with (
+            pytest.raises(SourceChangedError) as caught,
+            closing(engine.latest(scan, RowFilter(until_us=2**60))) as latest,
+        ):
+            list(latest.batches(10))
         assert str(caught.value.file).endswith("a.parquet")
 
     def test_a_broken_file_is_named(self, engine: OfflineEngine, tmp_path: Path) -> None:
@@ -217,17 +221,17 @@ class SourceConformance:
         inside = str(tmp_path / FOLDER / "a.parquet")
         outside = tmp_path / "outside.parquet"
         of.files["a.parquet"].write_parquet(outside)
-        tables = {"profiles": [inside]}
+        tables = {"profiles": SqlTable(paths=(inside,), renamed={"user_id": "uid"})}
         if not engine.capabilities.sql_spines:
             with pytest.raises(UnsupportedError):
-                engine.query("SELECT user_id FROM profiles", tables)
+                engine.query("SELECT uid FROM profiles", tables)
             return
-        found = engine.query("SELECT user_id FROM profiles ORDER BY score DESC", tables)
-        assert from_array(found["user_id"]) == [1, 2]
+        found = engine.query("SELECT uid FROM profiles ORDER BY score DESC", tables)
+        assert from_array(found["uid"]) == [1, 2]
         for refused in (
             "DROP VIEW profiles",
             "SELECT 1; SELECT 2",
-            f"SELECT * FROM read_parquet('{outside}')",
+            f"SELECT * FROM read_parquet('{outside}')",  # noqa: S608 - must be refused
             f"COPY profiles TO '{tmp_path / 'copy.parquet'}'",
             "SELECT * FROM nothing",
             "",

@@ -119,16 +119,16 @@ class TrainingSetConformance:
     def test_of_tied_rows_the_last_in_byte_order_of_paths_answers(
         self, engine: OfflineEngine
     ) -> None:
-        row = "user_id: int64 | at: time | score: float64\n{} | 10:00 | {}"
+        row = "user_id: int64 | at: time | score: float64\n{0} | 10:00 | {1}"
         two = row + "\n{0} | 10:00 | {2}"
         files = {
-            "é.parquet": row.format(1, 7.0, 0),
-            "z.parquet": row.format(1, 6.0, 0),
+            "é.parquet": row.format(1, 7.0),
+            "z.parquet": row.format(1, 6.0),
             "a/z.parquet": two.format(2, 5.0, 5.5),
             "a.parquet": two.format(2, 4.0, 4.5),
-            "a-b/z.parquet": row.format(2, 3.0, 0),
-            "B.parquet": row.format(3, 2.0, 0),
-            "10.parquet": row.format(3, 1.0, 0),
+            "a-b/z.parquet": row.format(2, 3.0),
+            "B.parquet": row.format(3, 2.0),
+            "10.parquet": row.format(3, 1.0),
         }
         spine = "user_id: int64 | event_timestamp: time\n1 | 11:00\n2 | 11:00\n3 | 11:00"
         check(engine, history(files), spine)

@@ -71,6 +71,8 @@ def _name(name: object) -> str:
 
 
 def _of_rows(rows: Sequence[Any]) -> dict[str, list[Any]]:
+    if not rows:
+        raise InvalidRequestError("entities is an empty list, which names no join keys.")
     columns: dict[str, list[Any]] = {}
     for index, row in enumerate(rows):
         if not isinstance(row, Mapping):

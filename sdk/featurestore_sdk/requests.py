@@ -24,8 +24,11 @@ def online_request(
     """
     request = GetOnlineFeaturesRequest(project=project or "", full_feature_names=full_feature_names)
     _select(request, features)
-    for name, column in columns_of(entities).items():
+    columns = columns_of(entities)
+    for name, column in columns.items():
         request.entities[name].MergeFrom(encode(name, column))
+    if not columns and isinstance(entities, Sequence):
+        request.entity_count = len(entities)
     return request
 
 

@@ -111,13 +111,29 @@ class OnlineFeatures:
             for column in self._response.features
         }
 
-    def to_dict(self) -> dict[str, list[Any]]:
+    def to_dict(
+        self, *, include_statuses: bool = False, include_event_timestamps: bool = False
+    ) -> dict[str, list[Any]]:
         """Return a list of Python values for every column.
+
+        Args:
+            include_statuses: Add `{feature}__status` with the status's name.
+            include_event_timestamps: Add `{feature}__event_timestamp`.
 
         Raises:
             OverflowError: A date or time is outside Python's years 1 to 9999; `to_arrow()` has it.
         """
-        return {column.name: decode(column.values, column.dtype) for column in self._columns}
+        columns: dict[str, list[Any]] = {
+            column.name: decode(column.values, column.dtype) for column in self._columns
+        }
+        if include_statuses:
+            for name, statuses in self.statuses.items():
+                columns[f"{name}__status"] = [status.name for status in statuses]
+        if include_event_timestamps:
+            times = self.event_timestamps
+            for name, view in self.feature_views.items():
+                columns[f"{name}__event_timestamp"] = list(times[view])
+        return columns
 
     def to_rows(self) -> list[dict[str, Any]]:
         """Return a dict for every entity, as `to_dict()` has its values."""

@@ -121,7 +121,7 @@ def pandas_frame(columns: Sequence[Column]) -> "pd.DataFrame":
 
 def matrix(columns: Sequence[Column], *, dtype: str) -> "npt.NDArray[np.floating[Any]]":
     """Return numeric columns side by side, nulls as NaN."""
-    numpy = _optional("numpy", "arrow", "to_numpy()")
+    numpy = _optional("numpy", "numpy", "to_numpy()")
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype is 'float64' or 'float32', not {dtype!r}")
     for column in columns:

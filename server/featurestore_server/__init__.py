@@ -1,7 +1,7 @@
 """Serves features over gRPC.
 
-`serve` runs worker processes until a signal says stop; `FeatureServer` is one server inside this
-process.
+`serve` runs worker processes until a signal says stop, and loads no gRPC itself.
+`featurestore_server.server.FeatureServer` is one server inside the calling process.
 """
 
 from featurestore_server.errors import (
@@ -12,7 +12,6 @@ from featurestore_server.errors import (
     WorkerError,
 )
 from featurestore_server.options import DEFAULT_ADDRESS, Limits, ServeOptions
-from featurestore_server.server import FeatureServer
 from featurestore_server.serving import Serving, serve
 from featurestore_server.supervisor import Supervisor
 
@@ -20,7 +19,6 @@ __all__ = [
     "DEFAULT_ADDRESS",
     "AddressError",
     "AddressInUseError",
-    "FeatureServer",
     "InsecureAddressError",
     "Limits",
     "ServeError",

@@ -19,8 +19,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from grpc import StatusCode
-
 from featurestore import errors as core
 
 
@@ -99,19 +97,19 @@ class Answer:
     """What a client is told about an error.
 
     Attributes:
-        code: The gRPC status.
+        code: The gRPC status, by name: the parent process, which imports this, has no gRPC.
         reason: The cause, for programs.
         message: What the message says instead of the error's own, which then stays in the log.
         retry_after_s: When a retry is worth it, in seconds; None when it is not.
     """
 
-    code: StatusCode
+    code: str
     reason: str
     message: str | None = None
     retry_after_s: float | None = None
 
 
-_BAD: Final = StatusCode.INVALID_ARGUMENT
+_BAD: Final = "INVALID_ARGUMENT"
 
 ANSWERS: Final[Mapping[type[BaseException], Answer]] = {
     MalformedMessageError: Answer(_BAD, "MESSAGE_MALFORMED"),
@@ -119,24 +117,24 @@ ANSWERS: Final[Mapping[type[BaseException], Answer]] = {
     core.EntityValueError: Answer(_BAD, "ENTITY_VALUE_INVALID"),
     core.NameCollisionError: Answer(_BAD, "NAME_COLLISION"),
     core.RequestError: Answer(_BAD, "REQUEST_INVALID"),
-    core.NotFoundError: Answer(StatusCode.NOT_FOUND, "NOT_FOUND"),
-    core.UnsupportedError: Answer(StatusCode.UNIMPLEMENTED, "UNSUPPORTED"),
-    DeadlinePassedError: Answer(StatusCode.DEADLINE_EXCEEDED, "DEADLINE_PASSED"),
+    core.NotFoundError: Answer("NOT_FOUND", "NOT_FOUND"),
+    core.UnsupportedError: Answer("UNIMPLEMENTED", "UNSUPPORTED"),
+    DeadlinePassedError: Answer("DEADLINE_EXCEEDED", "DEADLINE_PASSED"),
     core.StoreUnavailableError: Answer(
-        StatusCode.UNAVAILABLE,
+        "UNAVAILABLE",
         "ONLINE_STORE_UNAVAILABLE",
         "The online store cannot be reached, or did not answer in time.",
         retry_after_s=0.5,
     ),
     core.StoreDataError: Answer(
-        StatusCode.DATA_LOSS,
+        "DATA_LOSS",
         "STORED_ROW_UNREADABLE",
         "A stored row cannot be read; it was not served.",
     ),
     core.StoreError: Answer(
-        StatusCode.INTERNAL, "ONLINE_STORE_FAILED", "The online store answered with an error."
+        "INTERNAL", "ONLINE_STORE_FAILED", "The online store answered with an error."
     ),
-    Exception: Answer(StatusCode.INTERNAL, "INTERNAL", "The server failed."),
+    Exception: Answer("INTERNAL", "INTERNAL", "The server failed."),
 }
 """What each error becomes; an error that is not here is answered as its nearest base class."""
 

@@ -66,7 +66,9 @@ class OnlineFeatures:
         if not self._store_answers():
             raise StoreUnavailableError("The online store does not answer the server's probes.")
         return serialize_reply(
-            lookup.run(columns), project=self._catalog.project, revision=self._catalog.revision
+            lookup.run(columns, count=message.entity_count or None),
+            project=self._catalog.project,
+            revision=self._catalog.revision,
         )
 
     def _check_project(self, project: str) -> None:

@@ -8,6 +8,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
+from grpc import StatusCode
 
 from featurestore.errors import (
     EntityValueError,
@@ -42,7 +43,8 @@ def status_of(error: Exception, *, error_id: str = "") -> Status:
         message = f"{error.message} Hint: {error.hint}" if error.hint else error.message
     else:
         message = f"{answer.message or 'The request failed.'} Error id: {error_id}"
-    status = Status(code=answer.code.value[0], message=_cut(message, _MAX_MESSAGE_BYTES))
+    code = StatusCode[answer.code].value[0]
+    status = Status(code=code, message=_cut(message, _MAX_MESSAGE_BYTES))
     for detail in _details(error, answer, status.message, error_id):
         packed = AnyMessage()
         packed.Pack(detail)

@@ -1,4 +1,4 @@
-"""Three clients change, plan and apply at random; the registry is what a simple model says."""
+"""Two clients change, plan and apply at random; the registry is what a simple model says."""
 
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
@@ -155,6 +155,7 @@ PLURALS = {
 
 @dataclass
 class Client:
+    registry: SqlRegistry
     repo: Repo = field(default_factory=Repo)
     plan: Plan | None = None
     wanted: Repo = field(default_factory=Repo)
@@ -162,7 +163,8 @@ class Client:
     """Makes the same plan from a new snapshot."""
 
 
-CLIENTS = st.integers(0, 2)
+CLIENTS = st.integers(0, 1)
+THEN = st.sampled_from(["apply", "apply", "plan", "wait"])
 TEXTS = st.sampled_from(["", "a", 'it\'s "quoted"; --', "é\U0001f4a3\u2028"])
 # alice and anna have keys of the same name: swapping them need not change a view's meaning.
 ENTITIES = st.sampled_from(["alice", "anna", "bob"])
@@ -170,18 +172,31 @@ SOURCES = st.sampled_from(["s1", "s2"])
 VIEWS = st.sampled_from(["v1", "v2", "v3"])
 SERVICES = st.sampled_from(["f1", "f2"])
 KINDS = st.sampled_from(sorted(PLURALS.values()))
-ENTITY_SPECS = st.builds(EntitySpec, st.sampled_from(["int64", "string"]), TEXTS)
-SOURCE_SPECS = st.builds(SourceSpec, st.sampled_from(["a", "b"]), st.integers(0, 1), TEXTS)
-VIEW_SPECS = st.builds(
-    ViewSpec,
-    ENTITIES,
-    SOURCES,
-    st.lists(st.sampled_from(["x", "y", "z"]), min_size=1, unique=True).map(tuple),
-    st.sampled_from([None, 1, 24]),
-    TEXTS,
-)
-SERVICE_SPECS = st.builds(
-    ServiceSpec, st.lists(VIEWS, min_size=1, max_size=3, unique=True).map(tuple), TEXTS
+FEATURES = st.lists(st.sampled_from(["x", "y", "z"]), min_size=1, unique=True).map(tuple)
+TTLS = st.sampled_from([None, 1, 24])
+VIEW_SPECS = st.builds(ViewSpec, ENTITIES, SOURCES, FEATURES, TTLS, TEXTS)
+VIEW_LISTS = st.lists(VIEWS, min_size=1, max_size=3, unique=True).map(tuple)
+SERVICE_SPECS = st.builds(ServiceSpec, VIEW_LISTS, TEXTS)
+ATTRIBUTES: dict[str, dict[str, st.SearchStrategy[Any]]] = {
+    "entities": {"key_type": st.sampled_from(["int64", "string"]), "text": TEXTS},
+    "sources": {"path": st.sampled_from(["a", "b"]), "lateness_h": st.integers(0, 1)},
+    "views": {
+        "entity": ENTITIES,
+        "source": SOURCES,
+        "features": FEATURES,
+        "ttl_h": TTLS,
+        "text": TEXTS,
+    },
+    "services": {"views": VIEW_LISTS, "text": TEXTS},
+}
+START = Repo(
+    {"alice": EntitySpec("int64", ""), "anna": EntitySpec("int64", "")},
+    {"s1": SourceSpec("a", 0, ""), "s2": SourceSpec("b", 0, "")},
+    {
+        "v1": ViewSpec("alice", "s1", ("x", "y"), None, ""),
+        "v2": ViewSpec("alice", "s2", ("x",), 24, ""),
+    },
+    {"f1": ServiceSpec(("v1",), "")},
 )
 
 
@@ -193,70 +208,85 @@ class RegistryMachine(RuleBasedStateMachine):
     @initialize()
     def open(self) -> None:
         self.folder = tempfile.TemporaryDirectory()
-        self.path = Path(self.folder.name) / "registry.db"
-        self.clients = [Client() for _ in range(3)]
+        path = Path(self.folder.name) / "registry.db"
+        self.clients = [Client(SqlRegistry(path), START), Client(SqlRegistry(path), START)]
         self.model = Repo()
         self.generations: dict[str, int] = {}
         self.revision = self.logged = 0
+        self._write(0, START, "apply")
 
     def teardown(self) -> None:
         if hasattr(self, "folder"):
             self.folder.cleanup()
 
-    @property
-    def registry(self) -> SqlRegistry:
-        """Opened anew each time, as another process would."""
-        return SqlRegistry(self.path)
+    # --- what clients write down, and whether they plan or apply it at once ---
 
-    # --- what clients write down ---
+    def _write(self, client: int, repo: Repo, then: str) -> None:
+        self.clients[client].repo = _completed(repo)
+        if then != "wait":
+            self.plan_everything(client=client)
+        if then == "apply":
+            self.apply(client=client)
 
-    @rule(client=CLIENTS, name=ENTITIES, spec=ENTITY_SPECS)
-    def write_entity(self, client: int, name: str, spec: EntitySpec) -> None:
+    @rule(client=CLIENTS)
+    def pull(self, client: int) -> None:
+        self.clients[client].repo = self.model
+
+    @rule(client=CLIENTS, data=st.data(), then=THEN)
+    def change_entity(self, *, client: int, data: st.DataObject, then: str) -> None:
+        self._change("entities", client, data, then)
+
+    @rule(client=CLIENTS, data=st.data(), then=THEN)
+    def change_source(self, *, client: int, data: st.DataObject, then: str) -> None:
+        self._change("sources", client, data, then)
+
+    @rule(client=CLIENTS, data=st.data(), then=THEN)
+    def change_view(self, *, client: int, data: st.DataObject, then: str) -> None:
+        self._change("views", client, data, then)
+
+    @rule(client=CLIENTS, data=st.data(), then=THEN)
+    def change_service(self, *, client: int, data: st.DataObject, then: str) -> None:
+        self._change("services", client, data, then)
+
+    def _change(self, kind: str, client: int, data: st.DataObject, then: str) -> None:
+        """Give one attribute of one object another value."""
         repo = self.clients[client].repo
-        self.clients[client].repo = replace(repo, entities={**repo.entities, name: spec})
+        if not (known := getattr(repo, kind)):
+            return
+        which = data.draw(st.sampled_from(sorted(known)))
+        name = data.draw(st.sampled_from(sorted(ATTRIBUTES[kind])))
+        now = getattr(known[which], name)
+        value = data.draw(ATTRIBUTES[kind][name].filter(lambda v: v != now))
+        changed = {**known, which: replace(known[which], **{name: value})}
+        self._write(client, replace(repo, **{kind: changed}), then)
 
-    @rule(client=CLIENTS, name=SOURCES, spec=SOURCE_SPECS)
-    def write_source(self, client: int, name: str, spec: SourceSpec) -> None:
+    @rule(client=CLIENTS, name=VIEWS, spec=VIEW_SPECS, then=THEN)
+    def write_view(self, *, client: int, name: str, spec: ViewSpec, then: str) -> None:
         repo = self.clients[client].repo
-        self.clients[client].repo = replace(repo, sources={**repo.sources, name: spec})
+        self._write(client, replace(repo, views={**repo.views, name: spec}), then)
 
-    @rule(client=CLIENTS, name=VIEWS, spec=VIEW_SPECS)
-    def write_view(self, client: int, name: str, spec: ViewSpec) -> None:
+    @rule(client=CLIENTS, name=SERVICES, spec=SERVICE_SPECS, then=THEN)
+    def write_service(self, *, client: int, name: str, spec: ServiceSpec, then: str) -> None:
         repo = self.clients[client].repo
-        self.clients[client].repo = Repo(
-            {spec.entity: EntitySpec("int64", ""), **repo.entities},
-            {spec.source: SourceSpec("a", 0, ""), **repo.sources},
-            {**repo.views, name: spec},
-            repo.services,
-        )
+        self._write(client, replace(repo, services={**repo.services, name: spec}), then)
 
-    @rule(client=CLIENTS, name=SERVICES, spec=SERVICE_SPECS)
-    def write_service(self, client: int, name: str, spec: ServiceSpec) -> None:
-        repo = self.clients[client].repo
-        known = tuple(view for view in spec.views if view in repo.views)
-        if known:
-            services = {**repo.services, name: replace(spec, views=known)}
-            self.clients[client].repo = replace(repo, services=services)
-
-    @rule(client=CLIENTS, kind=KINDS, data=st.data())
-    def remove(self, client: int, kind: str, data: st.DataObject) -> None:
+    @rule(client=CLIENTS, kind=KINDS, data=st.data(), then=THEN)
+    def remove(self, *, client: int, kind: str, data: st.DataObject, then: str) -> None:
         """Remove an object, and what uses it."""
         repo = self.clients[client].repo
         if not (known := sorted(getattr(repo, kind))):
             return
-        repo = replace(
-            repo, **{kind: without(getattr(repo, kind), data.draw(st.sampled_from(known)))}
-        )
+        gone = data.draw(st.sampled_from(known))
+        repo = replace(repo, **{kind: without(getattr(repo, kind), gone)})
         views = {
             name: spec
             for name, spec in repo.views.items()
             if spec.entity in repo.entities and spec.source in repo.sources
         }
-        services = {n: s for n, s in repo.services.items() if all(v in views for v in s.views)}
-        self.clients[client].repo = replace(repo, views=views, services=services)
+        self._write(client, replace(repo, views=views), then)
 
-    @rule(client=CLIENTS, old=VIEWS, new=VIEWS)
-    def rename_view(self, client: int, old: str, new: str) -> None:
+    @rule(client=CLIENTS, old=VIEWS, new=VIEWS, then=THEN)
+    def rename_view(self, *, client: int, old: str, new: str, then: str) -> None:
         repo = self.clients[client].repo
         if old in repo.views and new not in repo.views:
             views = {**without(repo.views, old), new: repo.views[old]}
@@ -264,7 +294,7 @@ class RegistryMachine(RuleBasedStateMachine):
                 name: replace(spec, views=tuple(new if v == old else v for v in spec.views))
                 for name, spec in repo.services.items()
             }
-            self.clients[client].repo = replace(repo, views=views, services=services)
+            self._write(client, replace(repo, views=views, services=services), then)
 
     # --- what they plan and apply ---
 
@@ -286,7 +316,7 @@ class RegistryMachine(RuleBasedStateMachine):
 
     def _plan(self, client: Client, desired: list[Definition], wanted: Repo, *, full: bool) -> None:
         def again() -> Plan:
-            return make_plan(desired, self.registry.snapshot("shop"), full=full)
+            return make_plan(desired, client.registry.snapshot("shop"), full=full)
 
         client.again, client.plan, client.wanted = again, again(), wanted
         assert client.plan.base_revision == self.revision
@@ -302,13 +332,13 @@ class RegistryMachine(RuleBasedStateMachine):
             return
         if plan.base_revision != self.revision:
             with pytest.raises(RegistryConflictError):
-                self.registry.commit(plan, actor=str(client), now=NOW)
+                me.registry.commit(plan, actor=str(client), now=NOW)
         else:
-            self.registry.commit(plan, actor=str(client), now=NOW)
+            me.registry.commit(plan, actor=str(client), now=NOW)
             self._applied(plan, me.wanted)
             assert me.again is not None
             assert me.again().is_empty
-        self._check()
+        self._check(client)
 
     def _applied(self, plan: Plan, wanted: Repo) -> None:
         for view in wanted.views:
@@ -320,18 +350,37 @@ class RegistryMachine(RuleBasedStateMachine):
         self.logged += len(plan.changes)
 
     @precondition(lambda self: self.revision > 0)
-    @rule()
-    def read(self) -> None:
-        self._check()
+    @rule(client=CLIENTS)
+    def read(self, client: int) -> None:
+        self._check(client)
 
-    def _check(self) -> None:
-        state = self.registry.snapshot("shop")
+    def _check(self, client: int) -> None:
+        registry = self.clients[client].registry
+        state = registry.snapshot("shop")
         assert state.revision == self.revision
         assert _by_name(state.definitions) == _by_name(self.model.definitions())
         generations = {name: view.generation for name, view in state.views.items()}
         assert generations == {name: self.generations[name] for name in self.model.views}
         assert make_plan(state.definitions, state, full=True).is_empty
-        assert len(self.registry.history("shop", limit=10_000)) == self.logged
+        assert len(registry.history("shop", limit=10_000)) == self.logged
+
+
+def _completed(repo: Repo) -> Repo:
+    """Add the entities and sources that views lack, and take from services the views that are not.
+
+    A service that is left with none goes too.
+    """
+    views = repo.views.values()
+    services = {
+        name: replace(spec, views=tuple(view for view in spec.views if view in repo.views))
+        for name, spec in repo.services.items()
+    }
+    return Repo(
+        {**{view.entity: EntitySpec("int64", "") for view in views}, **repo.entities},
+        {**{view.source: SourceSpec("a", 0, "") for view in views}, **repo.sources},
+        repo.views,
+        {name: spec for name, spec in services.items() if spec.views},
+    )
 
 
 def _by_name(definitions: Iterable[Definition]) -> dict[tuple[str, str], dict[str, Any]]:

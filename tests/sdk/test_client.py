@@ -24,7 +24,8 @@ from featurestore_sdk import (
     Status,
     UnavailableError,
 )
-from featurestore_server import FeatureServer, Limits
+from featurestore_server import Limits
+from featurestore_server.server import FeatureServer
 
 from featurestore.errors import StoreUnavailableError
 from featurestore.online.memory import MemoryOnlineStore
@@ -94,6 +95,12 @@ def test_a_lookup_by_names(client: FeatureStoreClient) -> None:
 def test_entities_in_every_form(client: FeatureStoreClient, entities: Any) -> None:
     reply = client.get_online_features(["users:visits"], entities)
     assert reply.to_dict() == {"user_id": [1, None], "visits": [10, None]}
+
+
+@pytest.mark.parametrize(("entities", "count"), [({}, 1), ([{}], 1), ([{}, {}, {}], 3)])
+def test_features_of_no_entity(client: FeatureStoreClient, entities: Any, count: int) -> None:
+    reply = client.get_online_features(["rates:rate"], entities)
+    assert reply.to_dict() == {"rate": [0.25] * count}
 
 
 def test_every_type_arrives_as_it_was_written(client: FeatureStoreClient) -> None:

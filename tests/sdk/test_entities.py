@@ -76,7 +76,7 @@ def test_rows_with_different_keys_are_refused_by_name() -> None:
     assert caught.value.violations[0].field == "entities.country[1]"
 
 
-@pytest.mark.parametrize("entities", ["user_id", 42, None, [1, 2], [["user_id", 1]]])
+@pytest.mark.parametrize("entities", ["user_id", 42, None, [], [1, 2], [["user_id", 1]]])
 def test_what_is_no_form_of_entities_is_refused(entities: Any) -> None:
     with pytest.raises(InvalidRequestError):
         columns_of(entities)

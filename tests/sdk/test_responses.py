@@ -183,6 +183,16 @@ def test_what_is_known_about_the_values() -> None:
     assert repr(reply).startswith("<OnlineFeatures: 2 entities x 1 features of shop")
 
 
+def test_statuses_and_event_times_beside_the_values() -> None:
+    reply = _reply(_feature("a", "float64", Values(float64s=[1, 0], nulls=NULL), PRESENT_AND_NULL))
+    assert reply.to_dict(include_statuses=True, include_event_timestamps=True) == {
+        "id": [2, 1],
+        "a": [1.0, None],
+        "a__status": ["PRESENT", "NULL_VALUE"],
+        "a__event_timestamp": [datetime(1970, 1, 1, 0, 0, 0, 5, UTC), None],
+    }
+
+
 def test_a_date_that_python_lacks_is_in_arrow() -> None:
     reply = _reply(_feature("a", "date32", Values(dates=[2**31 - 1, 0])))
     with pytest.raises(OverflowError):

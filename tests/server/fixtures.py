@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import grpc
 import pytest
 from featurestore_protos.v1.serving_pb2_grpc import ServingServiceStub
-from featurestore_server import FeatureServer
+from featurestore_server.server import FeatureServer
 
 from featurestore.online.memory import MemoryOnlineStore
 from featurestore.online.store import OnlineStore

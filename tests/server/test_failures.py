@@ -1,165 +1,116 @@
 """What goes wrong is said by status, with details, and nothing else leaks."""
 
 import logging
+import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
-import grpc
 import pytest
-from featurestore_protos.v1.serving_pb2 import FeatureList, GetOnlineFeaturesRequest
+from featurestore_protos.v1.serving_pb2 import GetOnlineFeaturesRequest
 from featurestore_protos.v1.serving_pb2_grpc import ServingServiceStub
 from featurestore_protos.v1.values_pb2 import Values
 from featurestore_server import Limits
-from google.protobuf.message import Message
-from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from grpc import StatusCode
-from grpc_status import rpc_status
 
 from featurestore.errors import StoreDataError, StoreUnavailableError
+from featurestore.online.factory import open_store
 from featurestore.online.memory import MemoryOnlineStore
 from featurestore.online.store import OnlineStore, ReadRequest
 
 from . import shop
+from .calls import Dial, fails, lookup, raw
 from .fixtures import Serve
 
 METHOD = "/featurestore.v1.ServingService/GetOnlineFeatures"
-Dial = Callable[[str], grpc.Channel]
-Found = TypeVar("Found", bound=Message)
-
-
-class Failure:
-    """A call's status, taken apart."""
-
-    def __init__(self, error: grpc.RpcError) -> None:
-        assert isinstance(error, grpc.Call)
-        self.code = error.code()
-        self.message = error.details() or ""
-        self.status = rpc_status.from_call(error)
-        self.everything = repr(error) + repr(error.trailing_metadata())
-
-    def detail(self, kind: type[Found]) -> Found:
-        assert self.status is not None
-        for packed in self.status.details:
-            found = kind()
-            if packed.Unpack(found):
-                return found
-        raise AssertionError(f"no {kind.__name__} in {self.status}")
-
-    @property
-    def reason(self) -> str:
-        reason: str = self.detail(ErrorInfo).reason
-        return reason
-
-    @property
-    def fields(self) -> list[str]:
-        return [violation.field for violation in self.detail(BadRequest).field_violations]
-
-
-def _fails(call: Callable[[], object]) -> Failure:
-    with pytest.raises(grpc.RpcError) as caught:
-        call()
-    return Failure(caught.value)
-
-
-def _request(
-    service: str = "checkout", names: Sequence[str] = (), project: str = "", **entities: Values
-) -> GetOnlineFeaturesRequest:
-    return GetOnlineFeaturesRequest(
-        project=project,
-        feature_service=None if names else service,
-        features=FeatureList(names=names) if names else None,
-        entities=entities,
-    )
-
-
 ONE = Values(int64s=[1])
 
 
 @pytest.mark.parametrize(
-    ("request_", "code", "reason", "fields", "words"),
+    ("asked", "code", "reason", "fields", "words"),
     [
         (
-            _request(),
+            lookup("checkout"),
             StatusCode.INVALID_ARGUMENT,
             "ENTITY_VALUE_INVALID",
             ["entities.user_id"],
             "user_id",
         ),
         (
-            _request(user_id=ONE, usr_id=ONE),
+            lookup("checkout", user_id=ONE, usr_id=ONE),
             StatusCode.INVALID_ARGUMENT,
             "ENTITY_VALUE_INVALID",
             ["entities.usr_id"],
             "did you mean 'user_id'",
         ),
         (
-            _request(user_id=Values(strings=["1"])),
+            lookup("checkout", user_id=Values(strings=["1"])),
             StatusCode.INVALID_ARGUMENT,
             "ENTITY_VALUE_INVALID",
             ["entities.user_id[0]"],
             "int64",
         ),
         (
-            _request(user_id=Values(bools=[True])),
+            lookup("checkout", user_id=Values(bools=[True])),
             StatusCode.INVALID_ARGUMENT,
             "ENTITY_VALUE_INVALID",
             None,
             "int64",
         ),
         (
-            _request(user_id=Values(float64s=[1.0, 1.5])),
+            lookup("checkout", user_id=Values(float64s=[1.0, 1.5])),
             StatusCode.INVALID_ARGUMENT,
             "ENTITY_VALUE_INVALID",
             ["entities.user_id[1]"],
             "whole number",
         ),
         (
-            _request(user_id=Values(uint64s=[2**63])),
+            lookup("checkout", user_id=Values(uint64s=[2**63])),
             StatusCode.INVALID_ARGUMENT,
             "ENTITY_VALUE_INVALID",
             ["entities.user_id[0]"],
             "outside",
         ),
         (
-            _request(user_id=Values(int64s=[1], strings=["a"])),
+            lookup("checkout", user_id=Values(int64s=[1], strings=["a"])),
             StatusCode.INVALID_ARGUMENT,
             "MESSAGE_MALFORMED",
             ["entities.user_id"],
             "several lists",
         ),
         (
-            _request("chekout", user_id=ONE),
+            lookup("chekout", user_id=ONE),
             StatusCode.NOT_FOUND,
             "FEATURE_SERVICE_NOT_FOUND",
             None,
             "did you mean 'checkout'",
         ),
         (
-            _request(names=["user:credit"], user_id=ONE),
+            lookup(["user:credit"], user_id=ONE),
             StatusCode.NOT_FOUND,
             "FEATURE_VIEW_NOT_FOUND",
             None,
             "did you mean 'users'",
         ),
         (
-            _request(names=["users:kredit"], user_id=ONE),
+            lookup(["users:kredit"], user_id=ONE),
             StatusCode.NOT_FOUND,
             "FEATURE_NOT_FOUND",
             None,
             "did you mean",
         ),
         (
-            _request(project="shops", user_id=ONE),
+            lookup("checkout", project="shops", user_id=ONE),
             StatusCode.NOT_FOUND,
             "PROJECT_NOT_FOUND",
             None,
             "did you mean 'shop'",
         ),
         (
-            _request(names=["users:credit", "users:credit"], user_id=ONE),
+            lookup(["users:credit", "users:credit"], user_id=ONE),
             StatusCode.INVALID_ARGUMENT,
             None,
             None,
@@ -176,13 +127,13 @@ ONE = Values(int64s=[1])
 )
 def test_a_wrong_request_is_told_what_is_wrong(  # noqa: PLR0917 - columns of the table above
     stub: ServingServiceStub,
-    request_: GetOnlineFeaturesRequest,
+    asked: GetOnlineFeaturesRequest,
     code: StatusCode,
     reason: str | None,
     fields: list[str] | None,
     words: str,
 ) -> None:
-    failure = _fails(lambda: stub.GetOnlineFeatures(request_, timeout=10))
+    failure = fails(lambda: stub.GetOnlineFeatures(asked, timeout=10))
     assert failure.code == code
     assert words in failure.message
     if reason:
@@ -193,27 +144,27 @@ def test_a_wrong_request_is_told_what_is_wrong(  # noqa: PLR0917 - columns of th
 
 def test_columns_of_different_lengths_are_refused(stub: ServingServiceStub) -> None:
     names = ["prices:price"]
-    request = _request(names=names, item=Values(strings=["a", "b"]), country=Values(strings=["AT"]))
-    failure = _fails(lambda: stub.GetOnlineFeatures(request, timeout=10))
+    request = lookup(names, item=Values(strings=["a", "b"]), country=Values(strings=["AT"]))
+    failure = fails(lambda: stub.GetOnlineFeatures(request, timeout=10))
     assert failure.code == StatusCode.INVALID_ARGUMENT
 
 
 def test_bytes_that_are_no_message_are_the_callers_fault(address: str, dial: Dial) -> None:
-    send = dial(address).unary_unary(METHOD)
-    failure = _fails(lambda: send(b"\xff\xff\xff", timeout=10))
+    send = raw(dial(address), METHOD)
+    failure = fails(lambda: send(b"\xff\xff\xff"))
     assert (failure.code, failure.reason) == (StatusCode.INVALID_ARGUMENT, "MESSAGE_MALFORMED")
 
 
 def test_bytes_that_are_no_health_request_are_the_callers_fault(address: str, dial: Dial) -> None:
-    send = dial(address).unary_unary("/grpc.health.v1.Health/Check")
-    failure = _fails(lambda: send(b"\xff\xff\xff", timeout=10))
+    send = raw(dial(address), "/grpc.health.v1.Health/Check")
+    failure = fails(lambda: send(b"\xff\xff\xff"))
     assert (failure.code, failure.reason) == (StatusCode.INVALID_ARGUMENT, "MESSAGE_MALFORMED")
 
 
 @pytest.mark.parametrize("method", ["/featurestore.v1.ServingService/Nothing", "/no.Service/Get"])
 def test_an_unknown_method_is_unimplemented(address: str, dial: Dial, method: str) -> None:
-    send = dial(address).unary_unary(method)
-    assert _fails(lambda: send(b"", timeout=10)).code == StatusCode.UNIMPLEMENTED
+    send = raw(dial(address), method)
+    assert fails(lambda: send(b"")).code == StatusCode.UNIMPLEMENTED
 
 
 # --- Limits --------------------------------------------------------------------------------------
@@ -223,10 +174,10 @@ def test_too_many_entities_are_refused_before_any_work(
     serve: Serve, store: OnlineStore, dial: Dial
 ) -> None:
     stub = ServingServiceStub(dial(serve(shop.catalog(), store, limits=Limits(max_entities=3))))
-    three = _request(user_id=Values(int64s=[1, 2, 3]))
+    three = lookup("checkout", user_id=Values(int64s=[1, 2, 3]))
     assert stub.GetOnlineFeatures(three, timeout=10).features
-    four = _request(user_id=Values(int64s=[1, 2, 3, 4]))
-    failure = _fails(lambda: stub.GetOnlineFeatures(four, timeout=10))
+    four = lookup("checkout", user_id=Values(int64s=[1, 2, 3, 4]))
+    failure = fails(lambda: stub.GetOnlineFeatures(four, timeout=10))
     assert (failure.code, failure.reason) == (StatusCode.INVALID_ARGUMENT, "LIMIT_EXCEEDED")
     assert failure.fields == ["entities.user_id"]
     assert "4 entities; 3 are the limit" in failure.message
@@ -234,8 +185,8 @@ def test_too_many_entities_are_refused_before_any_work(
 
 def test_too_many_features_are_refused(serve: Serve, store: OnlineStore, dial: Dial) -> None:
     stub = ServingServiceStub(dial(serve(shop.catalog(), store, limits=Limits(max_features=1))))
-    request = _request(names=["users:credit", "users:visits"], user_id=ONE)
-    failure = _fails(lambda: stub.GetOnlineFeatures(request, timeout=10))
+    request = lookup(["users:credit", "users:visits"], user_id=ONE)
+    failure = fails(lambda: stub.GetOnlineFeatures(request, timeout=10))
     assert (failure.code, failure.reason) == (StatusCode.INVALID_ARGUMENT, "LIMIT_EXCEEDED")
     assert failure.fields == ["features"]
 
@@ -245,10 +196,10 @@ def test_a_request_that_is_too_large_is_refused(
 ) -> None:
     limits = Limits(max_request_bytes=1_000)
     stub = ServingServiceStub(dial(serve(shop.catalog(), store, limits=limits)))
-    small = _request(user_id=Values(int64s=range(100)))
+    small = lookup("checkout", user_id=Values(int64s=range(100)))
     assert stub.GetOnlineFeatures(small, timeout=10).features
-    large = _request(user_id=Values(int64s=range(200)))
-    failure = _fails(lambda: stub.GetOnlineFeatures(large, timeout=10))
+    large = lookup("checkout", user_id=Values(int64s=range(200)))
+    failure = fails(lambda: stub.GetOnlineFeatures(large, timeout=10))
     assert failure.code == StatusCode.RESOURCE_EXHAUSTED
 
 
@@ -289,7 +240,7 @@ def test_what_the_store_says_stays_in_the_log(  # noqa: PLR0917 - fixtures and a
 ) -> None:
     stub = ServingServiceStub(dial(serve(shop.catalog(), FailingStore(error))))
     with caplog.at_level(logging.ERROR, "featurestore_server"):
-        failure = _fails(lambda: stub.GetOnlineFeatures(_request(user_id=ONE), timeout=10))
+        failure = fails(lambda: stub.GetOnlineFeatures(lookup("checkout", user_id=ONE), timeout=10))
     assert (failure.code, failure.reason) == (code, reason)
     assert "secret" not in failure.everything
     assert "private" not in failure.everything
@@ -303,8 +254,26 @@ def test_what_the_store_says_stays_in_the_log(  # noqa: PLR0917 - fixtures and a
 def test_only_an_unavailable_store_asks_for_another_try(serve: Serve, dial: Dial) -> None:
     store = FailingStore(StoreUnavailableError("gone"))
     stub = ServingServiceStub(dial(serve(shop.catalog(), store)))
-    failure = _fails(lambda: stub.GetOnlineFeatures(_request(user_id=ONE), timeout=10))
+    failure = fails(lambda: stub.GetOnlineFeatures(lookup("checkout", user_id=ONE), timeout=10))
     assert failure.detail(RetryInfo).retry_delay.ToMilliseconds() > 0
+
+
+def test_a_redis_that_is_not_there_is_unavailable(serve: Serve, dial: Dial) -> None:
+    store = open_store("redis", url="redis://127.0.0.1:1")
+    stub = ServingServiceStub(dial(serve(shop.catalog(), store)))
+    failure = fails(lambda: stub.GetOnlineFeatures(lookup("checkout", user_id=ONE), timeout=30))
+    assert (failure.code, failure.reason) == (StatusCode.UNAVAILABLE, "ONLINE_STORE_UNAVAILABLE")
+    store.close()
+
+
+def test_a_redis_that_does_not_answer_is_unavailable(serve: Serve, dial: Dial) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
+        store = open_store("redis", url=url, timeout_ms=200, connect_timeout_ms=200)
+        stub = ServingServiceStub(dial(serve(shop.catalog(), store)))
+        failure = fails(lambda: stub.GetOnlineFeatures(lookup("checkout", user_id=ONE), timeout=30))
+        assert failure.code == StatusCode.UNAVAILABLE
+        store.close()
 
 
 # --- Time ----------------------------------------------------------------------------------------
@@ -342,15 +311,15 @@ def test_a_request_whose_deadline_passed_in_the_queue_is_not_worked_on(
 ) -> None:
     with _gated() as store:
         stub = ServingServiceStub(dial(serve(shop.catalog(), store, threads=1)))
-        first = stub.GetOnlineFeatures.future(_request(user_id=ONE), timeout=30)
+        first = stub.GetOnlineFeatures.future(lookup("checkout", user_id=ONE), timeout=30)
         assert store.waiting.acquire(timeout=30)
-        second = stub.GetOnlineFeatures.future(_request(user_id=ONE), timeout=0.2)
+        second = stub.GetOnlineFeatures.future(lookup("checkout", user_id=ONE), timeout=0.2)
         assert second.exception() is not None
         assert second.code() == StatusCode.DEADLINE_EXCEEDED
         time.sleep(0.1)
         store.gate.set()
         assert first.result().features
-        third = stub.GetOnlineFeatures(_request(user_id=ONE), timeout=30)
+        third = stub.GetOnlineFeatures(lookup("checkout", user_id=ONE), timeout=30)
         assert third.features
         assert store.reads == 2
 
@@ -359,9 +328,9 @@ def test_calls_beyond_the_limit_are_refused_at_once(serve: Serve, dial: Dial) ->
     with _gated() as store:
         address = serve(shop.catalog(), store, threads=1, limits=Limits(max_calls=1))
         stub = ServingServiceStub(dial(address))
-        first = stub.GetOnlineFeatures.future(_request(user_id=ONE), timeout=30)
+        first = stub.GetOnlineFeatures.future(lookup("checkout", user_id=ONE), timeout=30)
         assert store.waiting.acquire(timeout=30)
-        failure = _fails(lambda: stub.GetOnlineFeatures(_request(user_id=ONE), timeout=30))
+        failure = fails(lambda: stub.GetOnlineFeatures(lookup("checkout", user_id=ONE), timeout=30))
         assert failure.code == StatusCode.RESOURCE_EXHAUSTED
         store.gate.set()
         assert first.result().features

@@ -1,15 +1,15 @@
 """Health, reflection, and a store that comes and goes."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import grpc
 import pytest
-from featurestore_protos.v1.serving_pb2 import DESCRIPTOR, GetOnlineFeaturesRequest
+from featurestore_protos.v1.serving_pb2 import DESCRIPTOR
 from featurestore_protos.v1.serving_pb2_grpc import ServingServiceStub
 from featurestore_protos.v1.values_pb2 import Values
-from featurestore_server import FeatureServer
 from featurestore_server.monitor import FAILURES_UNTIL_DOWN, StoreMonitor
+from featurestore_server.server import FeatureServer
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
@@ -21,9 +21,9 @@ from featurestore.online.memory import MemoryOnlineStore
 from featurestore.online.store import OnlineStore, ReadRequest
 
 from . import shop
+from .calls import Dial, fails, lookup
 from .fixtures import Serve
 
-Dial = Callable[[str], grpc.Channel]
 SERVICE = "featurestore.v1.ServingService"
 SERVING = HealthCheckResponse.SERVING
 NOT_SERVING = HealthCheckResponse.NOT_SERVING
@@ -54,10 +54,8 @@ def test_a_server_says_that_it_serves(address: str, dial: Dial, service: str) ->
 
 
 def test_the_health_of_an_unknown_service_is_not_found(address: str, dial: Dial) -> None:
-    with pytest.raises(grpc.RpcError) as caught:
-        _health(dial(address), "no.such.Service")
-    assert isinstance(caught.value, grpc.Call)
-    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+    failure = fails(lambda: _health(dial(address), "no.such.Service"))
+    assert failure.code == grpc.StatusCode.NOT_FOUND
 
 
 def test_while_the_store_is_gone_the_process_lives_and_does_not_serve(
@@ -85,13 +83,9 @@ def test_while_the_store_is_gone_requests_do_not_wait_for_it(serve: Serve, dial:
     shop.fill(store)
     store.error = StoreUnavailableError("gone")
     stub = ServingServiceStub(dial(serve(shop.catalog(), store)))
-    request = GetOnlineFeaturesRequest(
-        feature_service="checkout", entities={"user_id": Values(int64s=[1])}
-    )
-    with pytest.raises(grpc.RpcError) as caught:
-        stub.GetOnlineFeatures(request, timeout=10)
-    assert isinstance(caught.value, grpc.Call)
-    assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+    request = lookup("checkout", user_id=Values(int64s=[1]))
+    failure = fails(lambda: stub.GetOnlineFeatures(request, timeout=10))
+    assert failure.code == grpc.StatusCode.UNAVAILABLE
     assert store.lookups == 0
 
 
@@ -168,7 +162,4 @@ def test_clients_may_ask_what_a_service_looks_like(address: str, dial: Dial) -> 
 
 def test_reflection_can_be_left_out(serve: Serve, store: OnlineStore, dial: Dial) -> None:
     channel = dial(serve(shop.catalog(), store, reflect=False))
-    with pytest.raises(grpc.RpcError) as caught:
-        _services(channel)
-    assert isinstance(caught.value, grpc.Call)
-    assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+    assert fails(lambda: _services(channel)).code == grpc.StatusCode.UNIMPLEMENTED

@@ -1,14 +1,11 @@
 """Lookups over the wire, as a client without our SDK sees them."""
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from featurestore_protos.v1.serving_pb2 import (
     FeatureColumn,
-    FeatureList,
     FeatureStatus,
-    GetOnlineFeaturesRequest,
     GetOnlineFeaturesResponse,
 )
 from featurestore_protos.v1.serving_pb2_grpc import ServingServiceStub
@@ -16,6 +13,7 @@ from featurestore_protos.v1.values_pb2 import Values
 
 from featurestore.time import to_micros
 
+from .calls import lookup
 from .shop import DAY, NOW
 
 PRESENT = FeatureStatus.FEATURE_STATUS_PRESENT
@@ -31,16 +29,8 @@ def _ask(
     full_feature_names: bool = False,
     **entities: Values,
 ) -> GetOnlineFeaturesResponse:
-    named = isinstance(features, list)
-    return stub.GetOnlineFeatures(
-        GetOnlineFeaturesRequest(
-            feature_service=None if named else features,
-            features=FeatureList(names=features) if named else None,
-            entities=entities,
-            full_feature_names=full_feature_names,
-        ),
-        timeout=10,
-    )
+    request = lookup(features, full_feature_names=full_feature_names, project="", **entities)
+    return stub.GetOnlineFeatures(request, timeout=10)
 
 
 def _feature(response: GetOnlineFeaturesResponse, name: str) -> FeatureColumn:
@@ -175,8 +165,5 @@ def test_a_date_is_a_key(stub: ServingServiceStub) -> None:
 
 
 def test_the_project_may_be_named(stub: ServingServiceStub) -> None:
-    request: dict[str, Any] = {
-        "feature_service": "checkout",
-        "entities": {"user_id": Values(int64s=[1])},
-    }
-    stub.GetOnlineFeatures(GetOnlineFeaturesRequest(project="shop", **request), timeout=10)
+    request = lookup("checkout", project="shop", user_id=Values(int64s=[1]))
+    assert stub.GetOnlineFeatures(request, timeout=10).project == "shop"

@@ -15,7 +15,6 @@ from typing import Any
 import grpc
 import psutil
 import pytest
-from featurestore_protos.v1.serving_pb2 import GetOnlineFeaturesRequest
 from featurestore_protos.v1.serving_pb2_grpc import ServingServiceStub
 from featurestore_protos.v1.values_pb2 import Values
 from featurestore_server import AddressInUseError, ServeOptions, Supervisor, WorkerError
@@ -24,8 +23,7 @@ from featurestore_server.protocol import WorkerTask
 from featurestore.online.factory import open_store
 
 from . import shop
-
-Dial = Callable[[str], grpc.Channel]
+from .calls import Dial, lookup
 
 # What the command line does, without the command line.
 SERVE = """
@@ -81,9 +79,7 @@ def _address(line: str) -> str:
 
 
 def _visits(channel: grpc.Channel) -> list[int]:
-    request = GetOnlineFeaturesRequest(
-        feature_service="checkout", entities={"user_id": Values(int64s=[2, 1])}
-    )
+    request = lookup("checkout", user_id=Values(int64s=[2, 1]))
     response = ServingServiceStub(channel).GetOnlineFeatures(
         request, timeout=PATIENCE_S, wait_for_ready=True
     )
@@ -192,6 +188,15 @@ def test_a_task_survives_the_way_to_a_worker(online_store: dict[str, Any]) -> No
     assert task.to_line().count("\n") == 1
 
 
+def test_the_parent_loads_no_grpc() -> None:
+    # It waits for signals and for its workers, and may have loaded what does not go with gRPC.
+    code = "import sys, featurestore_server; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(ran.stdout.split())
+    assert loaded & {"featurestore_protos", "google.protobuf", "grpc", "numpy"} == set()
+    assert "featurestore_server.supervisor" in loaded
+
+
 def test_a_worker_loads_no_engine_and_no_registry(online_store: dict[str, Any]) -> None:
     # Serve one lookup, then name everything that was loaded.
     code = f"""
@@ -230,6 +235,4 @@ print(*sorted(m for m in sys.modules if "." not in m))
 
 
 def _request() -> bytes:
-    return GetOnlineFeaturesRequest(
-        feature_service="types", entities={"id": Values(int64s=[1, 2, 3])}
-    ).SerializeToString()
+    return lookup("types", id=Values(int64s=[1, 2, 3])).SerializeToString()

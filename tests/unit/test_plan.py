@@ -71,9 +71,13 @@ def after(plan: Plan, before: RegistryState = EMPTY) -> RegistryState:
         for d in before.definitions
     }
     for name, generation in before.retired.items():
-        gone = {"kind": "feature view", "name": name, "document": {}, "version": 1}
         records[ObjectRef("feature view", name)] = ObjectRecord(
-            **gone, generation=generation, deleted=True
+            kind="feature view",
+            name=name,
+            version=1,
+            generation=generation,
+            deleted=True,
+            document={},
         )
     for change in plan.changes:
         deleted = change.action == "delete"

@@ -420,12 +420,12 @@ def test_a_registry_of_a_newer_version_is_neither_read_nor_written(
     apply(registry, USER)
     with raw(path) as connection:
         connection.execute("UPDATE featurestore_meta SET value = '2' WHERE key = 'schema_version'")
-    for attempt in (lambda: registry.snapshot("shop"), lambda: apply(registry, entity("x"))):
-        with pytest.raises(RegistryVersionError) as caught:
-            attempt()
-        assert str(path) in caught.value.message
-        assert "schema version 2" in caught.value.message
-        assert "upgrade" in (caught.value.hint or "")
+    with pytest.raises(RegistryVersionError, match="schema version 2") as caught:
+        registry.snapshot("shop")
+    assert str(path) in caught.value.message
+    assert "upgrade" in (caught.value.hint or "")
+    with pytest.raises(RegistryVersionError, match="schema version 2"):
+        registry_commit(registry)
 
 
 @pytest.mark.parametrize(
@@ -451,10 +451,11 @@ def test_a_file_that_is_no_database_is_named_and_left_alone(
 ) -> None:
     path.write_bytes(b"entities:\n  - user\n" * 100)
     content = path.read_bytes()
-    for attempt in (lambda: registry.snapshot("shop"), lambda: registry_commit(registry)):
-        with pytest.raises(RegistryError, match="is not a SQLite database") as caught:
-            attempt()
-        assert str(path) in caught.value.message
+    with pytest.raises(RegistryError, match="is not a SQLite database") as caught:
+        registry.snapshot("shop")
+    assert str(path) in caught.value.message
+    with pytest.raises(RegistryError, match="is not a SQLite database"):
+        registry_commit(registry)
     assert path.read_bytes() == content
 
 
@@ -468,9 +469,10 @@ def test_somebody_elses_database_is_left_alone(path: Path, registry: SqlRegistry
     with raw(path) as connection:
         connection.execute("CREATE TABLE objects (x)")
     content = path.read_bytes()
-    for attempt in (lambda: registry.snapshot("shop"), lambda: registry_commit(registry)):
-        with pytest.raises(RegistryError, match="is not a registry: it holds other tables"):
-            attempt()
+    with pytest.raises(RegistryError, match="is not a registry: it holds other tables"):
+        registry.snapshot("shop")
+    with pytest.raises(RegistryError, match="is not a registry: it holds other tables"):
+        registry_commit(registry)
     assert path.read_bytes() == content
 
 
@@ -605,8 +607,8 @@ def test_a_registry_that_may_not_be_read_is_named(readable: Path) -> None:
 
 def test_a_write_during_a_read_without_locks_is_noticed(path: Path, registry: SqlRegistry) -> None:
     apply(registry, USER)
-    file = SqliteFile(path, lock_timeout_s=1)
-    with closing(file._open_without_lock()) as reader:
+    reader = SqliteFile(path, lock_timeout_s=1)._open_without_lock()
+    with closing(reader):
         reader.check(path)
         apply(registry, entity("other"))
         with pytest.raises(RegistryError, match="was written while it was read") as caught:

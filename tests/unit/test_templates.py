@@ -1,6 +1,8 @@
 """The templates of `featurestore init`: what they define fits the data that they build."""
 
+import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,9 @@ import pytest
 
 from featurestore import FeatureStore
 
-TEMPLATES = Path(__file__).parents[2] / "featurestore" / "cli" / "templates"
+ROOT = Path(__file__).parents[2]
+TEMPLATES = ROOT / "featurestore" / "cli" / "templates"
+RUN_PAGE = ROOT / "tests" / "repo" / "doc_page.py"
 
 
 def made_from(template: str, folder: Path) -> Path:
@@ -19,6 +23,12 @@ def made_from(template: str, folder: Path) -> Path:
     shutil.copytree(TEMPLATES / template, repo)
     subprocess.run([sys.executable, repo / "build_data.py"], check=True, capture_output=True)
     return repo
+
+
+def free_address() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 @pytest.mark.parametrize(("template", "objects"), [("minimal", 4), ("flights", 19)])
@@ -49,8 +59,26 @@ def test_the_moments_of_the_minimal_template_show_time_travel_and_honest_nulls(
     ]
 
 
+@pytest.mark.parametrize("template", ["minimal", "flights"])
+def test_the_commands_of_a_templates_readme_run_in_it(template: str, tmp_path: Path) -> None:
+    repo = made_from(template, tmp_path)
+    readme = (repo / "README.md").read_text(encoding="utf-8")
+    address = free_address()
+    page = tmp_path / "page.md"
+    page.write_text(readme.replace("127.0.0.1:6566", address), encoding="utf-8")
+    ran = subprocess.run(
+        [sys.executable, RUN_PAGE, page],
+        cwd=repo,
+        env={**os.environ, "FEATURESTORE_SERVER__ADDRESS": address},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+
+
 def test_a_flights_features_do_not_know_how_the_flight_went(tmp_path: Path) -> None:
-    """A bad day: the newest rows of the plane and the carrier end an hour before the departure."""
+    """On a bad day, what is known of the carrier ends an hour before each flight is due."""
     repo = made_from("flights", tmp_path)
     spine = pl.read_parquet(repo / "data" / "flights.parquet").filter(
         pl.col("event_timestamp").dt.date() == pl.date(2013, 12, 5)

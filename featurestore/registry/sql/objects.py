@@ -8,7 +8,6 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, func, insert, select, update
 
 from featurestore.definitions.base import Document, fingerprint
-from featurestore.definitions.names import check_object_name
 from featurestore.errors import (
     DefinitionError,
     NotFoundError,
@@ -16,6 +15,7 @@ from featurestore.errors import (
     RegistryError,
     shown,
 )
+from featurestore.naming import check_object_name
 from featurestore.registry.log import MAX_ACTOR, LogEntry
 from featurestore.registry.plan import Change, FieldChange, Plan
 from featurestore.registry.sql.tables import LOG, OBJECTS, PROJECTS

@@ -85,7 +85,7 @@ class SqliteFile:
             return self._open_without_lock()
         return connection
 
-    def _open_without_lock(self) -> sqlite3.Connection:
+    def _open_without_lock(self) -> "_LocklessReader":
         """Open a file in a folder where this user may not write, and so cannot take locks.
 
         Registries live on read-only file systems too, in container images for instance.

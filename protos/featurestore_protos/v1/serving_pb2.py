@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from featurestore_protos.v1 import values_pb2 as featurestore_dot_v1_dot_values__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x66\x65\x61turestore/v1/serving.proto\x12\x0f\x66\x65\x61turestore.v1\x1a\x1c\x66\x65\x61turestore/v1/values.proto\"\xb6\x02\n\x18GetOnlineFeaturesRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x19\n\x0f\x66\x65\x61ture_service\x18\x02 \x01(\tH\x00\x12\x30\n\x08\x66\x65\x61tures\x18\x03 \x01(\x0b\x32\x1c.featurestore.v1.FeatureListH\x00\x12I\n\x08\x65ntities\x18\x04 \x03(\x0b\x32\x37.featurestore.v1.GetOnlineFeaturesRequest.EntitiesEntry\x12\x1a\n\x12\x66ull_feature_names\x18\x05 \x01(\x08\x1aH\n\rEntitiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.featurestore.v1.Values:\x02\x38\x01\x42\x0b\n\tselection\"\x1c\n\x0b\x46\x65\x61tureList\x12\r\n\x05names\x18\x01 \x03(\t\"\xea\x01\n\x19GetOnlineFeaturesResponse\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x1c\n\x14request_timestamp_us\x18\x03 \x01(\x10\x12/\n\x08\x65ntities\x18\x04 \x03(\x0b\x32\x1d.featurestore.v1.EntityColumn\x12\x30\n\x08\x66\x65\x61tures\x18\x05 \x03(\x0b\x32\x1e.featurestore.v1.FeatureColumn\x12)\n\x05views\x18\x06 \x03(\x0b\x32\x1a.featurestore.v1.ViewTimes\"T\n\x0c\x45ntityColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\'\n\x06values\x18\x03 \x01(\x0b\x32\x17.featurestore.v1.Values\"u\n\rFeatureColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\'\n\x06values\x18\x03 \x01(\x0b\x32\x17.featurestore.v1.Values\x12\x10\n\x08statuses\x18\x04 \x01(\x0c\x12\x0c\n\x04view\x18\x05 \x01(\r\"E\n\tViewTimes\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1b\n\x13\x65vent_timestamps_us\x18\x02 \x03(\x10\x12\r\n\x05\x66ound\x18\x03 \x01(\x0c*\xac\x01\n\rFeatureStatus\x12\x1e\n\x1a\x46\x45\x41TURE_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x46\x45\x41TURE_STATUS_PRESENT\x10\x01\x12\x1d\n\x19\x46\x45\x41TURE_STATUS_NULL_VALUE\x10\x02\x12\x1c\n\x18\x46\x45\x41TURE_STATUS_NOT_FOUND\x10\x03\x12\"\n\x1e\x46\x45\x41TURE_STATUS_OUTSIDE_MAX_AGE\x10\x04\x32|\n\x0eServingService\x12j\n\x11GetOnlineFeatures\x12).featurestore.v1.GetOnlineFeaturesRequest\x1a*.featurestore.v1.GetOnlineFeaturesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x66\x65\x61turestore/v1/serving.proto\x12\x0f\x66\x65\x61turestore.v1\x1a\x1c\x66\x65\x61turestore/v1/values.proto\"\xcc\x02\n\x18GetOnlineFeaturesRequest\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x19\n\x0f\x66\x65\x61ture_service\x18\x02 \x01(\tH\x00\x12\x30\n\x08\x66\x65\x61tures\x18\x03 \x01(\x0b\x32\x1c.featurestore.v1.FeatureListH\x00\x12I\n\x08\x65ntities\x18\x04 \x03(\x0b\x32\x37.featurestore.v1.GetOnlineFeaturesRequest.EntitiesEntry\x12\x1a\n\x12\x66ull_feature_names\x18\x05 \x01(\x08\x12\x14\n\x0c\x65ntity_count\x18\x06 \x01(\r\x1aH\n\rEntitiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12&\n\x05value\x18\x02 \x01(\x0b\x32\x17.featurestore.v1.Values:\x02\x38\x01\x42\x0b\n\tselection\"\x1c\n\x0b\x46\x65\x61tureList\x12\r\n\x05names\x18\x01 \x03(\t\"\xea\x01\n\x19GetOnlineFeaturesResponse\x12\x0f\n\x07project\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x1c\n\x14request_timestamp_us\x18\x03 \x01(\x10\x12/\n\x08\x65ntities\x18\x04 \x03(\x0b\x32\x1d.featurestore.v1.EntityColumn\x12\x30\n\x08\x66\x65\x61tures\x18\x05 \x03(\x0b\x32\x1e.featurestore.v1.FeatureColumn\x12)\n\x05views\x18\x06 \x03(\x0b\x32\x1a.featurestore.v1.ViewTimes\"T\n\x0c\x45ntityColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\'\n\x06values\x18\x03 \x01(\x0b\x32\x17.featurestore.v1.Values\"u\n\rFeatureColumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\'\n\x06values\x18\x03 \x01(\x0b\x32\x17.featurestore.v1.Values\x12\x10\n\x08statuses\x18\x04 \x01(\x0c\x12\x0c\n\x04view\x18\x05 \x01(\r\"E\n\tViewTimes\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1b\n\x13\x65vent_timestamps_us\x18\x02 \x03(\x10\x12\r\n\x05\x66ound\x18\x03 \x01(\x0c*\xac\x01\n\rFeatureStatus\x12\x1e\n\x1a\x46\x45\x41TURE_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x46\x45\x41TURE_STATUS_PRESENT\x10\x01\x12\x1d\n\x19\x46\x45\x41TURE_STATUS_NULL_VALUE\x10\x02\x12\x1c\n\x18\x46\x45\x41TURE_STATUS_NOT_FOUND\x10\x03\x12\"\n\x1e\x46\x45\x41TURE_STATUS_OUTSIDE_MAX_AGE\x10\x04\x32|\n\x0eServingService\x12j\n\x11GetOnlineFeatures\x12).featurestore.v1.GetOnlineFeaturesRequest\x1a*.featurestore.v1.GetOnlineFeaturesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,22 +34,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETONLINEFEATURESREQUEST_ENTITIESENTRY']._loaded_options = None
   _globals['_GETONLINEFEATURESREQUEST_ENTITIESENTRY']._serialized_options = b'8\001'
-  _globals['_FEATURESTATUS']._serialized_start=937
-  _globals['_FEATURESTATUS']._serialized_end=1109
+  _globals['_FEATURESTATUS']._serialized_start=959
+  _globals['_FEATURESTATUS']._serialized_end=1131
   _globals['_GETONLINEFEATURESREQUEST']._serialized_start=81
-  _globals['_GETONLINEFEATURESREQUEST']._serialized_end=391
-  _globals['_GETONLINEFEATURESREQUEST_ENTITIESENTRY']._serialized_start=306
-  _globals['_GETONLINEFEATURESREQUEST_ENTITIESENTRY']._serialized_end=378
-  _globals['_FEATURELIST']._serialized_start=393
-  _globals['_FEATURELIST']._serialized_end=421
-  _globals['_GETONLINEFEATURESRESPONSE']._serialized_start=424
-  _globals['_GETONLINEFEATURESRESPONSE']._serialized_end=658
-  _globals['_ENTITYCOLUMN']._serialized_start=660
-  _globals['_ENTITYCOLUMN']._serialized_end=744
-  _globals['_FEATURECOLUMN']._serialized_start=746
-  _globals['_FEATURECOLUMN']._serialized_end=863
-  _globals['_VIEWTIMES']._serialized_start=865
-  _globals['_VIEWTIMES']._serialized_end=934
-  _globals['_SERVINGSERVICE']._serialized_start=1111
-  _globals['_SERVINGSERVICE']._serialized_end=1235
+  _globals['_GETONLINEFEATURESREQUEST']._serialized_end=413
+  _globals['_GETONLINEFEATURESREQUEST_ENTITIESENTRY']._serialized_start=328
+  _globals['_GETONLINEFEATURESREQUEST_ENTITIESENTRY']._serialized_end=400
+  _globals['_FEATURELIST']._serialized_start=415
+  _globals['_FEATURELIST']._serialized_end=443
+  _globals['_GETONLINEFEATURESRESPONSE']._serialized_start=446
+  _globals['_GETONLINEFEATURESRESPONSE']._serialized_end=680
+  _globals['_ENTITYCOLUMN']._serialized_start=682
+  _globals['_ENTITYCOLUMN']._serialized_end=766
+  _globals['_FEATURECOLUMN']._serialized_start=768
+  _globals['_FEATURECOLUMN']._serialized_end=885
+  _globals['_VIEWTIMES']._serialized_start=887
+  _globals['_VIEWTIMES']._serialized_end=956
+  _globals['_SERVINGSERVICE']._serialized_start=1133
+  _globals['_SERVINGSERVICE']._serialized_end=1257
 # @@protoc_insertion_point(module_scope)

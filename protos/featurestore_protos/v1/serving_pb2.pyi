@@ -22,7 +22,7 @@ FEATURE_STATUS_NOT_FOUND: FeatureStatus
 FEATURE_STATUS_OUTSIDE_MAX_AGE: FeatureStatus
 
 class GetOnlineFeaturesRequest(_message.Message):
-    __slots__ = ("project", "feature_service", "features", "entities", "full_feature_names")
+    __slots__ = ("project", "feature_service", "features", "entities", "full_feature_names", "entity_count")
     class EntitiesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -35,12 +35,14 @@ class GetOnlineFeaturesRequest(_message.Message):
     FEATURES_FIELD_NUMBER: _ClassVar[int]
     ENTITIES_FIELD_NUMBER: _ClassVar[int]
     FULL_FEATURE_NAMES_FIELD_NUMBER: _ClassVar[int]
+    ENTITY_COUNT_FIELD_NUMBER: _ClassVar[int]
     project: str
     feature_service: str
     features: FeatureList
     entities: _containers.MessageMap[str, _values_pb2.Values]
     full_feature_names: bool
-    def __init__(self, project: _Optional[str] = ..., feature_service: _Optional[str] = ..., features: _Optional[_Union[FeatureList, _Mapping]] = ..., entities: _Optional[_Mapping[str, _values_pb2.Values]] = ..., full_feature_names: bool = ...) -> None: ...
+    entity_count: int
+    def __init__(self, project: _Optional[str] = ..., feature_service: _Optional[str] = ..., features: _Optional[_Union[FeatureList, _Mapping]] = ..., entities: _Optional[_Mapping[str, _values_pb2.Values]] = ..., full_feature_names: bool = ..., entity_count: _Optional[int] = ...) -> None: ...
 
 class FeatureList(_message.Message):
     __slots__ = ("names",)

@@ -1,0 +1,33 @@
+"""All online stores, all promises."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from featurestore.online.lmdb import LmdbOnlineStore
+from featurestore.online.memory import MemoryOnlineStore
+from featurestore.online.redis import RedisOnlineStore
+from featurestore.testing.online import OnlineStoreConformance, Opener
+
+OPENERS: dict[str, Callable[[pytest.FixtureRequest], Opener]] = {
+    "memory": lambda _: MemoryOnlineStore,
+    "lmdb": lambda request: partial(LmdbOnlineStore, _folder(request)),
+    "redis": lambda request: partial(RedisOnlineStore, request.getfixturevalue("redis_url")),
+    "valkey": lambda request: partial(RedisOnlineStore, request.getfixturevalue("valkey_url")),
+}
+
+
+def _folder(request: pytest.FixtureRequest) -> Path:
+    path: Path = request.getfixturevalue("tmp_path")
+    return path / "online"
+
+
+class TestOnlineStores(OnlineStoreConformance):
+    """All stores, all promises."""
+
+    @pytest.fixture(params=list(OPENERS.values()), ids=list(OPENERS))
+    def opener(self, request: pytest.FixtureRequest) -> Opener:
+        make: Callable[[pytest.FixtureRequest], Opener] = request.param
+        return make(request)
