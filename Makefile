@@ -6,6 +6,9 @@ SUITES ?= tests
 # Certificates that the machine trusts, as pip and git do.
 export UV_SYSTEM_CERTS ?= 1
 
+# Many tests start processes of their own: each would compile all it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN := .venv/bin
 RUN := $(BIN)/python
 STAMP := .venv/.installed
@@ -30,7 +33,7 @@ $(RUN):
 # uv takes seconds where pip takes a minute. pip stays the fallback: it knows the user's own pip.conf.
 $(STAMP): $(MANIFESTS) constraints.txt | $(RUN)
 	@$(PIP) uv
-	@VIRTUAL_ENV=.venv $(BIN)/uv pip install --constraint constraints.txt $(MEMBERS) --group dev || { \
+	@VIRTUAL_ENV=.venv $(BIN)/uv pip install --compile-bytecode --constraint constraints.txt $(MEMBERS) --group dev || { \
 	  echo "uv could not install everything (see above); trying pip"; \
 	  $(PIP) --upgrade pip && $(PIP) $(MEMBERS) --group dev; }
 	@touch $@

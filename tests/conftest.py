@@ -4,6 +4,10 @@ import os
 
 from hypothesis import HealthCheck, settings
 
+from tests.servers import redis_url, valkey_url
+
+__all__ = ["redis_url", "valkey_url"]  # fixtures: here a session starts each server once
+
 # A slow machine is no defect, so there are no deadlines. The profile ci derives its examples from
 # each test's own code: the same commit always gives the same answer.
 settings.register_profile(

@@ -151,11 +151,10 @@ def _show_log(verbose: int) -> None:
 
 def main() -> int:
     """Run the command of this process; SIGTERM ends it as cleanly as Ctrl-C does."""
-    code_of_signal = exits.INTERRUPTED
+    session = Session()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
-        nonlocal code_of_signal
-        code_of_signal = exits.TERMINATED
+        session.stop_code = exits.TERMINATED
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
@@ -163,15 +162,13 @@ def main() -> int:
         # A name that the terminal cannot show is no reason to fail.
         getattr(stream, "reconfigure", lambda **_: None)(errors="backslashreplace")
     try:
-        code = run(sys.argv[1:])
-    except KeyboardInterrupt:  # while an error was being reported
-        code = exits.INTERRUPTED
-    return code_of_signal if code == exits.INTERRUPTED else code
+        return run(sys.argv[1:], session)
+    except KeyboardInterrupt:  # while the end of the command was being reported
+        return session.stop_code
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run one command and return its exit code. Nothing is raised, whatever happens."""
-    session = Session()
+def run(arguments: Sequence[str], session: Session) -> int:
+    """Run one command and return its exit code; no error leaves it."""
     code = _run(arguments, session)
     try:
         session.out.flush()
@@ -191,7 +188,7 @@ def _run(arguments: Sequence[str], session: Session) -> int:
         session.as_json = session.as_json or "--json" in arguments
         return _report(session, error)
     if code == exits.INTERRUPTED:
-        return failures.report_interruption(session, code)
+        return failures.report_interruption(session)
     return code if isinstance(code, int) else exits.OK
 
 

@@ -52,11 +52,11 @@ def report_output_lost(session: Session, error: OSError) -> int:
     return exits.ERROR
 
 
-def report_interruption(session: Session, code: int) -> int:
+def report_interruption(session: Session) -> int:
     """Report that somebody stopped the command."""
-    what = "terminated" if code == exits.TERMINATED else "interrupted"
+    what = "terminated" if session.stop_code == exits.TERMINATED else "interrupted"
     _report(session, _plain("Interrupted", what, None), None)
-    return code
+    return session.stop_code
 
 
 def _plain(kind: str, message: str, hint: str | None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import typer
 
+from featurestore.cli import exits
 from featurestore.errors import ConfigError, DefinitionError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Session:
         out: Where results go.
         err: Where everything else goes.
         answered: Whether the JSON document has been printed.
+        stop_code: What to end with when somebody stops the command.
     """
 
     repo: Path | None = None
@@ -43,6 +45,7 @@ class Session:
     out: TextIO = field(default_factory=lambda: sys.stdout)
     err: TextIO = field(default_factory=lambda: sys.stderr)
     answered: bool = False
+    stop_code: int = exits.INTERRUPTED
 
     @classmethod
     def of(cls, context: typer.Context) -> "Session":
@@ -87,7 +90,8 @@ class Session:
         import json
 
         self.answered = True
-        json.dump({"schema_version": SCHEMA_VERSION, **content}, self.out, indent=2)
+        document = {"schema_version": SCHEMA_VERSION, **content}
+        json.dump(document, self.out, indent=2, allow_nan=False)
         self.out.write("\n")
 
     def note(self, text: str) -> None:

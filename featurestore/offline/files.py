@@ -2,15 +2,17 @@
 
 import glob
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
 from featurestore.definitions import FileSource
-from featurestore.errors import SourceChangedError, SourceError
+from featurestore.errors import SourceChangedError, SourceError, shown
 
 MAX_FILES = 1_000_000
+MAX_SHOWN_PATH = 1_000
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -34,28 +36,28 @@ class SourceFile:
 def list_files(source: FileSource, root: Path) -> tuple[SourceFile, ...]:
     """Return the files of `source` in byte order of their full paths.
 
+    A file that links lead to more than once counts once, under the first of its paths.
+
     Args:
         source: A file, a glob or a folder.
         root: Folder that relative paths start at.
 
     Raises:
-        SourceError: There is no such file or folder, or the glob matches nothing.
+        SourceError: There is no such file or folder, the glob matches nothing, or something is in
+            the way: no permission, a path that is too long.
     """
-    pattern = str((root / source.path).absolute())
-    path = Path(pattern)
-    if path.is_dir():
-        found, missing = _parquet_below(path), "holds no .parquet file"
-    elif path.exists() or not glob.has_magic(pattern):
-        found, missing = iter([pattern] if path.exists() else []), "does not exist"
-    else:
-        found, missing = _matches(pattern), "matches no file"
-    base = _fixed_part(pattern)
-    paths = sorted({os.path.normpath(p) for p in found}, key=os.fsencode)
+    place = _place(source.path, root)
+    try:
+        found, missing = _find(place)
+        paths = sorted(set(found), key=os.fsencode)
+    except (OSError, ValueError) as error:
+        raise _unreadable(source, place.path, error) from None
     if not paths:
         raise SourceError(
-            f"Source {source.name!r}: {source.path!r} {missing} (looked at {pattern}).",
+            f"Source {source.name!r}: {shown(source.path)} {missing}"
+            f" (looked at {_cut(place.path)}).",
             source=source.name,
-            file=pattern,
+            file=place.path,
             hint="check the path; relative paths start at the folder of feature_store.yaml",
         )
     if len(paths) > MAX_FILES:
@@ -63,7 +65,7 @@ def list_files(source: FileSource, root: Path) -> tuple[SourceFile, ...]:
             f"Source {source.name!r} has {len(paths):,} files; {MAX_FILES:,} are allowed.",
             source=source.name,
         )
-    return tuple(_describe(source, p, base) for p in paths)
+    return tuple(_described(source, paths, place.base))
 
 
 def check_unchanged(source: str, files: Iterable[SourceFile]) -> None:
@@ -73,14 +75,11 @@ def check_unchanged(source: str, files: Iterable[SourceFile]) -> None:
         SourceChangedError: It names the first that is not.
     """
     for file in files:
-        try:
-            stat = Path(file.path).stat()
-        except OSError:
-            stat = None
-        if stat is None or (stat.st_size, stat.st_mtime_ns) != (file.size, file.mtime_ns):
+        found = _stamp(file.path)
+        if found != (file.size, file.mtime_ns):
             raise SourceChangedError(
-                f"Source {source!r}: {file.path} {'changed' if stat else 'went away'} while it"
-                " was being read.",
+                f"Source {source!r}: {_cut(file.path)} {'changed' if found else 'went away'} while"
+                " it was being read.",
                 source=source,
                 file=file.path,
                 hint="run it again; add new data as new files rather than rewriting old ones",
@@ -89,59 +88,138 @@ def check_unchanged(source: str, files: Iterable[SourceFile]) -> None:
 
 def changed_files(files: Iterable[tuple[str, int, int]]) -> bool:
     """Whether any of these (path, size, mtime_ns) has changed or is gone."""
-    for path, size, mtime_ns in files:
-        try:
-            stat = Path(path).stat()
-        except OSError:
-            return True
-        if (stat.st_size, stat.st_mtime_ns) != (size, mtime_ns):
-            return True
-    return False
+    return any(_stamp(path) != (size, mtime_ns) for path, size, mtime_ns in files)
 
 
-def _parquet_below(folder: Path) -> Iterator[str]:
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [f for f in folders if not f.startswith((".", "_"))]
+def _stamp(path: str) -> tuple[int, int] | None:
+    """Return size and time of the last change, or None if there is no such file."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A source's path from where it starts.
+
+    Attributes:
+        start: An absolute folder without "..", to be taken literally: of a relative path the
+            repository, whose own folders never carry partition values.
+        below: The rest, which may be a glob.
+    """
+
+    start: Path
+    below: Path
+
+    @property
+    def path(self) -> str:
+        """The whole path."""
+        return str(self.start / self.below)
+
+    @property
+    def is_glob(self) -> bool:
+        """Whether the path may stand for several files."""
+        return glob.has_magic(str(self.below))
+
+    @property
+    def base(self) -> Path:
+        """The folders in front of the first one that may carry partition values."""
+        fixed = self.start
+        for part in self.below.parts:
+            if glob.has_magic(part) or "=" in part:
+                break
+            fixed /= part
+        return fixed
+
+
+def _place(path: str, root: Path) -> _Place:
+    below = Path(path)
+    start = root.absolute()
+    if below.is_absolute():
+        start = Path(below.anchor)
+        below = below.relative_to(start)
+    if ".." in below.parts:
+        up = len(below.parts) - below.parts[::-1].index("..")
+        start, below = start.joinpath(*below.parts[:up]), Path(*below.parts[up:])
+    if ".." in start.parts:
+        # It follows links as the operating system does, so that it cannot just be cut out.
+        start = Path(os.path.realpath(start))
+    return _Place(start, below)
+
+
+def _find(place: _Place) -> tuple[Iterable[str], str]:
+    """Return the paths of a place, and what to say if there are none."""
+    path = Path(place.path)
+    if path.is_dir():
+        return _parquet_below(place.path), "holds no .parquet file"
+    if path.exists() or not place.is_glob:
+        return [place.path] if path.exists() else [], "does not exist"
+    pattern = f"{glob.escape(str(place.start))}/{place.below}"
+    found = glob.iglob(pattern, recursive=True)  # noqa: PTH207 - pathlib takes no absolute pattern
+    return (p for p in found if Path(p).is_file()), "matches no file"
+
+
+def _parquet_below(folder: str) -> Iterator[str]:
+    def refuse(error: OSError) -> None:
+        raise error  # a folder that cannot be listed must not go missing silently
+
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
+        folders[:] = [f for f in folders if not f.startswith((".", "_")) and _is_new(parent, f)]
         for name in names:
             if name.endswith(".parquet") and not name.startswith((".", "_")):
                 yield f"{parent}/{name}"
 
 
-def _matches(pattern: str) -> Iterator[str]:
-    # Path.glob cannot take an absolute pattern.
-    found = glob.iglob(pattern, recursive=True)  # noqa: PTH207
-    return (p for p in found if Path(p).is_file())
+def _is_new(parent: str, folder: str) -> bool:
+    """Whether a folder is no link back to one of those it lies in."""
+    path = f"{parent}/{folder}"
+    if not os.path.islink(path):
+        return True
+    return not Path(os.path.realpath(parent)).is_relative_to(os.path.realpath(path))
 
 
-def _fixed_part(pattern: str) -> str:
-    """Return the folders before the first one that may carry partition values."""
-    parts = Path(pattern).parts
-    fixed = 0
-    while fixed < len(parts) and not glob.has_magic(parts[fixed]) and "=" not in parts[fixed]:
-        fixed += 1
-    return str(Path(*parts[:fixed])) if fixed else ""
+def _described(source: FileSource, paths: Iterable[str], base: Path) -> Iterator[SourceFile]:
+    """Yield the files behind `paths`; of several paths that are links to one file only the first."""
+    seen: dict[tuple[int, int], str] = {}
+    for path in paths:
+        try:
+            path.encode()
+            found = Path(path).stat()
+        except (OSError, UnicodeEncodeError) as error:
+            raise _unreadable(source, path, error) from None
+        if not stat.S_ISREG(found.st_mode):
+            raise _unreadable(source, path, OSError("it is no regular file"))
+        first = seen.setdefault((found.st_dev, found.st_ino), path)
+        if first != path and os.path.realpath(first) == os.path.realpath(path):
+            continue
+        yield SourceFile(
+            path=path,
+            size=found.st_size,
+            mtime_ns=found.st_mtime_ns,
+            partitions=tuple(_partitions(path, base)),
+        )
 
 
-def _describe(source: FileSource, path: str, base: str) -> SourceFile:
-    try:
-        path.encode()
-        stat = Path(path).stat()
-    except (OSError, UnicodeEncodeError) as error:
-        raise SourceError(
-            f"Source {source.name!r}: {path!r} cannot be read ({type(error).__name__}).",
-            source=source.name,
-            file=path,
-        ) from None
-    return SourceFile(
-        path=path,
-        size=stat.st_size,
-        mtime_ns=stat.st_mtime_ns,
-        partitions=tuple(_partitions(path, base)),
+def _unreadable(source: FileSource, path: str, error: Exception) -> SourceError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return SourceError(
+        f"Source {source.name!r}: {_cut(path)} cannot be read: {reason}.",
+        source=source.name,
+        file=path,
+        hint="check the path, and the permissions of the file and its folders",
     )
 
 
-def _partitions(path: str, base: str) -> Iterator[tuple[str, str | None]]:
-    for part in Path(path).relative_to(base or "/").parts[:-1]:
+def _cut(path: str) -> str:
+    """Return a path for a message, escaped where it is no plain text; a long one loses its middle."""
+    text = path if path.isprintable() else repr(path)[1:-1]
+    return text if len(text) <= MAX_SHOWN_PATH else f"{text[:200]}...{text[-100:]}"
+
+
+def _partitions(path: str, base: Path) -> Iterator[tuple[str, str | None]]:
+    for part in Path(path).relative_to(base).parts[:-1]:
         name, equals, value = part.partition("=")
         if equals and name:
             yield unquote(name), None if value == HIVE_NULL else unquote(value)

@@ -169,6 +169,9 @@ def _raise_store_error(path: Path, error: Exception, code: int) -> NoReturn:
     where = f"The online store at {path}"
     if code in _DISK_FULL:
         message, hint = "cannot grow: the disk is full", "free space; what was written before stays"
+    elif code == errno.EIO:  # what LMDB makes of a write that the disk took only a part of
+        message = "cannot be written: the disk is full, or it fails"
+        hint = "free space, and look at the system's log; what was written before stays"
     elif isinstance(error, lmdb.MapFullError):
         message = "has filled the address space it could reserve"
         hint = "raise the process's limit on virtual memory (ulimit -v), or use Redis"

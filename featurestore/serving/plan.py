@@ -276,8 +276,8 @@ class _Building:
             raise RequestError("No feature is asked for.", hint="name a service or 'view:feature'")
         columns = dict(reversed(self._inputs))
         columns = {name: columns[name] for name, _ in self._inputs}
-        _check_names([*columns], [output.name for output in self._outputs])
         _check_roles([role for role, _, _ in self._reads])
+        _check_names([*columns], [output.name for output in self._outputs])
         return LookupPlan(
             columns=tuple(columns.items()),
             inputs=tuple(self._inputs),

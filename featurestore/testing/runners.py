@@ -80,7 +80,7 @@ def play(scenario: Scenario, runner: Runner) -> None:
     runner.start(scenario)
     for number, step in enumerate(scenario.steps):
         with _told(f"{scenario.id}, step {number} ({type(step).__name__}): {scenario.name}"):
-            _play_step(step, runner)
+            play_step(step, runner)
 
 
 @contextmanager
@@ -92,7 +92,8 @@ def _told(where: str) -> Iterator[None]:
         raise
 
 
-def _play_step(step: Step, runner: Runner) -> None:
+def play_step(step: Step, runner: Runner) -> None:
+    """Play one step and check its answer, as `play` does."""
     if isinstance(step, SetClock):
         runner.set_clock(step.now_us)
     elif isinstance(step, Append):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
 
@@ -20,6 +20,9 @@ from featurestore.testing.scenario import (
 )
 from featurestore.testing.scenarios import DATA_FOLDER
 from featurestore.time import Clock, from_micros, to_micros
+
+if TYPE_CHECKING:
+    from featurestore.testing.oracle import Status
 
 
 class MovableClock(Clock):
@@ -103,7 +106,10 @@ class StoreRunner:
         )
         return Reply(
             table=response.to_arrow(),
-            statuses={name: [s.name for s in found] for name, found in response.statuses.items()},
+            statuses={
+                name: [cast("Status", status.name) for status in found]
+                for name, found in response.statuses.items()
+            },
             event_times={
                 view: [_micros(at) for at in times]
                 for view, times in response.event_timestamps.items()

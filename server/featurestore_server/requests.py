@@ -49,8 +49,8 @@ def read_selection(request: GetOnlineFeaturesRequest, limits: Limits) -> Selecti
 def read_entities(entities: Mapping[str, Values], limits: Limits) -> dict[str, Column]:
     """Return the columns of values by name, as numpy arrays where values have a fixed width.
 
-    Dates become `datetime64[D]`, timestamps `datetime64[us]`; nulls are masked in arrays, None in
-    lists.
+    Booleans stay a list; dates become `datetime64[D]`, timestamps `datetime64[us]`. Nulls are
+    masked in arrays, None in lists.
 
     Raises:
         MalformedMessageError: A column contradicts itself; the message names it.
@@ -142,7 +142,7 @@ def _numbers(field: str, dtype: str, unit: str | None = None) -> Callable[[Value
 
 
 _READERS: Final[Mapping[str, Callable[[Values, str], Column]]] = {
-    "bools": _numbers("bools", "?"),
+    "bools": lambda values, _: list(values.bools),
     "int32s": _numbers("int32s", "i4"),
     "int64s": _numbers("int64s", "i8"),
     "uint32s": _numbers("uint32s", "u4"),

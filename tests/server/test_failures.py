@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import grpc
 import pytest
 from featurestore_protos.v1.serving_pb2 import GetOnlineFeaturesRequest
 from featurestore_protos.v1.serving_pb2_grpc import ServingServiceStub
 from featurestore_protos.v1.values_pb2 import Values
 from featurestore_server import Limits
+from featurestore_server.server import FeatureServer
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from grpc import StatusCode
 
@@ -158,6 +160,15 @@ def test_bytes_that_are_no_message_are_the_callers_fault(address: str, dial: Dia
 def test_bytes_that_are_no_health_request_are_the_callers_fault(address: str, dial: Dial) -> None:
     send = raw(dial(address), "/grpc.health.v1.Health/Check")
     failure = fails(lambda: send(b"\xff\xff\xff"))
+    assert (failure.code, failure.reason) == (StatusCode.INVALID_ARGUMENT, "MESSAGE_MALFORMED")
+
+
+def test_bytes_in_a_stream_that_are_no_message_are_the_callers_fault(
+    address: str, dial: Dial
+) -> None:
+    method = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+    stream: grpc.StreamStreamMultiCallable[bytes, bytes] = dial(address).stream_stream(method)
+    failure = fails(lambda: list(stream(iter([b"\xff\xff\xff"]), timeout=10)))
     assert (failure.code, failure.reason) == (StatusCode.INVALID_ARGUMENT, "MESSAGE_MALFORMED")
 
 
@@ -334,3 +345,47 @@ def test_calls_beyond_the_limit_are_refused_at_once(serve: Serve, dial: Dial) ->
         assert failure.code == StatusCode.RESOURCE_EXHAUSTED
         store.gate.set()
         assert first.result().features
+
+
+def test_a_server_that_stops_finishes_calls_and_takes_no_new_ones(dial: Dial) -> None:
+    with _gated() as store:
+        server = FeatureServer(shop.catalog(), store)
+        address = f"127.0.0.1:{server.listen('127.0.0.1:0')}"
+        server.start()
+        stub = ServingServiceStub(dial(address))
+        under_way = stub.GetOnlineFeatures.future(lookup("checkout", user_id=ONE), timeout=30)
+        assert store.waiting.acquire(timeout=30)
+        stopping = threading.Thread(target=server.stop, args=(30,))
+        stopping.start()
+        _wait_for_the_end(address)
+        assert not under_way.done()
+        store.gate.set()
+        assert under_way.result().features
+        stopping.join(30)
+        assert not stopping.is_alive()
+
+
+def test_a_server_that_stops_cancels_calls_after_the_grace_time(dial: Dial) -> None:
+    with _gated() as store:
+        server = FeatureServer(shop.catalog(), store)
+        stub = ServingServiceStub(dial(f"127.0.0.1:{server.listen('127.0.0.1:0')}"))
+        server.start()
+        under_way = stub.GetOnlineFeatures.future(lookup("checkout", user_id=ONE), timeout=30)
+        assert store.waiting.acquire(timeout=30)
+        server.stop(0.1)
+        assert under_way.exception() is not None
+
+
+def _wait_for_the_end(address: str) -> None:
+    """Make new connections until none is taken any more."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with grpc.insecure_channel(address) as channel:
+            ready = grpc.channel_ready_future(channel)
+            try:
+                ready.result(timeout=0.1)
+            except grpc.FutureTimeoutError:
+                ready.cancel()
+                return
+        time.sleep(0.02)
+    raise AssertionError("the server still takes connections")

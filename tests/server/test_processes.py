@@ -34,14 +34,14 @@ serve(ServeOptions(**json.loads(sys.argv[1])))
 PATIENCE_S = 60
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
     # Paths of sockets are short; those that pytest makes need not be.
     with tempfile.TemporaryDirectory() as path:
         yield Path(path)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def online_store(folder: Path) -> dict[str, Any]:
     settings = {"type": "lmdb", "path": str(folder / "online")}
     store = open_store("lmdb", path=folder / "online")
@@ -74,6 +74,16 @@ def _served(options: dict[str, Any]) -> Iterator[tuple["subprocess.Popen[str]", 
         process.communicate(timeout=PATIENCE_S)
 
 
+@pytest.fixture(scope="module")
+def running(online_store: dict[str, Any]) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """A server of two workers that tests may only talk to, and its line."""
+    with _served(_options(online_store, workers=2)) as started:
+        yield started
+
+
+Running = tuple["subprocess.Popen[str]", str]
+
+
 def _address(line: str) -> str:
     return line.split(" at ")[1].split(" with ", maxsplit=1)[0]
 
@@ -93,45 +103,45 @@ def _wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def test_a_server_says_in_one_line_that_it_is_ready(online_store: dict[str, Any]) -> None:
-    with _served(_options(online_store, workers=2)) as (_, line):
-        address = _address(line)
-        assert line == (
-            f"serving project 'shop', revision 7, at {address} with 2 workers;"
-            " the clock stands still at 2024-03-05T12:00:00Z"
-        )
-        assert not address.endswith(":0")
+def test_a_server_says_in_one_line_that_it_is_ready(running: Running) -> None:
+    _, line = running
+    address = _address(line)
+    assert line == (
+        f"serving project 'shop', revision 7, at {address} with 2 workers;"
+        " the clock stands still at 2024-03-05T12:00:00Z"
+    )
+    assert not address.endswith(":0")
 
 
-def test_every_worker_answers(online_store: dict[str, Any]) -> None:
-    with _served(_options(online_store, workers=2)) as (process, line), ExitStack() as stack:
+def test_every_worker_answers(running: Running) -> None:
+    process, line = running
+    port = int(_address(line).rsplit(":", 1)[1])
+    workers = psutil.Process(process.pid).children()
+    with ExitStack() as stack:
         # The kernel deals connections to the workers: some of many go to each.
         options = [("grpc.use_local_subchannel_pool", 1)]
         for _ in range(20):
             channel = stack.enter_context(grpc.insecure_channel(_address(line), options))
             assert _visits(channel) == [20, 10]
-        workers = psutil.Process(process.pid).children()
-        port = int(_address(line).rsplit(":", 1)[1])
-        busy = [
-            worker
-            for worker in workers
-            if any(
-                c.laddr.port == port and c.status == psutil.CONN_ESTABLISHED
-                for c in worker.net_connections()
-            )
-        ]
-        assert len(workers) == len(busy) == 2
+        assert len(workers) == 2
+        assert all(_is_connected(worker, port) for worker in workers)
+
+
+def _is_connected(worker: psutil.Process, port: int) -> bool:
+    return any(
+        connection.laddr.port == port and connection.status == psutil.CONN_ESTABLISHED
+        for connection in worker.net_connections()
+    )
 
 
 def test_a_second_server_at_the_address_fails_with_a_clear_error(
-    online_store: dict[str, Any], dial: Dial
+    running: Running, online_store: dict[str, Any], dial: Dial
 ) -> None:
-    with _served(_options(online_store)) as (_, line):
-        address = _address(line)
-        taken = ServeOptions(**_options(online_store, address=address))
-        with pytest.raises(AddressInUseError, match=address):
-            Supervisor(taken)
-        assert _visits(dial(address)) == [20, 10]
+    address = _address(running[1])
+    taken = ServeOptions(**_options(online_store, address=address))
+    with pytest.raises(AddressInUseError, match=address):
+        Supervisor(taken)
+    assert _visits(dial(address)) == [20, 10]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

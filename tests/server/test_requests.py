@@ -16,7 +16,6 @@ from featurestore_server.requests import read_selection, read_values
 @pytest.mark.parametrize(
     ("values", "dtype", "expected"),
     [
-        (Values(bools=[True, False]), "bool", [True, False]),
         (Values(int32s=[-5]), "int32", [-5]),
         (Values(int64s=[2**62, -1]), "int64", [2**62, -1]),
         (Values(uint32s=[2**32 - 1]), "uint32", [2**32 - 1]),
@@ -42,6 +41,7 @@ def test_values_of_fixed_width_become_an_array(
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
+        (Values(bools=[True, False], nulls=b"\0\1"), [True, None]),
         (Values(strings=["a", ""]), ["a", ""]),
         (Values(strings=["a", ""], nulls=b"\0\1"), ["a", None]),
         (Values(binaries=[b"\0"]), [b"\0"]),

@@ -184,13 +184,14 @@ def test_variants_of_a_type_count_as_the_type(array: Any, dtype: str, values: li
 
 @pytest.mark.parametrize("dtype", ["float64", "string", "bool", "list<int64>", "decimal128(9, 2)"])
 def test_slices_of_arrays_are_encoded_as_their_values(dtype: str) -> None:
-    values = {
+    samples: dict[str, list[Any]] = {
         "float64": [1.0, None, 3.0, 4.0, 5.0],
         "string": ["a", None, "ccc", "dd", "e"],
         "bool": [True, None, False, True, True],
         "list<int64>": [[1], None, [2, None], [], [3]],
         "decimal128(9, 2)": [Decimal("1.00"), None, Decimal("3.00"), Decimal("4.00"), None],
-    }[dtype]
+    }
+    values = samples[dtype]
     whole = pa.array(values, parse_type(dtype))
     assert rows_of(RowCodec([dtype]), whole.slice(1, 3), rows=3) == rows_of(
         RowCodec([dtype]), pa.array(values[1:4], parse_type(dtype)), rows=3

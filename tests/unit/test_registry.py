@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -109,7 +110,7 @@ def run_python(code: str, *arguments: object) -> "subprocess.CompletedProcess[st
         text=True,
         check=False,
         cwd=Path(__file__).parents[2],
-        timeout=60,
+        timeout=240,
     )
 
 
@@ -540,20 +541,14 @@ except RegistryError as error:
 
 
 @pytest.fixture
-def readable(tmp_path: Path) -> Iterator[Path]:
-    """A registry that other users may reach, and its folder, to take permissions from."""
-    parents = [p for p in tmp_path.parents if p.owner() == tmp_path.owner() and p != p.parent]
-    modes = {parent: parent.stat().st_mode for parent in parents}
-    folder = tmp_path / "folder"
-    apply(SqlRegistry(folder / "registry.db"), entity("kept"))
-    try:
-        for parent in (*parents, tmp_path):
-            parent.chmod(parent.stat().st_mode | 0o711)
-        yield folder
-    finally:
-        folder.chmod(0o755)
-        for parent, mode in modes.items():
-            parent.chmod(mode)
+def readable() -> Iterator[Path]:
+    """The folder of a registry that other users may reach (tmp_path is closed to them)."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder)
+        path.chmod(0o755)
+        apply(SqlRegistry(path / "registry.db"), entity("kept"))
+        yield path
+        path.chmod(0o755)
 
 
 def test_a_registry_in_a_read_only_folder_can_be_read_and_not_written(readable: Path) -> None:

@@ -1,0 +1,165 @@
+"""The law of materialization: online at T is what training says of T (SEMANTICS, section 6).
+
+A growth is a source that only grows, and runs in between: full ones, incremental ones, ranges, with
+ends in any order. New rows are honest: they are no older than the source's lateness allows, and
+share their key, event and created time with no row of an earlier file.
+
+    @given(growth=growths())
+    def test_my_store_keeps_the_law(growth: Growth) -> None:
+        check_law(growth, my_runner())
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import pyarrow as pa
+from hypothesis import strategies as st
+
+from featurestore.definitions import FeatureView
+from featurestore.testing.local_time import round_up
+from featurestore.testing.oracle import Files, Key, SourceRow, instant, read_source
+from featurestore.testing.plain import PlainTable, Row, difference
+from featurestore.testing.runners import Runner, play_step
+from featurestore.testing.scenario import Append, LookUp, Materialize, Scenario, Train
+from featurestore.testing.strategies import histories
+
+_LATENESS: Final = (timedelta(0), timedelta(microseconds=1), timedelta(hours=1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Growth:
+    """A source that grows, and the runs in between.
+
+    Attributes:
+        view: The view.
+        first: Rows that are there from the start, in the file `0.parquet`.
+        steps: What comes then; the last is a run that ends at `end_us`, which none exceeds.
+        end_us: T, also the time of all runs.
+        keys: Every key of the source, and some that it does not have.
+    """
+
+    view: FeatureView
+    first: PlainTable
+    steps: Sequence[Append | Materialize]
+    end_us: int
+    keys: Sequence[Key]
+
+    def scenario(self) -> Scenario:
+        """Return the same as a scenario without steps."""
+        view = self.view
+        return Scenario(
+            id="growth",
+            name="A source grows and is materialized.",
+            now_us=self.end_us,
+            entities={entity.name: entity for entity in view.entities},
+            sources={view.source.name: view.source},
+            views={view.name: view},
+            services={},
+            files={view.source.name: {"0.parquet": self.first}},
+            steps=(),
+        )
+
+
+def check_law(growth: Growth, runner: Runner, expected: Runner) -> None:
+    """Make sure that a lookup at T says what `runner` and `expected` say in training of T.
+
+    Raises:
+        AssertionError: It names the first cell that differs.
+    """
+    for player in (runner, expected):
+        player.start(growth.scenario())
+    for step in growth.steps:
+        play_step(step, runner)
+        play_step(step, expected)
+    features = tuple(f"{growth.view.name}:{name}" for name in growth.view.feature_names)
+    entities = PlainTable(
+        growth.view.join_keys,
+        [dict(zip(growth.view.join_keys, key, strict=True)) for key in growth.keys],
+    )
+    found = runner.look_up(LookUp(features=features, entities=entities)).table
+    for trainer in (runner, expected):
+        training = trainer.train(
+            Train(features=features, spine=_at(entities, growth.end_us), expected=None)
+        )
+        wanted = training.drop_columns(["event_timestamp"])
+        assert (text := difference(found, wanted)) is None, text
+
+
+def _at(entities: PlainTable, at_us: int) -> PlainTable:
+    columns = {**entities.columns, "event_timestamp": pa.timestamp("us", tz="UTC")}
+    return PlainTable(
+        columns, [{**row, "event_timestamp": instant(at_us)} for row in entities.rows]
+    )
+
+
+@st.composite
+def growths(draw: st.DrawFn) -> Growth:
+    """Draw a source, how it grows, and the runs in between."""
+    history = draw(histories())
+    view = _with_lateness(history.view, draw(st.sampled_from(_LATENESS)))
+    first, *later = _honest(view, list(history.files.values()))
+    instants = [round_up(moment) for moment in history.moments]
+    end_us = draw(st.sampled_from(instants))
+    runs = st.lists(_runs([us for us in instants if us <= end_us]), max_size=2)
+    steps: list[Append | Materialize] = []
+    for number, table in enumerate(later, start=1):
+        steps += draw(runs)
+        steps.append(Append(source=view.source.name, file=f"{number}.parquet", rows=table))
+    steps += draw(runs)
+    steps.append(Materialize(end_us=end_us, incremental=draw(st.booleans())))
+    keys = _keys(view, {"0.parquet": [row for t in (first, *later) for row in t.rows]})
+    return Growth(view=view, first=first, steps=steps, end_us=end_us, keys=keys)
+
+
+@st.composite
+def _runs(draw: st.DrawFn, instants: Sequence[int]) -> Materialize:
+    end_us = draw(st.sampled_from(instants))
+    starts = [None, None, *(us for us in instants if us < end_us)]
+    start_us = draw(st.sampled_from(starts))
+    incremental = start_us is None and draw(st.booleans())
+    return Materialize(start_us=start_us, end_us=end_us, incremental=incremental)
+
+
+def _with_lateness(view: FeatureView, lateness: timedelta) -> FeatureView:
+    source = view.source.model_copy(update={"lateness": lateness})
+    return view.model_copy(update={"source": source})
+
+
+def _honest(view: FeatureView, tables: Sequence[PlainTable]) -> list[PlainTable]:
+    """Return the tables without the rows that come later than the source says they can."""
+    earlier: list[SourceRow] = []
+    honest = []
+    for table in tables:
+        rows = [row for row in table.rows if _may_come(view, row, earlier)]
+        honest.append(PlainTable(table.columns, rows))
+        earlier += read_source(view, {"": rows})
+    return honest
+
+
+def _may_come(view: FeatureView, row: Row, earlier: Sequence[SourceRow]) -> bool:
+    lateness_us = view.source.lateness // timedelta(microseconds=1)
+    for new in read_source(view, {"": [row]}):
+        if any(_version(new) == _version(old) for old in earlier):
+            return False
+        if view.source.created_timestamp_column is None:
+            return all(new.event_us > old.event_us - lateness_us for old in earlier)
+        return new.created_us is None or all(
+            new.created_us > old.created_us - lateness_us
+            for old in earlier
+            if old.created_us is not None
+        )
+    return True
+
+
+def _version(row: SourceRow) -> tuple[object, ...]:
+    return (row.key, row.event_us, row.created_us)
+
+
+def _keys(view: FeatureView, files: Files) -> list[Key]:
+    """Return every key of the source, mixtures that may be unknown, and one of nulls."""
+    known = list({row.key: None for row in read_source(view, files)})
+    mixed = [(*a[:1], *b[1:]) for a in known for b in known[:2]] if len(view.join_keys) > 1 else []
+    asked = [*known, *mixed, tuple(None for _ in view.join_keys)]
+    return asked if view.join_keys else [()]

@@ -1,0 +1,48 @@
+"""What is online at T is what training says of T, however the store was filled (SEMANTICS, 6)."""
+
+import uuid
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from featurestore.testing.growth import Growth, check_law, growths
+from featurestore.testing.oracle_runner import OracleRunner
+from featurestore.testing.store_runner import StoreRunner
+from tests.servers import redis_url
+
+__all__ = ["redis_url"]
+
+STORES: dict[str, Callable[[pytest.FixtureRequest], dict[str, Any]]] = {
+    "memory": lambda _: {"type": "memory"},
+    "lmdb": lambda _: {"type": "lmdb"},
+    "redis": lambda request: {"type": "redis", "url": request.getfixturevalue("redis_url")},
+}
+DEPTH = settings.default.max_examples if settings.default else 100
+
+
+@pytest.fixture(scope="module", params=list(STORES.values()), ids=list(STORES))
+def online_store(request: pytest.FixtureRequest) -> dict[str, Any]:
+    configuration: dict[str, Any] = request.param(request)
+    return configuration
+
+
+@given(growth=growths())
+def test_the_oracle_keeps_the_law(growth: Growth) -> None:
+    check_law(growth, OracleRunner(), OracleRunner())
+
+
+# An example is a repository with a registry of its own, so there are fewer of them.
+@settings(max_examples=max(1, DEPTH // 5), suppress_health_check=list(HealthCheck))
+@given(growth=growths())
+def test_every_store_keeps_the_law(growth: Growth, online_store: dict[str, Any]) -> None:
+    configuration = {"project": f"p{uuid.uuid4().hex}", "online_store": online_store}
+    with (
+        TemporaryDirectory() as folder,
+        closing(StoreRunner(Path(folder), configuration)) as runner,
+    ):
+        check_law(growth, runner, OracleRunner())
