@@ -64,7 +64,7 @@ def _run(file: Path) -> dict[str, object]:
         raise DefinitionError(f"{file}{line}: {error.message}", hint=error.hint) from error
     except SyntaxError as error:
         raise DefinitionError(f"{file}, line {error.lineno}: {error.msg}.") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         line = _line(error, file)
         reason = f"{type(error).__name__}: {error}"
         raise DefinitionError(f"{file}{line}: {reason}") from error

@@ -5,6 +5,7 @@ an aware `datetime` in UTC, in Arrow as `timestamp[us, UTC]`.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -148,23 +149,37 @@ class LocalSpan:
         return replace(self, offset=self.later_offset)
 
 
-def local_spans(name: str, first: int, last: int) -> tuple[LocalSpan, ...]:
-    """Return the spans of zone `name` that cover local microseconds [first, last], in order."""
-    margin = 2 * _UNITS["d"]
-    return _spans(name, _year(first - margin), _year(last + margin))
-
-
-def _year(micros: int) -> int:
+def local_year(micros: int) -> int:
+    """Return the year of an instant in microseconds, for `local_spans`; 2 to 9998 at the ends."""
     bounds = (to_micros(datetime(2, 1, 1, tzinfo=UTC)), to_micros(datetime(9998, 1, 1, tzinfo=UTC)))
     return from_micros(min(max(micros, bounds[0]), bounds[1])).year
 
 
-@lru_cache(maxsize=256)
-def _spans(name: str, first_year: int, last_year: int) -> tuple[LocalSpan, ...]:
+def local_spans(name: str, years: Iterable[int]) -> tuple[LocalSpan, ...]:
+    """Return the spans of zone `name` that cover the local times of these years, in order.
+
+    The spans of a year begin and end a few days outside it. Times of other years may be in a span
+    that does not fit them: a time in 9999 must not make anybody look at the years before it.
+    """
+    wanted = {min(max(near, 2), 9998) for year in years for near in (year - 1, year, year + 1)}
+    spans: list[LocalSpan] = []
+    previous = None
+    for year in sorted(wanted):
+        if year - 1 != previous:
+            offset = _offset(zone(name), datetime(year, 1, 1, tzinfo=UTC))
+            start = to_micros(datetime(year, 1, 1, tzinfo=UTC)) + offset if spans else -(2**63)
+            spans.append(LocalSpan(start, "plain", offset))
+        spans += _spans_of_year(name, year)
+        previous = year
+    return tuple(spans)
+
+
+@lru_cache(maxsize=4_096)
+def _spans_of_year(name: str, year: int) -> tuple[LocalSpan, ...]:
+    """Return the spans that begin with the changes of a year of UTC."""
     tz = zone(name)
-    start = datetime(first_year, 1, 1, tzinfo=UTC)
-    end = datetime(last_year + 1, 1, 1, tzinfo=UTC)
-    spans = [LocalSpan(-(2**63), "plain", _offset(tz, start))]
+    start, end = datetime(year, 1, 1, tzinfo=UTC), datetime(year + 1, 1, 1, tzinfo=UTC)
+    spans = []
     for at in _transitions(tz, start, end):
         before, after = _offset(tz, at - MICROSECOND), _offset(tz, at)
         utc = to_micros(at)

@@ -142,6 +142,13 @@ def check_folders(config: "RepoConfig") -> Iterator[Check]:
         folders["online store"] = config.path(chosen.online_store.path)
     for what, folder in folders.items():
         yield _check_folder(what, folder)
+    registry = config.path(chosen.registry.path)
+    if registry.exists() and not os.access(registry, os.W_OK):
+        yield Check(
+            subject="registry",
+            status="warning",
+            detail=f"{registry} cannot be written by this user: serving works, applying does not",
+        )
 
 
 def _check_folder(what: str, folder: Path) -> Check:

@@ -172,6 +172,7 @@ class Materializer:
                 source_files=tuple((f.path, f.size, f.mtime_ns) for f in files),
             ),
             watermark=_watermark(task, summary),
+            holder=self.holder,
         )
 
     def _record_failure(self, task: Task, error: BaseException, started_at: datetime) -> None:
@@ -209,9 +210,11 @@ class Materializer:
                 self.registry.renew_lease(self.project, view, self.holder, seconds=LEASE_SECONDS)
 
         with ThreadPoolExecutor(1, thread_name_prefix="lease") as pool:
-            pool.submit(renew)
+            renewal = pool.submit(renew)
             try:
                 yield
+                done.set()
+                renewal.result()  # a lease that could not be renewed fails the run
             finally:
                 done.set()
                 self.registry.release_lease(self.project, view, self.holder)

@@ -146,9 +146,13 @@ def _age_us(watermark: Watermark) -> int:
 
 
 def _scan_of_run(view: FeatureView, watermark: Watermark, root: Path) -> SourceScan:
-    """Return a scan of the files that the last run read: what came later it cannot know."""
+    """Return a scan of the files that the last run read: what came later it cannot know.
+
+    Where none of them is left (a repository that was moved), of those that are there now.
+    """
     scan = event_as_feature(open_scan(view, view.feature_names, root))
-    return only_files(scan, {file.path for file in watermark.source_files})
+    known = only_files(scan, {file.path for file in watermark.source_files})
+    return known if known.files else scan
 
 
 @dataclass(frozen=True, kw_only=True)

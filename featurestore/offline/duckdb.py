@@ -8,7 +8,9 @@ taken from it, and the row among them is chosen by the ordinal.
 
 import contextlib
 import tempfile
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,6 +22,7 @@ import pyarrow.parquet as pq
 from typing_extensions import override
 
 from featurestore.errors import (
+    ConfigError,
     RequestError,
     ResourceLimitError,
     SourceError,
@@ -35,11 +38,12 @@ from featurestore.offline.engine import (
     ScanSummary,
     SqlTable,
 )
-from featurestore.offline.files import check_unchanged
-from featurestore.offline.scan import FileGroup, ScanColumn, SourceScan
-from featurestore.time import LocalSpan, format_instant, from_micros, local_spans
+from featurestore.offline.files import SourceFile, check_unchanged
+from featurestore.offline.scan import FileGroup, ScanColumn, SourceScan, folder_values
+from featurestore.time import LocalSpan, format_instant, from_micros, local_spans, local_year
 
 BATCH_ROWS = 50_000
+YEAR_US = 31_556_952_000_000  # a year on average; a time's year is right to within one
 
 
 class DuckDBEngine(OfflineEngine):
@@ -67,6 +71,8 @@ class DuckDBEngine(OfflineEngine):
         self._settings: dict[str, str | int] = {
             "TimeZone": "UTC",
             "enable_progress_bar": False,  # it would draw on standard output
+            "autoinstall_known_extensions": False,  # a spine's query must not download code
+            "autoload_known_extensions": False,
             **(settings or {}),
         }
         if threads is not None:
@@ -121,14 +127,18 @@ class DuckDBEngine(OfflineEngine):
     @override
     def query(self, sql_text: str, tables: Mapping[str, SqlTable]) -> pa.Table:
         paths = [path for table in tables.values() for path in table.paths]
-        with self._connection(paths, ordered=True) as con, _errors("The spine's query"):
+        with self._connection(paths, ordered=True) as con, _query_errors(tables):
+            statements = con.extract_statements(sql_text)
+            if [s.type for s in statements] != [duckdb.StatementType.SELECT]:
+                raise RequestError(
+                    "A spine in SQL is one SELECT statement; this is"
+                    f" {', '.join(s.type.name for s in statements[:5]) or 'none'}.",
+                    hint="write one query, without INSERT, COPY, ATTACH, SET or the like",
+                )
             for name, table in tables.items():
                 # A source that the query does not name may be broken: it is not even opened.
                 if name.casefold() in sql_text.casefold():
                     con.execute(sql.create_view(name, table))
-            statements = con.extract_statements(sql_text)
-            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-                raise RequestError("A spine in SQL is one SELECT statement.")
             return con.sql(sql_text).to_arrow_table()
 
     @contextlib.contextmanager
@@ -143,22 +153,45 @@ class DuckDBEngine(OfflineEngine):
         self, paths: Sequence[str], *, ordered: bool = False
     ) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open a connection that can read `paths`, spill, and touch nothing else."""
-        if self._temp_directory is not None:
-            self._temp_directory.mkdir(parents=True, exist_ok=True)
         with (
-            tempfile.TemporaryDirectory(
-                prefix="featurestore-", dir=self._temp_directory, ignore_cleanup_errors=True
-            ) as temp,
+            self._spill_folder() as temp,
             contextlib.closing(duckdb.connect()) as con,
         ):
             settings = self._settings | {"preserve_insertion_order": ordered}
             for name, setting in settings.items():
-                con.execute(f"SET {sql.quote(name)} = {_literal(setting)}")
+                _configure(con, name, setting)
             con.execute(f"SET temp_directory = {sql.text(temp)}")
             con.execute(f"SET allowed_paths = [{', '.join(_allowed(paths))}]")
             con.execute("SET enable_external_access = false")
             con.execute("SET lock_configuration = true")
             yield con
+
+    @contextlib.contextmanager
+    def _spill_folder(self) -> Iterator[str]:
+        where = self._temp_directory
+        try:
+            if where is not None:
+                where.mkdir(parents=True, exist_ok=True)
+            folder = tempfile.TemporaryDirectory(
+                prefix="featurestore-", dir=where, ignore_cleanup_errors=True
+            )
+        except OSError as error:
+            raise ConfigError(
+                f"No temporary folder can be made in {where or tempfile.gettempdir()}:"
+                f" {error.strerror or error}.",
+                hint="point offline_store.temp_directory to a folder that can be written",
+            ) from None
+        with folder as name:
+            yield name
+
+
+def _configure(con: duckdb.DuckDBPyConnection, name: str, setting: str | int) -> None:
+    try:
+        con.execute(f"SET {sql.quote(name)} = {_literal(setting)}")
+    except duckdb.Error as error:
+        raise ConfigError(
+            f"offline_store.{name}: {setting!r} cannot be used ({_first_line(error)})."
+        ) from None
 
 
 class _Session:
@@ -167,9 +200,9 @@ class _Session:
     def __init__(self, con: duckdb.DuckDBPyConnection, scan: SourceScan) -> None:
         self.con = con
         self.scan = scan
-        tables = self._register_arrow_groups()
-        plain = sql.ScanText(scan=scan, spans={}, tables=tables)
-        self.rows = sql.ScanText(scan=scan, spans=self._local_spans(plain), tables=tables)
+        tables, folders = self._register_arrow_groups(), self._register_folders()
+        plain = sql.ScanText(scan=scan, spans={}, tables=tables, folders=folders)
+        self.rows = replace(plain, spans=self._local_spans(plain))
 
     def run(self, query: str) -> duckdb.DuckDBPyRelation:
         """Return the relation of a SELECT; nothing is computed yet."""
@@ -250,6 +283,14 @@ class _Session:
                 self.con.register(names[number], _read_through_arrow(self.scan, group))
         return names
 
+    def _register_folders(self) -> dict[int, str]:
+        names = {}
+        for number, group in enumerate(self.scan.groups):
+            if group.from_folders and not group.through_arrow:
+                names[number] = f"folders_{number}"
+                self.con.register(names[number], folder_values(self.scan, group))
+        return names
+
     def _local_spans(self, rows: sql.ScanText) -> dict[str, tuple[LocalSpan, ...]]:
         """Return the spans of each naive time column, after the source's policy was asked."""
         spans = {}
@@ -266,36 +307,45 @@ class _Session:
         return any(sql.is_naive(group.types[column.alias]) for group in self.scan.groups)
 
     def _spans_of(self, column: ScanColumn, rows: sql.ScanText) -> tuple[LocalSpan, ...]:
-        source, alias = self.scan.source, column.alias
+        """Return the spans of the years that a naive column has times in."""
+        alias, source = column.alias, self.scan.source
         listed = f"unnest({alias})" if pa.types.is_list(column.dtype) else alias
         inner = f"SELECT {listed} AS t FROM ({rows.rows([alias], naive=alias)})"
-        first, last = self.one(f"SELECT min(t), max(t) FROM ({inner})")
-        if first is None:
+        found = self.con.execute(f"SELECT DISTINCT t // {YEAR_US} FROM ({inner})").fetchall()
+        years = {local_year(part * YEAR_US) for (part,) in found if part is not None}
+        if not years:
             return ()
-        spans = []
-        for span, end in _with_ends(local_spans(source.timezone, first, last), last):
-            refused = (span.kind == "twice" and source.ambiguous == "error") or (
-                span.kind == "never" and source.missing == "error"
-            )
-            if refused:
-                self._refuse_span(column, rows, span, end)
-            later = span.kind == "twice" and source.ambiguous == "latest"
-            spans.append(span.later() if later else span)
-        return tuple(spans)
+        spans = local_spans(
+            source.timezone, {y for year in years for y in (year - 1, year, year + 1)}
+        )
+        self._refuse_times(column, rows, spans)
+        late = source.ambiguous == "latest"
+        return tuple(span.later() if late and span.kind == "twice" else span for span in spans)
 
-    def _refuse_span(
-        self, column: ScanColumn, rows: sql.ScanText, span: LocalSpan, end: int
+    def _refuse_times(
+        self, column: ScanColumn, rows: sql.ScanText, spans: Sequence[LocalSpan]
     ) -> None:
-        alias = column.alias
-        inside = f"{alias} >= {span.start} AND {alias} < {end}"
+        """Raise the error for the first local time that the source's policy refuses."""
+        alias, source = column.alias, self.scan.source
+        refused = {"twice"} if source.ambiguous == "error" else set()
+        refused |= {"never"} if source.missing == "error" else set()
+        if refused.isdisjoint(span.kind for span in spans):
+            return
+        inside = sql.is_refused(alias, spans, refused)
         if pa.types.is_list(column.dtype):
-            inside = f"len(list_filter({alias}, lambda t: t >= {span.start} AND t < {end})) > 0"
+            one = sql.is_refused("t", spans, refused)
+            inside = f"len(list_filter({alias}, lambda t: {one})) > 0"
         found = self.con.execute(
             f"SELECT {alias}, o FROM ({rows.rows([alias], ordinal=True, naive=alias)})"
             f" WHERE {inside} ORDER BY o LIMIT 1"
         ).fetchall()
         if found:
-            raise _local_time_error(self.scan, column, span, *found[0])
+            local, ordinal = found[0]
+            times = [t for t in (local if isinstance(local, list) else [local]) if t is not None]
+            starts = [span.start for span in spans]
+            placed = ((t, spans[bisect_right(starts, t) - 1]) for t in times)
+            time, span = next((t, s) for t, s in placed if s.kind in refused)
+            raise _local_time_error(self.scan, column, span, time, ordinal)
 
 
 class _DuckDBLatest(LatestRows):
@@ -370,20 +420,26 @@ def _read_through_arrow(scan: SourceScan, group: FileGroup) -> pa.Table:
     """
     numbers = {file.path: number for number, file in enumerate(scan.files)}
     shift = sql.MAX_ROWS_BITS if len(scan.files) > 1 else 0
+    stored = [c for c in scan.columns if c.alias not in group.from_folders]
     tables = []
-    for file in group.files:
-        stored = [c for c in scan.columns if c.alias not in group.from_folders]
-        read = pq.ParquetFile(file.path).read(columns=[c.in_file for c in stored])
-        folders = dict(file.partitions)
+    for file, folders in zip(group.files, folder_values(scan, group).to_batches(1), strict=True):
+        read = _read_file(scan, file, [c.in_file for c in stored])
         columns = {c.alias: _plain(read[c.in_file]) for c in stored}
-        for column in scan.columns:
-            if column.alias in group.from_folders:
-                text = pa.scalar(folders[column.in_file], pa.string())
-                columns[column.alias] = pa.repeat(text, read.num_rows)
+        for alias in group.from_folders:
+            columns[alias] = pa.repeat(folders[alias][0], read.num_rows)
         first = (numbers[file.path] + 1 << shift) if shift else 0
         columns["__ordinal"] = pa.array(np.arange(first, first + read.num_rows, dtype=np.int64))
-        tables.append(pa.table(columns))
+        tables.append(pa.table({name: columns[name] for name in sorted(columns)}))
     return pa.concat_tables(tables)
+
+
+def _read_file(scan: SourceScan, file: SourceFile, columns: Sequence[str]) -> pa.Table:
+    try:
+        with pq.ParquetFile(file.path) as opened:
+            return opened.read(columns=columns)
+    except (pa.ArrowException, OSError) as error:
+        check_unchanged(scan.source.name, [file])
+        raise _unreadable(scan, _first_line(error), file) from None
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -393,21 +449,15 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column
 
 
-def _with_ends(spans: Sequence[LocalSpan], last: int) -> Iterator[tuple[LocalSpan, int]]:
-    ends = [*(s.start for s in spans[1:]), last + 1]
-    return zip(spans, ends, strict=True)
-
-
 def _local_time_error(
-    scan: SourceScan, column: ScanColumn, span: LocalSpan, local: object, ordinal: int
+    scan: SourceScan, column: ScanColumn, span: LocalSpan, local: int, ordinal: int
 ) -> SourceTimeError:
     source = scan.source
     many = len(scan.files) > 1
     number = (ordinal >> sql.MAX_ROWS_BITS) - 1 if many else 0
     row = ordinal & ((1 << sql.MAX_ROWS_BITS) - 1) if many else ordinal
     file = scan.files[number].path
-    times: list[Any] = local if isinstance(local, list) else [local]
-    shown = format_instant(from_micros(int(times[0]))).removesuffix("Z")
+    shown = format_instant(from_micros(local)).removesuffix("Z")
     how, setting = (
         ("occurs twice", "ambiguous='earliest' or 'latest'")
         if span.kind == "twice"
@@ -425,8 +475,21 @@ def _local_time_error(
 
 
 @contextlib.contextmanager
+def _query_errors(tables: Mapping[str, SqlTable]) -> Iterator[None]:
+    with _errors("The spine's query"):
+        try:
+            yield
+        except duckdb.CatalogException as error:
+            known = ", ".join(sorted(tables)[:20]) or "none"
+            raise RequestError(
+                f"The spine's query failed: {_first_line(error)}",
+                hint=f"it can read the registered sources whose files exist: {known}",
+            ) from None
+
+
+@contextlib.contextmanager
 def _errors(subject: str, scan: SourceScan | None = None) -> Iterator[None]:
-    """Turn DuckDB's errors into ours."""
+    """Turn DuckDB's errors into ours; Arrow's too, which carry DuckDB's while rows are streamed."""
     try:
         yield
     except duckdb.OutOfMemoryException as error:
@@ -434,20 +497,30 @@ def _errors(subject: str, scan: SourceScan | None = None) -> Iterator[None]:
             f"{subject}: memory or temporary space ran out ({_first_line(error)}).",
             hint="raise offline_store.memory_limit, or point temp_directory to a larger disk",
         ) from None
-    except duckdb.Error as error:
-        line = _first_line(error)
-        if "No space left" in line:
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        if "No space left" in str(error):
             raise ResourceLimitError(
                 f"{subject}: the temporary folder's disk is full.",
                 hint="point offline_store.temp_directory to a larger disk",
             ) from None
         if scan is None:
-            raise RequestError(f"{subject} failed: {line}") from None
-        file = next((f.path for f in scan.files if f.path in str(error)), None)
+            raise RequestError(f"{subject} failed: {_first_line(error)}") from None
         check_unchanged(scan.source.name, scan.files)
-        raise SourceError(
-            f"{subject} cannot be read: {line}", source=scan.source.name, file=file
-        ) from None
+        named = (f for f in scan.files if f.path in str(error))
+        file = max(named, key=lambda f: len(f.path), default=None)
+        raise _unreadable(scan, _first_line(error), file) from None
+
+
+def _unreadable(scan: SourceScan, reason: str, file: SourceFile | None) -> SourceError:
+    if file is None and len(scan.files) == 1:
+        file = scan.files[0]
+    where = f" ({file.path})" if file is not None and file.path not in reason else ""
+    return SourceError(
+        f"Source {scan.source.name!r} cannot be read{where}: {reason}",
+        source=scan.source.name,
+        file=None if file is None else file.path,
+        hint="write the file again, or take it away" if file is not None else None,
+    )
 
 
 def _first_line(error: BaseException) -> str:

@@ -4,9 +4,8 @@ Inside, instants are BIGINT microseconds of UTC, so that comparisons and differe
 know no time zone; columns have positional aliases, never users' names.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import pyarrow as pa
 
@@ -15,10 +14,10 @@ from featurestore.offline.scan import FileGroup, ScanColumn, SourceScan
 from featurestore.time import LocalSpan
 from featurestore.types import base_type
 
-HIVE_NULL = "'__HIVE_DEFAULT_PARTITION__'"
 MAX_ROWS_BITS = 40  # a file has fewer than 2^40 rows; the file's number stands above them
 NARROW_RATIO = 20
 """A source with so many times the spine's rows is first cut down to the spine's keys."""
+LAST = 2**63 - 1
 LOWEST = -(2**63)  # what a null created time counts as: below every instant
 
 _TYPES = {
@@ -78,11 +77,13 @@ class ScanText:
         scan: What to read.
         spans: Alias of a naive time column in a zone with changing offsets -> its spans.
         tables: Number of a group that is read through Arrow -> the name it is registered under.
+        folders: Number of another group with columns from folder names -> the table of these.
     """
 
     scan: SourceScan
     spans: Mapping[str, Sequence[LocalSpan]]
     tables: Mapping[int, str]
+    folders: Mapping[int, str]
 
     @property
     def ties_by_nanoseconds(self) -> bool:
@@ -97,37 +98,48 @@ class ScanText:
 
         `e`, `c` and timestamp features are BIGINT microseconds. With `ordinal` there is also `o`
         (the tie-breaking position of the row) and, where times have nanoseconds, `en` and `cn`.
-        With `naive` only the files in which that column has no time zone are read.
+        With `naive` only the files in which that column has no time zone are read, and its times
+        are rounded down: what a policy for local times has to look at.
         """
         wanted = set(aliases)
         columns = [c for c in self.scan.columns if c.alias in wanted]
         parts = [
-            self._group(number, columns, ordinal=ordinal)
+            self._group(number, columns, ordinal=ordinal, up=naive is None)
             for number, group in enumerate(self.scan.groups)
             if naive is None or is_naive(group.types[naive])
         ]
         return " UNION ALL ".join(parts)
 
-    def _group(self, number: int, columns: Sequence[ScanColumn], *, ordinal: bool) -> str:
+    def _group(self, number: int, columns: Sequence[ScanColumn], *, ordinal: bool, up: bool) -> str:
         group = self.scan.groups[number]
-        through_arrow = number in self.tables
         raw = {c.alias: self._raw(number, c) for c in self.scan.columns}
-        selected = [f"{self._value(group, c, raw[c.alias])} AS {c.alias}" for c in columns]
+        selected = [f"{self._value(group, c, raw[c.alias], up=up)} AS {c.alias}" for c in columns]
         if ordinal:
-            selected += self._ordinal(group, raw, "__ordinal" if through_arrow else self._position)
-        origin = self.tables[number] if through_arrow else read_parquet(group)
-        return f"SELECT {', '.join(selected)} FROM {origin}"
+            position = "__ordinal" if number in self.tables else self._position
+            selected += self._ordinal(group, raw, position)
+        wanted = {c.alias for c in columns}
+        return f"SELECT {', '.join(selected)} FROM {self._origin(number, wanted)}"
+
+    def _origin(self, number: int, wanted: set[str]) -> str:
+        if number in self.tables:
+            return self.tables[number]
+        group = self.scan.groups[number]
+        if not wanted & group.from_folders:
+            return f"{read_parquet(group)} r"
+        return f"{read_parquet(group)} r JOIN {self.folders[number]} p ON r.filename = p.path"
 
     def _raw(self, number: int, column: ScanColumn) -> str:
-        return column.alias if number in self.tables else quote(column.in_file)
+        if number in self.tables:
+            return column.alias
+        if column.alias in self.scan.groups[number].from_folders:
+            return f"p.{column.alias}"
+        return f"r.{quote(column.in_file)}"
 
-    def _value(self, group: FileGroup, column: ScanColumn, raw: str) -> str:
+    def _value(self, group: FileGroup, column: ScanColumn, raw: str, *, up: bool) -> str:
         found = group.types[column.alias]
-        if column.alias in group.from_folders:
-            return f"CAST(nullif({raw}, {HIVE_NULL}) AS {folder_type(column.dtype)})"
         spans = self.spans.get(column.alias, ()) if is_naive(found) else ()
         if column.alias in ("e", "c"):
-            return instant(raw, found, spans, up=True)
+            return instant(raw, found, spans, up=up)
         return value(raw, found, column.dtype, spans)
 
     def _ordinal(self, group: FileGroup, raw: Mapping[str, str], position: str) -> list[str]:
@@ -142,10 +154,10 @@ class ScanText:
     def _position(self) -> str:
         """The ordinal of a row: its file's number in byte order of paths, then its row number."""
         if len(self.scan.files) == 1:
-            return "file_row_number"
+            return "r.file_row_number"
         paths = ", ".join(text(f.path) for f in self.scan.files)
-        number = f"list_position([{paths}], filename)::BIGINT"
-        return f"(({number} << {MAX_ROWS_BITS}) + file_row_number)"
+        number = f"list_position([{paths}], r.filename)::BIGINT"
+        return f"(({number} << {MAX_ROWS_BITS}) + r.file_row_number)"
 
     @property
     def keys(self) -> list[str]:
@@ -167,35 +179,33 @@ class ScanText:
 
 
 def read_parquet(group: FileGroup) -> str:
-    """Return a table function call that reads a group's files."""
+    """Return a table function call that reads a group's files, and nothing from their folders."""
     paths = ", ".join(file_pattern(f.path) for f in group.files)
-    folders = "true" if group.from_folders else "false"
-    options = f"hive_partitioning = {folders}"
-    if group.from_folders:
-        options += ", hive_types_autocast = false"
-    return f"read_parquet([{paths}], {options})"
-
-
-def folder_type(dtype: pa.DataType) -> str:
-    """Return the type that a folder name's text is cast to."""
-    if pa.types.is_timestamp(base_type(dtype)):
-        return "TIMESTAMP"
-    return sql_type(dtype)
+    return f"read_parquet([{paths}], hive_partitioning = false)"
 
 
 def instant(raw: str, found: pa.DataType, spans: Sequence[LocalSpan], *, up: bool) -> str:
-    """Return a time column as microseconds of UTC, rounded up or down from nanoseconds."""
+    """Return a time column as microseconds of UTC, rounded up or down from nanoseconds.
+
+    DuckDB reads the last number of a unit as infinity, and its opposite as minus infinity, of which
+    it says no number. pandas writes `Timestamp.max`, a usual "for ever", as just that number.
+    """
     if pa.types.is_null(found):
         return "NULL::BIGINT"
+    first, last, read = -LAST, LAST, ""
     if _is_ns(found):
         n = f"epoch_ns({raw})"
-        step = f"({n} % 1000 > 0)::BIGINT" if up else f"-({n} % 1000 < 0)::BIGINT"
-        micros = f"({n} // 1000 + {step})"
+        read = f"({n} // 1000 - ({n} % 1000 < 0)::BIGINT)"
+        micros = f"({n} // 1000 + ({n} % 1000 > 0)::BIGINT)" if up else read
+        first, last = first // 1000 + up, last // 1000 + up
     elif pa.types.is_date(found):
         micros = f"epoch_us({raw}::TIMESTAMP)"
     else:
         micros = f"epoch_us({raw})"
-    return from_local(micros, spans) if spans else micros
+    # A local time is read as it stands and rounded afterwards, never across a change of the clocks.
+    local = from_local(micros, spans, read or micros) if spans else micros
+    infinite = f"CASE {raw}::VARCHAR WHEN 'infinity' THEN {last} WHEN '-infinity' THEN {first} END"
+    return f"coalesce({local}, {infinite})"
 
 
 def nanoseconds(raw: str, found: pa.DataType) -> str:
@@ -209,18 +219,29 @@ def nanoseconds(raw: str, found: pa.DataType) -> str:
     return f"({rest} - 1000 * ({rest} > 0)::BIGINT)"
 
 
-def from_local(micros: str, spans: Sequence[LocalSpan]) -> str:
-    """Return local microseconds as microseconds of UTC.
+def from_local(micros: str, spans: Sequence[LocalSpan], read: str) -> str:
+    """Return local microseconds as microseconds of UTC, by the span in which `read` lies.
 
     The policy for times that occur twice is already in the spans' offsets.
     """
+    return _by_span(read, spans, lambda span: _span_value(micros, span))
+
+
+def is_refused(micros: str, spans: Sequence[LocalSpan], kinds: Collection[str]) -> str:
+    """Return the predicate that local microseconds lie in a span of one of these kinds."""
+    return _by_span(micros, spans, lambda span: str(span.kind in kinds).lower())
+
+
+def _by_span(micros: str, spans: Sequence[LocalSpan], answer: Callable[[LocalSpan], str]) -> str:
+    """Return the answer for the span that a time lies in, by halves: there may be hundreds."""
     if len(spans) == 1:
-        return _span_value(micros, spans[0])
-    cases = " ".join(
-        f"WHEN {micros} < {after.start} THEN {_span_value(micros, span)}"
-        for span, after in pairwise(spans)
-    )
-    return f"CASE {cases} ELSE {_span_value(micros, spans[-1])} END"
+        return answer(spans[0])
+    middle = len(spans) // 2
+    earlier = _by_span(micros, spans[:middle], answer)
+    later = _by_span(micros, spans[middle:], answer)
+    if earlier == later:
+        return earlier
+    return f"CASE WHEN {micros} < {spans[middle].start} THEN {earlier} ELSE {later} END"
 
 
 def _span_value(micros: str, span: LocalSpan) -> str:

@@ -156,7 +156,7 @@ def _find(place: _Place) -> tuple[Iterable[str], str]:
         return _parquet_below(place.path), "holds no .parquet file"
     if path.exists() or not place.is_glob:
         return [place.path] if path.exists() else [], "does not exist"
-    pattern = f"{glob.escape(str(place.start))}/{place.below}"
+    pattern = f"{glob.escape(str(place.start)).rstrip('/')}/{place.below}"
     found = glob.iglob(pattern, recursive=True)  # noqa: PTH207 - pathlib takes no absolute pattern
     return (p for p in found if Path(p).is_file()), "matches no file"
 
@@ -174,14 +174,12 @@ def _parquet_below(folder: str) -> Iterator[str]:
 
 def _is_new(parent: str, folder: str) -> bool:
     """Whether a folder is no link back to one of those it lies in."""
-    path = f"{parent}/{folder}"
-    if not os.path.islink(path):
-        return True
-    return not Path(os.path.realpath(parent)).is_relative_to(os.path.realpath(path))
+    path = Path(parent, folder)
+    return not (path.is_symlink() and Path(parent).resolve().is_relative_to(path.resolve()))
 
 
 def _described(source: FileSource, paths: Iterable[str], base: Path) -> Iterator[SourceFile]:
-    """Yield the files behind `paths`; of several paths that are links to one file only the first."""
+    """Yield the files behind `paths`; one that links lead to twice only once."""
     seen: dict[tuple[int, int], str] = {}
     for path in paths:
         try:
@@ -213,7 +211,7 @@ def _unreadable(source: FileSource, path: str, error: Exception) -> SourceError:
 
 
 def _cut(path: str) -> str:
-    """Return a path for a message, escaped where it is no plain text; a long one loses its middle."""
+    """Return a path for a message: escaped if it is no plain text, without its middle if long."""
     text = path if path.isprintable() else repr(path)[1:-1]
     return text if len(text) <= MAX_SHOWN_PATH else f"{text[:200]}...{text[-100:]}"
 
@@ -222,4 +220,11 @@ def _partitions(path: str, base: Path) -> Iterator[tuple[str, str | None]]:
     for part in Path(path).relative_to(base).parts[:-1]:
         name, equals, value = part.partition("=")
         if equals and name:
-            yield unquote(name), None if value == HIVE_NULL else unquote(value)
+            yield _unescaped(name), None if value == HIVE_NULL else _unescaped(value)
+
+
+def _unescaped(text: str) -> str:
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        return text

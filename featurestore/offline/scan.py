@@ -41,8 +41,8 @@ class FileGroup:
 
     Attributes:
         files: In byte order of their paths.
-        types: Physical Arrow type by alias; a partition column is `string`.
-        from_folders: Aliases whose values come from folder names.
+        types: Physical Arrow type by alias; of a partition column the declared one.
+        from_folders: Aliases whose values come from folder names; see `folder_values`.
         through_arrow: Whether names in the file would mislead an engine's own reader.
     """
 
@@ -136,6 +136,20 @@ def only_files(scan: SourceScan, paths: Collection[str]) -> SourceScan:
     )
 
 
+def folder_values(scan: SourceScan, group: FileGroup) -> pa.Table:
+    """Return what the folder names say of a group's files: `path` and the columns from folders.
+
+    The columns have their declared types. It is one row per file, so that no engine need know how
+    folder names are split, unescaped and parsed.
+    """
+    columns = [c for c in scan.columns if c.alias in group.from_folders]
+    values = {"path": pa.array([file.path for file in group.files], pa.string())}
+    for column in columns:
+        found = [_folder_value(scan.source, file, column) for file in group.files]
+        values[column.alias] = pa.array(found, column.dtype)
+    return pa.table(values)
+
+
 def event_as_feature(scan: SourceScan) -> SourceScan:
     """Return a scan with the event time as one more feature, the last."""
     event = replace(scan.event, alias=f"f{len(scan.features)}")
@@ -209,14 +223,12 @@ def _check_file(
     types: dict[str, pa.DataType] = {}
     for column in columns:
         if column.in_file in partitions and column.alias not in ("e", "c"):
-            _check_partition_value(source, file, column, partitions[column.in_file])
-            types[column.alias] = pa.string()
+            _folder_value(source, file, column)
+            types[column.alias] = column.dtype
         else:
             types[column.alias] = _check_column(source, file, footer, column)
     folded = [name.casefold() for name in footer.schema.names]
-    misleading = len(set(folded)) < len(folded) or not RESERVED_COLUMNS.isdisjoint(
-        [*folded, *(name.casefold() for name in partitions)]
-    )
+    misleading = len(set(folded)) < len(folded) or not RESERVED_COLUMNS.isdisjoint(folded)
     return FileGroup(
         files=(),
         types=types,
@@ -276,18 +288,18 @@ def _column_error(
     )
 
 
-def _check_partition_value(
-    source: FileSource, file: SourceFile, column: ScanColumn, value: str | None
-) -> None:
+def _folder_value(source: FileSource, file: SourceFile, column: ScanColumn) -> pa.Scalar:
+    text = dict(file.partitions)[column.in_file]
     try:
-        pa.scalar(value, pa.string()).cast(column.dtype)
+        return pa.scalar(text, pa.string()).cast(column.dtype)
     except (pa.ArrowException, ValueError, OverflowError):
         raise SourceSchemaError(
-            f"Source {source.name!r}: the folder name {column.in_file}={value} of {file.path}"
+            f"Source {source.name!r}: the folder name {column.in_file}={text} of {file.path}"
             f" cannot be read as {type_name(column.dtype)}.",
             source=source.name,
             file=file.path,
             column=column.in_file,
             expected=type_name(column.dtype),
             found="string",
+            hint="rename the folder, or declare the column as string",
         ) from None

@@ -35,7 +35,7 @@ KEYS_PER_SCAN: Final = 1_000
 # The 16 bytes of the version are compared as four numbers of 32 bits: Lua's own numbers are doubles
 # and its string order follows the server's locale. Arguments are strings: redis.call() would format
 # a number anew on each call, which cost a third of the time.
-_SCRIPT: Final = """
+SCRIPT: Final = """
 local call, unpack = redis.call, struct.unpack
 local rows = #KEYS
 local compares = ARGV[1] == '0'
@@ -106,7 +106,7 @@ class RedisOnlineStore:
         loads = 0
         while len(counts) < len(starts):
             if loads or not self._script_id:
-                self._script_id = channel.call("SCRIPT", "LOAD", _SCRIPT)
+                self._script_id = channel.call("SCRIPT", "LOAD", SCRIPT)
             if loads == _MAX_SCRIPT_LOADS:
                 raise StoreError(f"Redis at {self._connections.address} keeps dropping scripts.")
             loads += 1

@@ -111,7 +111,7 @@ class StoreRunner:
                 for name, found in response.statuses.items()
             },
             event_times={
-                view: [_micros(at) for at in times]
+                view: [micros(at) for at in times]
                 for view, times in response.event_timestamps.items()
             },
             request_us=to_micros(response.request_timestamp),
@@ -130,5 +130,6 @@ def _asked(features: str | Sequence[str]) -> str | list[str]:
     return features if isinstance(features, str) else list(features)
 
 
-def _micros(at: datetime | None) -> int | None:
+def micros(at: datetime | None) -> int | None:
+    """Return an instant as microseconds since the epoch."""
     return None if at is None else to_micros(at)

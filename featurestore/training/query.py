@@ -95,18 +95,27 @@ def _selections(features: FeatureRequest, state: RegistryState) -> Iterator[Feat
     if isinstance(features, FeatureService):
         yield from features.selections
         return
+    if not isinstance(features, Sequence):
+        raise _not_a_request("Features", features)
     for item in features:
-        if isinstance(item, FeatureViewSelection):
-            yield item
-        elif isinstance(item, FeatureView):
-            yield item.select()
-        elif isinstance(item, str):
-            yield _reference(item, state)
-        else:
-            raise RequestError(
-                f"A feature cannot be asked for by a {type(item).__name__}.",
-                hint="use 'view:feature', a FeatureView or view[['feature']]",
-            )
+        yield _selection(item, state)
+
+
+def _selection(item: object, state: RegistryState) -> FeatureViewSelection:
+    if isinstance(item, str):
+        return _reference(item, state)
+    if isinstance(item, FeatureView):
+        return item.select()
+    if isinstance(item, FeatureViewSelection):
+        return item
+    raise _not_a_request("A feature", item)
+
+
+def _not_a_request(what: str, value: object) -> RequestError:
+    return RequestError(
+        f"{what} cannot be asked for by a value of type {type(value).__name__}.",
+        hint="pass a service or its name, or a list of 'view:feature', views and view[['feature']]",
+    )
 
 
 def _reference(reference: str, state: RegistryState) -> FeatureViewSelection:
@@ -119,7 +128,8 @@ def _reference(reference: str, state: RegistryState) -> FeatureViewSelection:
                 hint=f"write 'view:feature', or features={reference!r} for a service",
             )
         raise NotFoundError("feature", reference, known=known, where=" ('view:feature')")
-    return state.view(view).definition[feature]
+    definition = state.view(view).definition
+    return definition[definition.field(feature).name]
 
 
 def _check_asked_once(asked: Sequence[tuple[FeatureViewSelection, str]]) -> None:

@@ -1,6 +1,6 @@
 """The spine: whose features are wanted, and as of when (SEMANTICS, sections 1 and 2)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,14 +12,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from featurestore.errors import SpineError, close_names, did_you_mean, shown
-from featurestore.time import LocalSpan, format_instant, from_micros, local_spans, zone
+from featurestore.time import LocalSpan, format_instant, from_micros, local_spans, local_year, zone
 from featurestore.types import base_type, type_name
 
 Micros = np.ndarray[tuple[int], np.dtype[np.int64]]
 
-FARTHEST_US = 2**61
-"""Spine times beyond this many microseconds from 1970 (73,000 years) are moved to it, so that
-subtracting a ttl cannot overflow; no source row can tell the difference."""
+FIRST_US = -(2**63) + 2**56
+LAST_US = 2**63 - 1
+"""Spine times outside these are moved to them: the first leaves room for subtracting the greatest
+ttl. That is 290,000 years from now, where no source has a row."""
+DAY_US = 86_400_000_000
+YEAR_US = 31_556_952_000_000  # a year on average; a time's year is right to within one
 MAX_SQL = 1_000_000
 
 
@@ -35,8 +38,12 @@ def sql(text: str) -> SqlSpine:
 
     The query is run once, and its rows are taken in the order it yields them.
     """
+    if not isinstance(text, str):
+        raise SpineError(f"A spine's query is text, not {type(text).__name__}.")
     if not text.strip() or len(text) > MAX_SQL:
         raise SpineError(f"A spine's query has 1 to {MAX_SQL:,} characters, not {len(text):,}.")
+    if not text.isascii() and any(0xD800 <= ord(c) <= 0xDFFF for c in text):  # noqa: PLR2004
+        raise SpineError("A spine's query holds a lone surrogate, which is no text.")
     return SqlSpine(text)
 
 
@@ -71,18 +78,37 @@ def _read_parquet(path: Path) -> pa.Table:
     try:
         return pq.ParquetFile(path).read()
     except (pa.ArrowException, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise SpineError(f"The spine {path} cannot be read: {reason}.") from None
+        raise SpineError(f"The spine {path} cannot be read: {_brief(error)}.") from None
 
 
 def _from_pandas(frame: Any, timestamp_field: str) -> pa.Table:
-    if timestamp_field in frame.columns and frame[timestamp_field].dtype == object:
-        _check_one_kind_of_time(frame[timestamp_field], timestamp_field)
+    if not hasattr(frame, "columns"):
+        raise _unsupported(frame)
+    times = frame.get(timestamp_field)
+    if str(getattr(times, "dtype", "")) == "object":
+        _check_one_kind_of_time(times, timestamp_field)
     try:
         return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
     except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise SpineError(f"The spine cannot be converted to Arrow: {reason}.") from None
+        column = _inconvertible(frame)
+        where = "" if column is None else f" (column {shown(column)})"
+        raise SpineError(
+            f"The spine{where} cannot be converted to Arrow: {_brief(error)}.", column=column
+        ) from None
+
+
+def _inconvertible(frame: Any) -> str | None:
+    """Return the first column that Arrow does not take."""
+    for name, values in frame.items():
+        try:
+            pa.array(values, from_pandas=True)
+        except (pa.ArrowException, ValueError, TypeError, OverflowError):
+            return str(name)
+    return None
+
+
+def _brief(error: BaseException) -> str:
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
 
 
 def _check_one_kind_of_time(values: Iterable[object], column: str) -> None:
@@ -102,15 +128,22 @@ def _check_one_kind_of_time(values: Iterable[object], column: str) -> None:
 
 
 def _from_capsule(entity_df: object) -> pa.Table:
-    collect = getattr(entity_df, "collect", None)
-    if collect is not None and type(entity_df).__module__.split(".")[0] == "polars":
-        entity_df = collect() if type(entity_df).__name__ == "LazyFrame" else entity_df
-    if hasattr(entity_df, "__arrow_c_stream__") or hasattr(entity_df, "__arrow_c_array__"):
-        return pa.table(entity_df)
-    if hasattr(entity_df, "to_arrow_table"):
-        return entity_df.to_arrow_table()
-    raise SpineError(
-        f"A spine cannot be a {type(entity_df).__name__}.",
+    if type(entity_df).__module__.split(".")[0] == "polars" and hasattr(entity_df, "collect"):
+        entity_df = entity_df.collect()
+    try:
+        if hasattr(entity_df, "__arrow_c_stream__") or hasattr(entity_df, "__arrow_c_array__"):
+            return pa.table(entity_df)
+        if hasattr(entity_df, "to_arrow_table"):
+            return entity_df.to_arrow_table()
+    except pa.ArrowInvalid as error:
+        raise _unsupported(entity_df, _brief(error)) from None
+    raise _unsupported(entity_df)
+
+
+def _unsupported(entity_df: object, reason: str = "") -> SpineError:
+    name = type(entity_df).__name__
+    return SpineError(
+        f"A spine cannot be a value of type {name}{f': {reason}' if reason else ''}.",
         hint="use pandas, Polars, Arrow, a DuckDB relation, Path('x.parquet') or sql('SELECT ...')",
     )
 
@@ -119,9 +152,11 @@ def times_us(spine: pa.Table, timestamp_field: str, timezone: str) -> pa.Array:
     """Return the spine's times as int64 microseconds of UTC, rounded down; null stays null.
 
     Raises:
-        SpineError: The column is missing or is not a time, or a local time is ambiguous.
+        SpineError: The column is missing or is not a time, there is no such zone, or a local time
+            is ambiguous.
     """
-    column = _column(spine, timestamp_field, "its time column", "timestamp_field=")
+    _check_zone(timezone, timestamp_field)
+    column = _plain(_column(spine, timestamp_field, "its time column", "timestamp_field="))
     dtype = column.type
     if pa.types.is_null(dtype):
         return pa.nulls(spine.num_rows, pa.int64())
@@ -135,13 +170,29 @@ def times_us(spine: pa.Table, timestamp_field: str, timezone: str) -> pa.Array:
             hint="parse it first, for instance with pandas.to_datetime or polars.str.to_datetime",
         )
     micros = _to_micros(column, dtype.unit)
-    if dtype.tz is None:
-        micros = _from_local(micros, timezone, timestamp_field)
     mask = np.asarray(column.is_null())
-    return pa.array(np.clip(micros, -FARTHEST_US, FARTHEST_US), mask=mask)
+    if dtype.tz is None and timezone != "UTC":
+        micros[~mask] = _from_local(micros[~mask], np.flatnonzero(~mask), timezone, timestamp_field)
+    return pa.array(np.clip(micros, FIRST_US, LAST_US), mask=mask)
+
+
+def _check_zone(timezone: str, column: str) -> None:
+    try:
+        zone(timezone)
+    except (TypeError, ValueError):
+        raise SpineError(
+            f"timezone={timezone!r} is not an IANA time zone such as 'America/New_York'.",
+            column=column,
+        ) from None
+
+
+def _plain(column: pa.Array) -> pa.Array:
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
 def _column(spine: pa.Table, name: str, role: str, setting: str) -> pa.Array:
+    if not isinstance(name, str):
+        raise SpineError(f"A column's name is text, not {type(name).__name__}.", hint=setting)
     indices = spine.schema.get_all_field_indices(name)
     if len(indices) != 1:
         problem = f"has no column {name!r}" if not indices else f"has two columns {name!r}"
@@ -164,27 +215,25 @@ def _to_micros(column: pa.Array, unit: str) -> Micros:
     if unit == "ns":
         return np.asarray(raw // 1000)
     factor = {"us": 1, "ms": 1_000, "s": 1_000_000}[unit]
-    if factor > 1:
-        bound = FARTHEST_US // factor
-        return np.asarray(np.clip(raw, -bound, bound) * factor)
-    return raw
+    return np.asarray(np.clip(raw, -(LAST_US // factor), LAST_US // factor) * factor)
 
 
-def _from_local(local: Micros, timezone: str, column: str) -> Micros:
-    try:
-        zone(timezone)
-    except ValueError as error:
-        raise SpineError(f"timezone={timezone!r}: {error}.", column=column) from None
-    if timezone == "UTC" or len(local) == 0:
+def _from_local(local: Micros, rows: Micros, timezone: str, column: str) -> Micros:
+    """Return local times as UTC; `rows` says where in the spine each is."""
+    local = np.clip(local, FIRST_US, LAST_US - DAY_US)
+    years = {local_year(int(part) * YEAR_US) for part in np.unique(local // YEAR_US)}
+    if not years:
         return local
-    spans = local_spans(timezone, int(local.min()), int(local.max()))
+    spans = local_spans(timezone, {y for year in years for y in (year, year + 1)})
     starts = np.array([span.start for span in spans], dtype=np.int64)
     index = np.searchsorted(starts, local, side="right") - 1
-    for number, span in enumerate(spans):
-        if span.kind != "plain" and (bad := np.flatnonzero(index == number)).size:
-            raise _local_time_error(span, int(local[bad[0]]), int(bad[0]), timezone, column)
+    is_plain = np.array([span.kind == "plain" for span in spans])
+    if (bad := np.flatnonzero(~is_plain[index])).size:
+        first = int(bad[0])
+        span = spans[index[first]]
+        raise _local_time_error(span, int(local[first]), int(rows[first]), timezone, column)
     offsets = np.array([span.offset for span in spans], dtype=np.int64)
-    return local - offsets[index]
+    return np.asarray(local - offsets[index])
 
 
 def _local_time_error(
@@ -209,9 +258,8 @@ def key_column(spine: pa.Table, column: str, dtype: pa.DataType, *, role: str) -
         SpineError: The column is missing, or its type cannot be compared with the key's.
     """
     values = _column(spine, column, role, "with_join_key_map() or rename it:")
+    values = _storage(_plain(values))
     found = base_type(values.type)
-    if pa.types.is_dictionary(values.type):
-        values = values.cast(values.type.value_type)
     if pa.types.is_null(found):
         return pa.nulls(len(values), dtype)
     if pa.types.is_integer(dtype) and pa.types.is_floating(found):
@@ -229,10 +277,14 @@ def key_column(spine: pa.Table, column: str, dtype: pa.DataType, *, role: str) -
     return values if values.type == dtype else values.cast(dtype)
 
 
+def _storage(column: pa.Array) -> pa.Array:
+    return column.storage if isinstance(column.type, pa.BaseExtensionType) else column
+
+
 def _integral(values: pa.Array, column: str, dtype: pa.DataType) -> pa.Array:
     floats = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
-    finite = np.where(np.isnan(floats), 0.0, floats)
-    bad = np.flatnonzero(np.floor(finite) != finite)
+    known = np.where(np.isnan(floats), 0.0, floats)
+    bad = np.flatnonzero((np.floor(known) != known) | np.isinf(known))
     if bad.size:
         row = int(bad[0])
         raise SpineError(
@@ -242,9 +294,10 @@ def _integral(values: pa.Array, column: str, dtype: pa.DataType) -> pa.Array:
             row=row,
             hint="float keys are accepted only if all of them are whole numbers",
         )
-    out_of_range = np.abs(finite) >= 2.0**63
-    whole = np.where(out_of_range, 0.0, finite).astype(np.int64)
-    return pa.array(whole, mask=np.isnan(floats) | out_of_range)
+    wide = np.uint64 if dtype == pa.uint64() else np.int64
+    bounds = np.iinfo(wide)
+    fits = (known >= float(bounds.min)) & (known < float(bounds.max))
+    return pa.array(np.where(fits, known, 0.0).astype(wide), mask=np.isnan(floats) | ~fits)
 
 
 def _fitting(values: pa.Array, dtype: pa.DataType) -> pa.Array:
@@ -259,9 +312,3 @@ def _fitting(values: pa.Array, dtype: pa.DataType) -> pa.Array:
         pc.less_equal(values, pa.scalar(high, values.type)),
     )
     return pc.if_else(fits, values, pa.scalar(None, values.type)).cast(dtype)
-
-
-def check_key_columns(columns: Mapping[str, str], spine: pa.Table) -> None:
-    """Make sure that all key columns are there before any work."""
-    for column in columns.values():
-        _column(spine, column, "a join key", "with_join_key_map() or rename it:")

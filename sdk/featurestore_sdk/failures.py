@@ -64,7 +64,7 @@ def error_from_status(
         trailing_metadata: Keys and values that came with the status.
     """
     facts = _facts(trailing_metadata)
-    if code in _INVALID:
+    if code in _INVALID and facts.reason != "LIMIT_EXCEEDED":
         return InvalidRequestError(
             message,
             violations=facts.violations,
@@ -83,7 +83,8 @@ def error_from_status(
             reason=facts.reason,
             metadata=facts.metadata,
         )
-    return _PLAIN.get(code, ServerError)(
+    kind = LimitExceededError if code in _INVALID else _PLAIN.get(code, ServerError)
+    return kind(
         message,
         code=code,
         reason=facts.reason,

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from featurestore_protos.internal.v1.reply_pb2 import Reply, ReplyColumn, ReplyValues
 
 from featurestore.serving.lookup import FeatureColumn, LookupResult, Status
+from featurestore_server.wire import frame, opening
 
 Column: TypeAlias = Sequence[Any] | npt.NDArray[Any]
 Writer: TypeAlias = Callable[[ReplyValues, Column], None]
@@ -18,51 +19,73 @@ _PRESENT: Final = int(Status.PRESENT)
 # Null marks of statuses: 0 for PRESENT, 1 for everything else.
 _NULL_OF_STATUS: Final = bytes(status != _PRESENT for status in range(256))
 
-# The field and the width in which a type's numbers travel.
+# The field in which a type's numbers travel, and their width there.
 _NUMBERS: Final = {
-    "bool": ("bools", "?"),
-    "int8": ("int32s", "<i4"),
-    "int16": ("int32s", "<i4"),
-    "int32": ("int32s", "<i4"),
-    "int64": ("int64s", "<i8"),
-    "uint8": ("uint32s", "<u4"),
-    "uint16": ("uint32s", "<u4"),
-    "uint32": ("uint32s", "<u4"),
-    "uint64": ("uint64s", "<u8"),
-    "float32": ("float32s", "<f4"),
-    "float64": ("float64s", "<f8"),
-    "date32": ("dates", "<i4"),
-    "timestamp[us, UTC]": ("timestamps_us", "<i8"),
+    dtype: (field, np.dtype(width))
+    for dtype, field, width in (
+        ("bool", "bools", "?"),
+        ("int8", "int32s", "<i4"),
+        ("int16", "int32s", "<i4"),
+        ("int32", "int32s", "<i4"),
+        ("int64", "int64s", "<i8"),
+        ("uint8", "uint32s", "<u4"),
+        ("uint16", "uint32s", "<u4"),
+        ("uint32", "uint32s", "<u4"),
+        ("uint64", "uint64s", "<u8"),
+        ("float32", "float32s", "<f4"),
+        ("float64", "float64s", "<f8"),
+        ("date32", "dates", "<i4"),
+        ("timestamp[us, UTC]", "timestamps_us", "<i8"),
+    )
 }
 
 
 def serialize_reply(result: LookupResult, *, project: str, revision: int) -> bytes:
     """Return a serialized `GetOnlineFeaturesResponse`."""
-    reply = Reply(project=project, revision=revision, request_timestamp_us=result.request_us)
+    head = Reply(project=project, revision=revision, request_timestamp_us=result.request_us)
     for key in result.entity_columns:
-        column = reply.entities.add()
+        column = head.entities.add()
         column.name, column.dtype = key.name, key.dtype
         writer_of(key.dtype)(column.values, key.values)
         if key.valid is not None:
             column.values.nulls = (~key.valid).tobytes()
-    for feature in result.features:
-        _write_feature(reply.features.add(), feature)
     for view in result.views:
-        times = reply.views.add()
+        times = head.views.add()
         times.name = view.name
         times.event_timestamps_us = view.event_us.tobytes()
-        if not view.found.all():
-            times.found = view.found.tobytes()
-    return reply.SerializeToString()
+        found = view.found.tobytes()
+        if 0 in found:
+            times.found = found
+    # Messages laid end to end are one message, in which the repeated fields of all come in order.
+    parts = [head.SerializeToString()]
+    for feature in result.features:
+        _write_feature(parts, feature)
+    return b"".join(parts)
 
 
-def _write_feature(column: ReplyColumn, feature: FeatureColumn) -> None:
-    column.name, column.dtype, column.view = feature.name, feature.dtype, feature.view_index
+def _write_feature(parts: list[bytes], feature: FeatureColumn) -> None:
     statuses = feature.statuses.tobytes()
-    column.statuses = statuses
-    writer_of(feature.dtype)(column.values, feature.values)
+    nulls = b""
     if statuses.count(_PRESENT) != len(statuses):
-        column.values.nulls = statuses.translate(_NULL_OF_STATUS)
+        nulls = statuses.translate(_NULL_OF_STATUS)
+    prefix = _prefix(feature.name, feature.dtype, feature.view_index)
+    if feature.dtype in _NUMBERS:
+        field, width = _NUMBERS[feature.dtype]
+        raw = _raw(feature.values, width)
+        around = frame(len(prefix), field, len(raw), len(statuses), bool(nulls))
+        parts += (around[0], prefix, around[1], raw, around[2], nulls, around[3], statuses)
+        return
+    rest = ReplyColumn(statuses=statuses)
+    writer_of(feature.dtype)(rest.values, feature.values)
+    rest.values.nulls = nulls
+    column = rest.SerializeToString()
+    parts += (opening(Reply, "features", len(prefix) + len(column)), prefix, column)
+
+
+@lru_cache(maxsize=4_096)
+def _prefix(name: str, dtype: str, view: int) -> bytes:
+    """Return what is the same in every reply with this feature."""
+    return ReplyColumn(name=name, dtype=dtype, view=view).SerializeToString()
 
 
 @lru_cache(maxsize=1_024)
@@ -80,17 +103,17 @@ def writer_of(dtype: str) -> Writer:
     return _write_strings if dtype == "string" else _write_binaries
 
 
-def _number_writer(field: str, width: str) -> Writer:
-    target = np.dtype(width)
-
+def _number_writer(field: str, width: "np.dtype[Any]") -> Writer:
     def write(message: ReplyValues, column: Column) -> None:
-        if not isinstance(column, np.ndarray):  # elements of lists, which may be null
-            column = np.array([0 if value is None else value for value in column], target)
-        if column.dtype != target:
-            column = column.astype(target)
-        setattr(message, field, column.tobytes())
+        setattr(message, field, _raw(column, width))
 
     return write
+
+
+def _raw(column: Column, width: "np.dtype[Any]") -> bytes:
+    if not isinstance(column, np.ndarray):  # elements of lists, which may be null
+        column = np.array([0 if value is None else value for value in column], width)
+    return (column if column.dtype == width else column.astype(width)).tobytes()
 
 
 def _list_writer(write_elements: Writer) -> Writer:

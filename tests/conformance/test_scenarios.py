@@ -13,6 +13,7 @@ from featurestore.testing.runners import play
 from featurestore.testing.scenario import Scenario
 from featurestore.testing.scenarios import read_scenarios
 from featurestore.testing.store_runner import StoreRunner
+from tests.conformance.served import ServedRunner
 
 SCENARIOS = read_scenarios(Path(__file__).parents[1] / "scenarios")
 
@@ -47,4 +48,9 @@ def test_every_store_answers_as_the_scenario_says(
     # Projects keep their rows apart, so that tests can share a server.
     settings = {"project": f"p{uuid.uuid4().hex}", "online_store": online_store}
     with closing(StoreRunner(tmp_path, settings)) as runner:
+        play(scenario, runner)
+
+
+def test_server_and_sdk_answer_as_the_scenario_says(scenario: Scenario, tmp_path: Path) -> None:
+    with closing(ServedRunner(tmp_path, {"online_store": "lmdb"})) as runner:
         play(scenario, runner)

@@ -358,6 +358,9 @@ def test_doctor_fails_when_settings_registry_or_store_cannot_be_used(own: Reposi
     (own.folder / "data" / "registry.db").write_bytes(b"this is no database at all" * 100)
     assert checks(own, code=exits.ERROR)["registry"][0][0] == "error"
     own_settings = own.folder / "feature_store.yaml"
+    own_settings.write_text(SETTINGS.replace("data/registry.db", "features.py/registry.db"))
+    found = checks(own, code=exits.ERROR)["registry folder"]
+    assert (found[0][0], "not a folder that this user may write" in found[0][1]) == ("error", True)
     own_settings.write_text(SETTINGS.replace("lmdb", "redis://127.0.0.1:1/0"))
     assert checks(own, code=exits.ERROR)["online store"][0][0] == "error"
     own_settings.write_text(SETTINGS.replace("clock", "clok"))

@@ -176,9 +176,11 @@ def test_another_project_is_an_error(address: str) -> None:
 
 
 def test_a_request_that_is_too_large_is_an_error(serve: Serve, store: OnlineStore) -> None:
-    address = serve(shop.catalog(), store, limits=Limits(max_request_bytes=1_000))
-    with FeatureStoreClient(address, timeout_s=30) as client, pytest.raises(LimitExceededError):
-        client.get_online_features("checkout", {"user_id": range(1_000)})
+    limits = Limits(max_request_bytes=1_000, max_entities=10)
+    with FeatureStoreClient(serve(shop.catalog(), store, limits=limits), timeout_s=30) as client:
+        for count in (11, 1_000):
+            with pytest.raises(LimitExceededError):
+                client.get_online_features("checkout", {"user_id": range(count)})
 
 
 def test_a_server_that_is_not_there_is_unavailable() -> None:

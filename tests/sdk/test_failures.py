@@ -59,6 +59,12 @@ def test_every_status_has_a_typed_error(
     assert str(error) == "what happened"
 
 
+def test_a_request_over_a_limit_of_the_server_has_its_own_error() -> None:
+    info = ErrorInfo(reason="LIMIT_EXCEEDED", domain="featurestore")
+    error = error_from_status("INVALID_ARGUMENT", "too many", _trailers(info))
+    assert (type(error), error.reason) == (LimitExceededError, "LIMIT_EXCEEDED")
+
+
 def test_field_violations_are_attributes() -> None:
     bad = BadRequest(
         field_violations=[BadRequest.FieldViolation(field="entities.a[3]", description="too large")]

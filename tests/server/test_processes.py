@@ -32,6 +32,7 @@ from featurestore_server import ServeOptions, serve
 serve(ServeOptions(**json.loads(sys.argv[1])))
 """
 PATIENCE_S = 60
+Running = tuple["subprocess.Popen[str]", str]
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def _options(online_store: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def _served(options: dict[str, Any]) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+def _served(options: dict[str, Any]) -> Iterator[Running]:
     """A process that serves, and the line with which it said so."""
     command = [sys.executable, "-c", SERVE, json.dumps(options)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -75,13 +76,10 @@ def _served(options: dict[str, Any]) -> Iterator[tuple["subprocess.Popen[str]", 
 
 
 @pytest.fixture(scope="module")
-def running(online_store: dict[str, Any]) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+def running(online_store: dict[str, Any]) -> Iterator[Running]:
     """A server of two workers that tests may only talk to, and its line."""
     with _served(_options(online_store, workers=2)) as started:
         yield started
-
-
-Running = tuple["subprocess.Popen[str]", str]
 
 
 def _address(line: str) -> str:
