@@ -59,7 +59,7 @@ def ours() -> Side:
     program = (str(script),) if script.exists() else (sys.executable, "-m", "featurestore.cli")
 
     def serve(port: int) -> list[str]:
-        return [*program, "serve", "--port", str(port)]
+        return [*program, "serve", "--address", f"127.0.0.1:{port}"]
 
     return Side(
         name="featurestore",

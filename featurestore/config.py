@@ -5,12 +5,21 @@ Precedence: environment variable, then file, then default. `online_store.path` i
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
 
 from featurestore.errors import ConfigError, close_names, did_you_mean, shown
 from featurestore.naming import check_object_name
@@ -22,13 +31,31 @@ MAX_FILE_BYTES = 1 << 20
 _NOT_CONFIGURATION = {"FEATURESTORE_TEST_REDIS"}
 
 
+_MEMORY = re.compile(r"\d{1,15}(\.\d{1,3})? ?([kmgt]i?b|b|%)", re.IGNORECASE)
+
+
 def _milliseconds(value: object) -> object:
     if isinstance(value, str) and not value.isdigit():
-        return int(parse_duration(value).total_seconds() * 1000)
+        return parse_duration(value) // timedelta(milliseconds=1)
     return value
 
 
-Milliseconds = Annotated[int, BeforeValidator(_milliseconds)]
+def _memory(text: str | None) -> str | None:
+    if text is not None and not _MEMORY.fullmatch(text):
+        raise ValueError(f"{shown(text)} is not an amount of memory such as '4GB' or '60%'")
+    return text
+
+
+def _registry_path(value: object) -> object:
+    if isinstance(value, str) and "://" in value:
+        if not value.startswith("sqlite:///"):
+            raise ValueError("the registry is a SQLite file: a path, or sqlite:///path")
+        return value.removeprefix("sqlite:///")
+    return value
+
+
+Milliseconds = Annotated[int, BeforeValidator(_milliseconds), Field(ge=1, le=86_400_000)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class _Model(BaseModel):
@@ -44,7 +71,7 @@ class RegistryConfig(_Model):
     """
 
     type: Literal["sqlite"] = "sqlite"
-    path: Path = Path("data/registry.db")
+    path: Annotated[Path, BeforeValidator(_registry_path)] = Path("data/registry.db")
 
 
 class OfflineStoreConfig(_Model):
@@ -58,8 +85,8 @@ class OfflineStoreConfig(_Model):
     """
 
     type: Literal["duckdb"] = "duckdb"
-    threads: int | None = None
-    memory_limit: str | None = None
+    threads: Count | None = None
+    memory_limit: Annotated[str | None, AfterValidator(_memory)] = None
     temp_directory: Path | None = None
 
 
@@ -95,11 +122,20 @@ class ServerConfig(_Model):
     """
 
     address: str = "127.0.0.1:6566"
-    workers: Annotated[int, BeforeValidator(lambda v: 1 if v is None else v)] = 1
-    threads: int = 4
+    workers: Annotated[Count, BeforeValidator(lambda v: 1 if v is None else v)] = 1
+    threads: Count = 4
     insecure: bool = False
-    max_entities: int = 10_000
+    max_entities: Count = 10_000
     reflection: bool = True
+
+
+def _clock(text: str) -> str:
+    parse_clock(text)
+    return text
+
+
+def _several(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
 
 
 class Settings(_Model):
@@ -115,9 +151,12 @@ class Settings(_Model):
         server: See `ServerConfig`; a string is its address.
     """
 
-    project: str
-    clock: str = "system"
-    definitions: tuple[str, ...] = ("features.py", "features/**/*.py")
+    project: Annotated[str, AfterValidator(check_object_name)]
+    clock: Annotated[str, AfterValidator(_clock)] = "system"
+    definitions: Annotated[tuple[str, ...], BeforeValidator(_several)] = (
+        "features.py",
+        "features/**/*.py",
+    )
     registry: RegistryConfig = RegistryConfig()
     offline_store: OfflineStoreConfig = OfflineStoreConfig()
     online_store: OnlineStoreConfig = OnlineStoreConfig()
@@ -152,7 +191,7 @@ def load_config(repo_path: Path, *, environment: Mapping[str, str] | None = None
         ConfigError: No such file, not YAML, an unknown key or an unusable value; it names the key
             and whether file or environment is to blame.
     """
-    file = repo_path / FILE_NAME if repo_path.is_dir() else repo_path
+    file = repo_path if repo_path.suffix in (".yaml", ".yml") else repo_path / FILE_NAME
     from_file = _read_yaml(file)
     return make_config(from_file, root=file.parent, where=str(file), environment=environment)
 
@@ -166,48 +205,59 @@ def make_config(
 ) -> RepoConfig:
     """Return the configuration that `values` and the environment make together."""
     merged: dict[str, Any] = {key: _expanded(key, value) for key, value in values.items()}
-    origins = {path: where for path, _ in _leaves(merged)}
-    for path, text, variable in _from_environment(
-        os.environ if environment is None else environment
-    ):
-        _set(merged, path, text)
-        origins[path] = f"${variable}"
+    origins = dict.fromkeys(_leaves(merged), where)
+    found = os.environ if environment is None else environment
+    for path, text, variable in _from_environment(found):
+        _set(merged, path, text, variable)
+        head = path.partition(".")[0]
+        origins |= dict.fromkeys(
+            _leaves({head: merged[head]}) if path == head else [path], f"${variable}"
+        )
     try:
         settings = Settings(**merged)
-        check_object_name(settings.project)
-        clock = parse_clock(settings.clock)
     except ValidationError as error:
         raise _config_error(error, where, origins) from None
-    except ValueError as error:
-        raise ConfigError(f"{where}: {error}.") from None
-    return RepoConfig(root=root.absolute(), settings=settings, clock=clock, origins=origins)
+    return RepoConfig(
+        root=root.absolute(),
+        settings=settings,
+        clock=parse_clock(settings.clock),
+        origins=origins,
+    )
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
     import yaml
 
-    try:
-        if file.stat().st_size > MAX_FILE_BYTES:
-            raise ConfigError(f"{file} is larger than {MAX_FILE_BYTES:,} bytes.")
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(
-            f"There is no {FILE_NAME} in {file.parent}.",
-            hint="go to a repository, name one with --repo, or make one with featurestore init",
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} cannot be read ({type(error).__name__}).") from None
+    text = _read_text(file)
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         at = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{file}{at} is not YAML: {getattr(error, 'problem', error)}.") from None
+        reason = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        raise ConfigError(f"{file}{at} is not YAML: {reason}.") from None
+    except (RecursionError, ValueError) as error:  # nested too deeply; a date such as 2024-02-30
+        raise ConfigError(f"{file} cannot be read as YAML: {error}.") from None
     if not isinstance(values, dict) or not all(isinstance(k, str) for k in values):
         raise ConfigError(
             f"{file} holds no settings.", hint="it needs at least: project: my_project"
         )
     return values
+
+
+def _read_text(file: Path) -> str:
+    try:
+        if file.stat().st_size > MAX_FILE_BYTES:
+            raise ConfigError(f"{file} is larger than {MAX_FILE_BYTES:,} bytes.")
+        return file.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        raise ConfigError(
+            f"There is no {file.name} in {file.parent.absolute()}.",
+            hint="go to a repository, name one with --repo, or make one with featurestore init",
+        ) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise ConfigError(f"{shown(str(file))} cannot be read: {reason}.") from None
 
 
 _SHORT_FORMS = {"registry": "path", "offline_store": "type", "server": "address"}
@@ -238,28 +288,31 @@ def _from_environment(environment: Mapping[str, str]) -> Iterator[tuple[str, str
             yield path, environment[variable], variable
 
 
-def _set(values: dict[str, Any], path: str, text: str) -> None:
+def _set(values: dict[str, Any], path: str, text: str, variable: str) -> None:
     head, _, rest = path.partition(".")
     if not rest:
         values[head] = _expanded(head, tuple(text.split(",")) if head == "definitions" else text)
         return
     inner = values.setdefault(head, {})
-    if isinstance(inner, dict):
-        inner[rest] = text
+    if not isinstance(inner, dict):
+        raise ConfigError(f"${variable}: the setting {head!r} has no parts.")
+    inner[rest] = text
 
 
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the dotted keys of settings, which are two deep at most."""
     for key, value in values.items():
         if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from (f"{key}.{inner}" for inner in value)
         else:
-            yield f"{prefix}{key}", value
+            yield key
 
 
 def _config_error(error: ValidationError, where: str, origins: Mapping[str, str]) -> ConfigError:
     detail = error.errors(include_url=False, include_input=False)[0]
-    path = ".".join(str(part) for part in detail["loc"])
-    origin = origins.get(path, where)
+    parts = [part for part in detail["loc"] if part != "[key]"]
+    path = ".".join(str(part) for part in parts)
+    origin = next((origins[p] for p in (path, str(parts[0])) if p in origins), where)
     if detail["type"] == "extra_forbidden":
         known = _known_keys(detail["loc"])
         return ConfigError(
@@ -268,7 +321,9 @@ def _config_error(error: ValidationError, where: str, origins: Mapping[str, str]
             or f"known settings here are {', '.join(known)}",
         )
     if detail["type"] == "missing":
-        return ConfigError(f"{origin}: the setting {path!r} is missing.")
+        return ConfigError(
+            f"{origin}: the setting {path!r} is missing.", hint="add it: project: my_project"
+        )
     return ConfigError(f"{origin}: {path}: {detail['msg'].removeprefix('Value error, ')}.")
 
 

@@ -3,22 +3,23 @@
 import runpy
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from featurestore.config import RepoConfig
 from featurestore.definitions import Definition
-from featurestore.errors import DefinitionError, FeatureStoreError
+from featurestore.errors import ConfigError, DefinitionError, FeatureStoreError, shown
 
 
 def load_definitions(config: RepoConfig) -> list[Definition]:
     """Run the repository's definition files and return the objects they define, in order.
 
-    This runs users' own code; it happens in the process of the person who plans or applies, never
-    in a server.
+    An object counts if a module-level name stands for it. This runs users' own code; it happens in
+    the process of the person who plans or applies, never in a server.
 
     Raises:
-        DefinitionError: There is no such file, or one of them fails; it names file and line.
+        DefinitionError: There is no such file, one of them fails (it names file and line), or they
+            define nothing at all.
     """
     files = _files(config)
     found: dict[int, Definition] = {}
@@ -27,18 +28,31 @@ def load_definitions(config: RepoConfig) -> list[Definition]:
             for value in _run(file).values():
                 if isinstance(value, Definition):
                     found.setdefault(id(value), value)
+    if not found:
+        raise DefinitionError(
+            f"Nothing is defined in {', '.join(map(str, files[:3]))}.",
+            hint="give each entity, source, view and service a name of its own in the file:"
+            " user = Entity(...)",
+        )
     return list(found.values())
 
 
 def _files(config: RepoConfig) -> list[Path]:
     patterns = config.settings.definitions
-    files = sorted({file for pattern in patterns for file in config.root.glob(pattern)})
+    try:
+        found = {file for pattern in patterns for file in config.root.glob(pattern)}
+    except (NotImplementedError, ValueError, OSError) as error:
+        raise ConfigError(
+            f"definitions: {shown(', '.join(patterns))} cannot be used: {error}.",
+            hint="they are globs relative to the repository, such as features/**/*.py",
+        ) from None
+    files = sorted(file for file in found if file.is_file())
     if not files:
         raise DefinitionError(
-            f"No definitions in {config.root}: nothing matches {', '.join(patterns)}.",
+            f"No definitions in {config.root}: no file matches {', '.join(patterns)}.",
             hint="write features.py, or set 'definitions' in feature_store.yaml",
         )
-    return [file for file in files if file.is_file()]
+    return files
 
 
 @contextmanager
@@ -49,11 +63,17 @@ def _importable(root: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        sys.path.remove(str(root))
+        with suppress(ValueError):
+            sys.path.remove(str(root))
         for name in set(sys.modules) - before:
             origin = getattr(sys.modules[name], "__file__", None)
-            if origin and Path(origin).is_relative_to(root):
+            if origin and _is_of_repository(Path(origin), root):
                 del sys.modules[name]
+
+
+def _is_of_repository(file: Path, root: Path) -> bool:
+    """Whether a module is the user's own: a virtual environment often lies in the repository."""
+    return file.is_relative_to(root) and "site-packages" not in file.parts
 
 
 def _run(file: Path) -> dict[str, object]:
@@ -63,7 +83,8 @@ def _run(file: Path) -> dict[str, object]:
         line = _line(error, file)
         raise DefinitionError(f"{file}{line}: {error.message}", hint=error.hint) from error
     except SyntaxError as error:
-        raise DefinitionError(f"{file}, line {error.lineno}: {error.msg}.") from error
+        at = f", line {error.lineno}" if error.lineno else ""
+        raise DefinitionError(f"{error.filename or file}{at}: {error.msg}.") from error
     except (Exception, SystemExit) as error:
         line = _line(error, file)
         reason = f"{type(error).__name__}: {error}"

@@ -408,22 +408,22 @@ class FeatureStore:
 def _clock(clock: Clock | Instant) -> Clock:
     if isinstance(clock, Clock):
         return clock
-    if isinstance(clock, datetime):
-        return Clock(as_utc(clock))
-    return Clock() if clock == "system" else Clock(parse_instant(clock))
+    return Clock() if clock == "system" else Clock(_instant(clock))
 
 
 def _micros(instant: Instant | None) -> int | None:
-    if instant is None:
-        return None
-    if isinstance(instant, str):
-        try:
-            return to_micros(parse_instant(instant))
-        except ValueError:
-            raise RequestError(
-                f"{instant[:60]!r} is not an RFC 3339 instant such as '2026-01-31T12:00:00Z'."
-            ) from None
-    return to_micros(as_utc(instant))
+    return None if instant is None else to_micros(_instant(instant))
+
+
+def _instant(instant: Instant) -> datetime:
+    try:
+        return parse_instant(instant) if isinstance(instant, str) else as_utc(instant)
+    except ValueError as error:
+        raise RequestError(f"{error}.") from None
+    except (AttributeError, TypeError, OverflowError):
+        raise RequestError(
+            f"{instant!r} is not an instant.", hint="pass a datetime or RFC 3339 text"
+        ) from None
 
 
 def _actor() -> str:

@@ -52,7 +52,12 @@ def parse_instant(text: str) -> datetime:
     Raises:
         ValueError: It is not one.
     """
-    return as_utc(datetime.fromisoformat(text.strip()))
+    try:
+        return as_utc(datetime.fromisoformat(text.strip()))
+    except (ValueError, OverflowError):
+        raise ValueError(
+            f"{text[:60]!r} is not an RFC 3339 instant such as '2026-01-31T12:00:00Z'"
+        ) from None
 
 
 def format_instant(instant: datetime) -> str:
@@ -69,7 +74,10 @@ def parse_duration(text: str) -> timedelta:
     match = _DURATION.fullmatch(text.strip())
     if not match:
         raise ValueError(f"{text[:40]!r} is not a duration such as '90s', '5m', '1h' or '7d'")
-    return timedelta(microseconds=int(match[1]) * _UNITS[match[2]])
+    try:
+        return timedelta(microseconds=int(match[1]) * _UNITS[match[2]])
+    except OverflowError:
+        raise ValueError(f"{text[:40]!r} is longer than 999,999,999 days") from None
 
 
 def format_duration(duration: timedelta) -> str:

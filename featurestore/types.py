@@ -159,7 +159,9 @@ def is_known_type(dtype: pa.DataType) -> bool:
         return is_known_type(dtype.value_type)
     if pa.types.is_struct(dtype):
         return dtype.num_fields > 0 and all(is_known_type(field.type) for field in dtype)
-    return dtype in _NAMES or bool(pa.types.is_decimal128(dtype))
+    if pa.types.is_decimal128(dtype):
+        return bool(0 <= dtype.scale <= dtype.precision)  # what Parquet can hold
+    return dtype in _NAMES
 
 
 def is_online_type(dtype: pa.DataType) -> bool:

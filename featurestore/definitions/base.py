@@ -16,8 +16,14 @@ from pydantic import (
     ValidationError,
 )
 
-from featurestore.definitions.names import ObjectName, Tags, Text
-from featurestore.errors import DefinitionError, shown
+from featurestore.definitions.names import (
+    ObjectName,
+    Tags,
+    Text,
+    check_column_name,
+    check_distinct,
+)
+from featurestore.errors import DefinitionError, close_names, did_you_mean, shown
 from featurestore.time import MICROSECOND, format_duration, parse_duration
 from featurestore.types import base_type, is_known_type, parse_type, type_name
 
@@ -25,12 +31,28 @@ Document = dict[str, Any]
 """A definition as JSON: what the registry keeps."""
 
 
+MAX_PLAIN_NAME = 63
+
+
 def _read_type(value: object) -> object:
-    if isinstance(value, pa.DataType) and is_known_type(value):
-        return base_type(value)
     if isinstance(value, str):
         return parse_type(value)
+    try:
+        if isinstance(value, pa.DataType) and is_known_type(value):
+            _check_struct_fields(value)
+            return base_type(value)
+    except RecursionError:
+        raise ValueError("the type is nested too deeply") from None
     raise ValueError(f"{value!r} is not a type; use featurestore.types, as in Float64 or Int64")
+
+
+def _check_struct_fields(dtype: pa.DataType) -> None:
+    """Refuse names that readers would confuse, however deep in a type they are."""
+    fields = [dtype.field(i) for i in range(dtype.num_fields)]
+    if pa.types.is_struct(dtype):
+        check_distinct([check_column_name(field.name) for field in fields], "struct field")
+    for field in fields:
+        _check_struct_fields(field.type)
 
 
 def _read_duration(value: object) -> object:
@@ -58,7 +80,7 @@ class Model(BaseModel):
         try:
             super().__init__(**data)
         except ValidationError as error:
-            raise definition_error(type(self).__name__, data, error) from None
+            raise definition_error(type(self), data, error) from None
 
 
 class Definition(Model):
@@ -107,12 +129,25 @@ def duration_micros(duration: timedelta) -> int:
 
 
 def definition_error(
-    model: str, data: Mapping[str, Any], error: ValidationError
+    model: type[Model], data: Mapping[str, Any], error: ValidationError
 ) -> DefinitionError:
     """Return the first thing that validation found wrong, in a sentence that names the object."""
     name = data.get("name")
-    subject = f"{model} {shown(name)}" if isinstance(name, str) else model
+    subject = f"{model.__name__} {shown(name)}" if isinstance(name, str) else model.__name__
     detail = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in detail["loc"])
+    where = ".".join(_shown_part(part) for part in detail["loc"] if part != "[key]")
+    if detail["type"] == "extra_forbidden":
+        known = [field.alias or name for name, field in model.model_fields.items()]
+        hint = did_you_mean(close_names(str(detail["loc"][-1]), known))
+        return DefinitionError(
+            f"{subject}: there is no argument {where}.", hint=hint or f"known: {', '.join(known)}"
+        )
     reason = detail["msg"].removeprefix("Value error, ")
     return DefinitionError(f"{subject}: {f'{where}: ' if where else ''}{reason}")
+
+
+def _shown_part(part: int | str) -> str:
+    """Return a part of a path for a message: a user's own key may be anything."""
+    text = str(part)
+    is_plain = len(text) <= MAX_PLAIN_NAME and (text.isidentifier() or text.isdigit())
+    return text if is_plain else shown(text)

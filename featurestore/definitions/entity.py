@@ -13,7 +13,9 @@ MAX_JOIN_KEYS = 16
 
 def _read_keys(value: object) -> object:
     """Accept the JSON form `[[name, type], ...]`, which keeps the order of the keys."""
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
+        if not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in value):  # noqa: PLR2004
+            raise ValueError("join keys have types, as in join_keys={'user_id': Int64}")
         pairs = [tuple(pair) for pair in value]
         check_distinct([str(name) for name, _ in pairs], "join key")
         return dict(pairs)

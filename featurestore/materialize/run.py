@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from featurestore.errors import FeatureStoreError
 from featurestore.materialize.plan import Task, remaining_us
 from featurestore.offline.engine import LatestRows, OfflineEngine, ScanSummary
 from featurestore.offline.files import SourceFile
@@ -24,7 +25,7 @@ from featurestore.online.codec import encode_keys, row_codec
 from featurestore.online.store import EncodedRows, OnlineStore, TableId, WriteCounts
 from featurestore.registry.runs import RunRecord, Watermark
 from featurestore.registry.sql import SqlRegistry
-from featurestore.time import Clock, format_instant, from_micros
+from featurestore.time import SYSTEM_CLOCK, Clock, format_instant, from_micros
 from featurestore.types import type_name
 
 BATCH_ROWS = 20_000
@@ -113,7 +114,10 @@ class Materializer:
             try:
                 return self._execute(task, started_at, overwrite=overwrite, progress=progress)
             except BaseException as error:
-                self._record_failure(task, error, started_at)
+                try:
+                    self._record_failure(task, error, started_at)
+                except FeatureStoreError as other:
+                    error.add_note(f"The failure is not in the registry: {other.message}")
                 raise
 
     def _execute(
@@ -171,7 +175,7 @@ class Materializer:
                 finished_at=datetime.now(UTC),
                 source_files=tuple((f.path, f.size, f.mtime_ns) for f in files),
             ),
-            watermark=_watermark(task, summary),
+            watermark=_watermark(task, summary, self.clock),
             holder=self.holder,
         )
 
@@ -262,7 +266,8 @@ class _RowWriter:
         remaining_ms = None
         if self._lifetime_us is not None:
             event = batch.column("e").to_numpy()
-            left = (event + self._lifetime_us - self._now_us) // 1000
+            dead_us = self._now_us - self._lifetime_us
+            left = (np.maximum(event, dead_us) - dead_us) // 1000  # far times would overflow
             alive = left > 0
             if not alive.all():
                 self.expired += int((~alive).sum())
@@ -288,13 +293,18 @@ class _RowWriter:
         )
 
 
-def _watermark(task: Task, summary: ScanSummary) -> Watermark | None:
-    """Return how far this run has read; a window says nothing about what came before it."""
+def _watermark(task: Task, summary: ScanSummary, clock: Clock) -> Watermark | None:
+    """Return how far this run has read; a window says nothing about what came before it.
+
+    A created time in the future (a writer's clock, a "for ever" of 9999) counts as now: everything
+    that is written until then would be taken for old. Rows beyond the watermark are read again.
+    """
     if not task.advances_watermark:
         return None
-    return Watermark(
-        end_us=task.end_us, event_us=summary.max_event_us, created_us=summary.max_created_us
-    )
+    created_us = summary.max_created_us
+    if created_us is not None:
+        created_us = min(created_us, max(clock.now_micros(), SYSTEM_CLOCK.now_micros()))
+    return Watermark(end_us=task.end_us, event_us=summary.max_event_us, created_us=created_us)
 
 
 def _shown(micros: int | None) -> str | None:

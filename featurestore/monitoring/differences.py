@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,22 +18,41 @@ from featurestore.registry.state import RegisteredView
 def differing_cells(expected: pa.ChunkedArray, found: pa.Array) -> Iterator[int]:
     """Yield the rows in which two columns of one type differ, bit for bit; null equals null."""
     left, right = expected.combine_chunks(), found
+    one_null = pc.xor(left.is_null(), right.is_null())
     if pa.types.is_list(left.type):
-        pairs = zip(left.to_pylist(), right.to_pylist(), strict=True)
-        yield from (row for row, (a, b) in enumerate(pairs) if _bits(a) != _bits(b))
-        return
-    if pa.types.is_floating(left.type):
-        bits = pa.int32() if left.type == pa.float32() else pa.int64()
-        left, right = left.view(bits), right.view(bits)
-    same = pc.equal(left, right)
-    both_null = pc.and_(left.is_null(), right.is_null())
-    equal = pc.or_(pc.fill_null(same, fill_value=False), both_null)
-    yield from np.flatnonzero(~np.asarray(equal)).tolist()
+        pairs = zip(_lists(left), _lists(right), strict=True)
+        other = np.array([a != b for a, b in pairs], dtype=bool)
+    else:
+        same = pc.equal(_plain(left), _plain(right))
+        other = ~np.asarray(pc.fill_null(same, fill_value=True))
+    yield from np.flatnonzero(np.asarray(one_null) | other).tolist()
 
 
-def _bits(values: list[object] | None) -> object:
-    """Return a list with its floats in a form that tells NaNs and signed zeros apart."""
-    return None if values is None else [v.hex() if isinstance(v, float) else v for v in values]
+def _lists(array: pa.ListArray) -> list[object]:
+    """Return a column of lists as Python's, with plain elements; a null is empty."""
+    lists = pa.ListArray.from_arrays(array.offsets, _plain(array.values))
+    return [
+        items if ok else []
+        for items, ok in zip(lists.to_pylist(), array.is_valid().to_pylist(), strict=True)
+    ]
+
+
+def _plain(array: pa.Array) -> pa.Array:
+    """Return floats, times and dates as the integers that they are made of.
+
+    Those tell NaNs and signed zeros apart, and have no years that Python does not know.
+    """
+    if pa.types.is_floating(array.type) or pa.types.is_temporal(array.type):
+        return array.view(pa.int32() if array.type.bit_width == 32 else pa.int64())  # noqa: PLR2004
+    return array
+
+
+def shown_value(scalar: pa.Scalar) -> Any:
+    """Return a value as Python's; a time in a year that Python does not know as its number."""
+    try:
+        return scalar.as_py()
+    except (OverflowError, ValueError):
+        return str(_plain(pa.array([scalar], scalar.type))[0])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from featurestore.definitions import FeatureView
-from featurestore.monitoring.differences import Excuses, differing_cells
+from featurestore.monitoring.differences import Excuses, differing_cells, shown_value
 from featurestore.offline.engine import OfflineEngine
 from featurestore.offline.scan import SourceScan, event_as_feature, only_files, open_scan
 from featurestore.online.codec import decode_key, encode_keys
@@ -229,10 +229,10 @@ class _ViewCheck:
                 stored = stored or self._stored(keys)
                 event = offline.column(offline.num_columns - 1)[row].cast(pa.int64()).as_py()
                 yield Difference(
-                    entity={c.name: keys.column(c.alias)[row].as_py() for c in self.scan.keys},
+                    entity={c.name: shown_value(keys.column(c.alias)[row]) for c in self.scan.keys},
                     feature=definition.feature_names[feature],
-                    offline=expected[row].as_py(),
-                    online=found[row].as_py(),
+                    offline=shown_value(expected[row]),
+                    online=shown_value(found[row]),
                     category=self.excuses.category(
                         stored[row],
                         expected_event_us=event,

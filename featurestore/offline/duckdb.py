@@ -10,6 +10,7 @@ import contextlib
 import tempfile
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -39,8 +40,10 @@ from featurestore.offline.engine import (
     SqlTable,
 )
 from featurestore.offline.files import SourceFile, check_unchanged
+from featurestore.offline.footer import has_uuid
 from featurestore.offline.scan import FileGroup, ScanColumn, SourceScan, folder_values
 from featurestore.time import LocalSpan, format_instant, from_micros, local_spans, local_year
+from featurestore.types import base_type
 
 BATCH_ROWS = 50_000
 YEAR_US = 31_556_952_000_000  # a year on average; a time's year is right to within one
@@ -397,10 +400,12 @@ def _in_spine_order(found: pa.Table | None, features: Sequence[ScanColumn], coun
     position = np.full(count, -1, dtype=np.int64)
     position[found["i"].to_numpy()] = np.arange(found.num_rows)
     indices = pa.array(position, mask=position < 0)
-    columns = [
-        _as_declared(found[c.alias].combine_chunks(), c.dtype).take(indices) for c in features
-    ]
-    return pa.table(columns, names=names)
+
+    def ordered(column: ScanColumn) -> pa.Array:
+        return _as_declared(found[column.alias].combine_chunks(), column.dtype).take(indices)
+
+    with ThreadPoolExecutor(pa.cpu_count(), thread_name_prefix="spine-order") as pool:
+        return pa.table(list(pool.map(ordered, features)), names=names)
 
 
 def _as_declared(array: pa.Array, dtype: pa.DataType) -> pa.Array:
@@ -435,7 +440,8 @@ def _read_through_arrow(scan: SourceScan, group: FileGroup) -> pa.Table:
 
 def _read_file(scan: SourceScan, file: SourceFile, columns: Sequence[str]) -> pa.Table:
     try:
-        with pq.ParquetFile(file.path) as opened:
+        # Arrow would read INT96 as nanoseconds, which wrap around outside the years 1678 to 2261.
+        with pq.ParquetFile(file.path, coerce_int96_timestamp_unit="us") as opened:
             return opened.read(columns=columns)
     except (pa.ArrowException, OSError) as error:
         check_unchanged(scan.source.name, [file])
@@ -443,10 +449,13 @@ def _read_file(scan: SourceScan, file: SourceFile, columns: Sequence[str]) -> pa
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a column without dictionaries, so that tables of several files agree."""
+    """Return a column without dictionaries, so that tables of several files agree, and UUIDs.
+
+    What DuckDB calls a UUID has the text of one.
+    """
     if pa.types.is_dictionary(column.type):
         return column.cast(column.type.value_type)
-    return column
+    return column.cast(base_type(column.type)) if has_uuid(column.type) else column
 
 
 def _local_time_error(
@@ -524,7 +533,9 @@ def _unreadable(scan: SourceScan, reason: str, file: SourceFile | None) -> Sourc
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0][:400] if str(error) else type(error).__name__
+    """Return what an error says, in one line that is safe to print: it may quote a broken file."""
+    line = str(error).splitlines()[0][:400] if str(error) else type(error).__name__
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line)
 
 
 def _literal(setting: str | int) -> str:

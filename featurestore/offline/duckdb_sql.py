@@ -140,6 +140,8 @@ class ScanText:
         spans = self.spans.get(column.alias, ()) if is_naive(found) else ()
         if column.alias in ("e", "c"):
             return instant(raw, found, spans, up=up)
+        if group.through_arrow and found == pa.uuid():
+            found = base_type(found)
         return value(raw, found, column.dtype, spans)
 
     def _ordinal(self, group: FileGroup, raw: Mapping[str, str], position: str) -> list[str]:
@@ -260,6 +262,8 @@ def value(raw: str, found: pa.DataType, declared: pa.DataType, spans: Sequence[L
     if pa.types.is_list(declared) and pa.types.is_timestamp(declared.value_type):
         element = instant("x", found.value_type, spans, up=False)
         return f"list_transform({raw}, lambda x: {element})"
+    if found == pa.uuid():
+        return f"unhex(replace({raw}::VARCHAR, '-', ''))"
     return raw if base == declared else f"CAST({raw} AS {sql_type(declared)})"
 
 

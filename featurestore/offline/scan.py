@@ -2,19 +2,15 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from featurestore.definitions import FeatureView, FileSource
-from featurestore.errors import SourceError, SourceSchemaError, close_names, did_you_mean
+from featurestore.errors import SourceSchemaError, close_names, did_you_mean, shown
 from featurestore.offline.files import SourceFile, list_files
-from featurestore.types import can_widen, type_name
-
-RESERVED_COLUMNS = frozenset({"filename", "file_row_number", "file_index"})
-"""Names that readers give to columns of their own; a file that has one is read through Arrow."""
+from featurestore.offline.footer import Footer, read_footer
+from featurestore.types import base_type, can_widen, is_known_type, type_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +98,7 @@ def open_scan(view: FeatureView, features: Sequence[str], root: Path) -> SourceS
     groups: dict[object, tuple[list[SourceFile], FileGroup]] = {}
     rows, nulls = 0, False
     for file in files:
-        footer = _footer(view.source.name, file)
+        footer = read_footer(view.source.name, file)
         group = _check_file(view.source, file, footer, columns)
         key = (tuple(group.types.items()), group.from_folders, group.through_arrow)
         groups.setdefault(key, ([], group))[0].append(file)
@@ -173,49 +169,6 @@ def _columns(view: FeatureView, features: Sequence[str]) -> Iterator[ScanColumn]
         yield ScanColumn(alias=alias, name=name, in_file=in_file, dtype=dtype)
 
 
-@dataclass(frozen=True, slots=True)
-class Footer:
-    """What a Parquet file says of itself."""
-
-    schema: pa.Schema
-    row_count: int
-    surely_not_null: frozenset[str]
-
-
-@lru_cache(maxsize=20_000)
-def _footer(source: str, file: SourceFile) -> Footer:
-    try:
-        metadata = pq.read_metadata(file.path)
-        schema = metadata.schema.to_arrow_schema()
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise SourceError(
-            f"Source {source!r}: {file.path} is not a readable Parquet file ({_brief(error)}).",
-            source=source,
-            file=file.path,
-            hint="is it complete? a writer that was interrupted leaves a file without a footer",
-        ) from None
-    return Footer(schema, metadata.num_rows, _never_null(metadata, schema))
-
-
-def _brief(error: BaseException) -> str:
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-
-
-def _never_null(metadata: pq.FileMetaData, schema: pa.Schema) -> frozenset[str]:
-    """Return the flat columns of which every row group's statistics say that nothing is null."""
-    candidates = set(schema.names)
-    for group in range(metadata.num_row_groups):
-        row_group = metadata.row_group(group)
-        known = set()
-        for index in range(row_group.num_columns):
-            chunk = row_group.column(index)
-            stats = chunk.statistics
-            if stats is not None and stats.has_null_count and stats.null_count == 0:
-                known.add(chunk.path_in_schema)
-        candidates &= known
-    return frozenset(candidates)
-
-
 def _check_file(
     source: FileSource, file: SourceFile, footer: Footer, columns: Sequence[ScanColumn]
 ) -> FileGroup:
@@ -227,15 +180,14 @@ def _check_file(
             types[column.alias] = column.dtype
         else:
             types[column.alias] = _check_column(source, file, footer, column)
-    folded = [name.casefold() for name in footer.schema.names]
-    misleading = len(set(folded)) < len(folded) or not RESERVED_COLUMNS.isdisjoint(folded)
+    in_file = {c.in_file for c in columns if c.in_file not in partitions or c.alias in ("e", "c")}
     return FileGroup(
         files=(),
         types=types,
         from_folders=frozenset(
             c.alias for c in columns if c.in_file in partitions and c.alias not in ("e", "c")
         ),
-        through_arrow=misleading,
+        through_arrow=not footer.misleading.isdisjoint(in_file),
     )
 
 
@@ -252,19 +204,41 @@ def _check_column(
     found = footer.schema.field(indices[0]).type
     is_time = column.alias in ("e", "c")
     fits = _is_time(found) if is_time else can_widen(found, column.dtype)
-    if not fits:
-        raise SourceSchemaError(
-            f"Source {source.name!r}: column {column.in_file!r} of {file.path} is"
-            f" {type_name(found)}, which cannot be read as {type_name(column.dtype)} without"
-            " losing something.",
-            source=source.name,
-            file=file.path,
-            column=column.in_file,
-            expected=type_name(column.dtype),
-            found=type_name(found),
-            hint=f"declare it as {type_name(found)}, or rewrite the file",
-        )
-    return found
+    if fits and _has_plain_times(found, source):
+        return found
+    raise SourceSchemaError(
+        f"Source {source.name!r}: column {shown(column.in_file)} of {file.path} is"
+        f" {found if fits else type_name(found)}, which cannot be read as"
+        f" {type_name(column.dtype)} without losing something.",
+        source=source.name,
+        file=file.path,
+        column=column.in_file,
+        expected=type_name(column.dtype),
+        found=type_name(found),
+        hint=_type_hint(found, fits=fits, is_time=is_time),
+    )
+
+
+def _type_hint(found: pa.DataType, *, fits: bool, is_time: bool) -> str:
+    if fits:
+        return "inside structs and nested lists, store times with a zone, in microseconds"
+    if is_time:
+        return "a time column holds timestamps or dates; rewrite the file"
+    if is_known_type(found):
+        return f"declare it as {type_name(found)}, or rewrite the file"
+    return "no feature can have this type; rewrite the file with another"
+
+
+def _has_plain_times(found: pa.DataType, source: FileSource) -> bool:
+    """Whether times deep inside a type mean the same without the source's zone and any rounding."""
+    if not pa.types.is_nested(found):
+        return True
+    inner = [found.field(i).type for i in range(found.num_fields)]
+    if pa.types.is_list(base_type(found)) and not pa.types.is_nested(inner[0]):
+        return True
+    times = [t for t in inner if pa.types.is_timestamp(t)]
+    plain = all(t.unit != "ns" and (t.tz or source.timezone == "UTC") for t in times)
+    return plain and all(_has_plain_times(t, source) for t in inner)
 
 
 def _is_time(dtype: pa.DataType) -> bool:
@@ -277,15 +251,22 @@ def _column_error(
 ) -> SourceSchemaError:
     renamed = f" (called {column.name!r} here)" if column.name != column.in_file else ""
     problem = "has no column" if count == 0 else f"has {count} columns called"
+    guesses = () if count else close_names(column.in_file, footer.schema.names)
     return SourceSchemaError(
-        f"Source {source.name!r}: {file.path} {problem} {column.in_file!r}{renamed}.",
+        f"Source {source.name!r}: {file.path} {problem} {shown(column.in_file)}{renamed}.",
         source=source.name,
         file=file.path,
         column=column.in_file,
         expected=type_name(column.dtype),
         found=None,
-        hint=did_you_mean(close_names(column.in_file, footer.schema.names)),
+        hint=did_you_mean(guesses) or _column_hint(count),
     )
+
+
+def _column_hint(count: int) -> str:
+    if count:
+        return "rename one of them in the file"
+    return "correct the definition, or rename the column with the source's field_mapping"
 
 
 def _folder_value(source: FileSource, file: SourceFile, column: ScanColumn) -> pa.Scalar:

@@ -1,10 +1,9 @@
 """Row bytes -> columns, a batch at a time, with numpy alone (the layout is in `layout`)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Context, Decimal
 from itertools import pairwise
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -27,16 +26,15 @@ _EMPTY_LIST: Final = bytes(_LIST_HEAD)
 _EXACT: Final = Context(prec=80)
 
 
-@dataclass(frozen=True, slots=True)
-class DecodedColumn:
+class DecodedColumn(NamedTuple):  # a data class takes three times as long to make
     """One column of a batch of rows.
 
     Attributes:
         dtype: Its type, as `featurestore.types.type_name` writes it.
-        values: Numbers, bool, date32 (days) and timestamps (microseconds): a read-only numpy array
-            of that type, 0 where not valid. The others: a list of str, bytes, `Decimal` or lists,
-            None where not valid. A list is a numpy array when its elements are numbers (in the
-            sense above) and none is null, else a list with None for null elements.
+        values: Numbers, bool, date32 (days) and timestamps (microseconds): a numpy array of that
+            type, 0 where not valid, not to be changed. The others: a list of str, bytes, `Decimal`
+            or lists, None where not valid. A list is a numpy array when its elements are numbers
+            (in the sense above) and none is null, else a list with None for null elements.
         valid: Where there is a row, and its value is not null.
     """
 
@@ -45,8 +43,7 @@ class DecodedColumn:
     valid: Array
 
 
-@dataclass(frozen=True, slots=True)
-class DecodedRows:
+class DecodedRows(NamedTuple):
     """A batch of rows; all arrays have its length.
 
     Attributes:
@@ -75,7 +72,7 @@ def decode_rows(
         valid = found if nulls is None else found & (nulls[:, i >> 3] & (1 << (i & 7)) == 0)
         kind = layout.types[i]
         if kind.fixed is not None:
-            columns.append(_fixed(kind, heads[f"c{i}"], valid))
+            columns.append(_fixed(kind, heads[layout.names[i]], valid))
         elif tails is not None:
             columns.append(DecodedColumn(kind.name, tails.column(i, valid), valid))
     return DecodedRows(found, event_us, columns)
@@ -103,10 +100,15 @@ def _as_expected(
     layout: RowLayout, formats: Array, schemas: Array, values: Sequence[bytes | None]
 ) -> bool:
     """Whether every value is a row of this schema, and fillers stand only where there is none."""
-    if not (schemas == layout.schema_id).all():
+    if not _all(schemas == layout.schema_id):
         return False
     rows = formats == ROW
-    return bool(rows.all()) or all(values[i] is None for i in np.flatnonzero(~rows).tolist())
+    return _all(rows) or all(values[i] is None for i in np.flatnonzero(~rows).tolist())
+
+
+def _all(mask: Array) -> bool:
+    # ndarray.all() is Python code above C: 2 us against 0.3 us, several times per lookup.
+    return b"\0" not in mask.tobytes()
 
 
 def _checked(layout: RowLayout, value: bytes | None, view: str) -> bytes | None:
@@ -130,9 +132,7 @@ def _refuse(view: str, reason: str) -> NoReturn:
 
 def _fixed(kind: ColumnType, field: Array, valid: Array) -> DecodedColumn:
     if kind.scale is None:
-        values = np.ascontiguousarray(field)
-        values.flags.writeable = False
-        return DecodedColumn(kind.name, values, valid)
+        return DecodedColumn(kind.name, np.ascontiguousarray(field), valid)
     numbers = _decimals(field.tobytes(), kind.scale)
     return DecodedColumn(kind.name, _with_gaps(numbers, valid), valid)
 

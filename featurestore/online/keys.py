@@ -28,6 +28,7 @@ _RAW: Final = b"\x03"
 _SEVERAL: Final = b"\x04"
 _HASHED: Final = b"\x05"
 MAX_ENTITY_BYTES: Final = 255
+_FEW: Final = 16  # so few keys are made faster one by one than by numpy
 _MORE: Final = 0x80  # a LEB128 byte that is not the last
 
 
@@ -80,6 +81,8 @@ def _encode(columns: Sequence[KeyColumn]) -> list[bytes]:
 
 
 def _encode_numbers(columns: Sequence[KeyColumn]) -> list[bytes]:
+    if len(columns) == 1 and len(columns[0]) <= _FEW:
+        return _encode_few(columns[0])
     width = 1 + 8 * len(columns)
     matrix = np.empty((len(columns[0]), width), np.uint8)
     matrix[:, 0] = (_NUMBER if len(columns) == 1 else _SEVERAL)[0]
@@ -87,6 +90,11 @@ def _encode_numbers(columns: Sequence[KeyColumn]) -> list[bytes]:
         matrix[:, 1 + 8 * i : 9 + 8 * i] = _big_endian(column).view(np.uint8).reshape(-1, 8)
     keys: list[bytes] = matrix.view(f"V{width}").ravel().tolist()
     return keys
+
+
+def _encode_few(column: KeyColumn) -> list[bytes]:
+    values, signed = np.asarray(column.values).tolist(), column.dtype != "uint64"
+    return [_NUMBER + int(value).to_bytes(8, "big", signed=signed) for value in values]
 
 
 def _numbers(column: KeyColumn) -> list[bytes]:

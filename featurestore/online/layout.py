@@ -110,6 +110,7 @@ class RowLayout:
         bitmap_bytes: Length of the null bitmap.
         record: Packed dtype of everything before the variable block, with the fields `format`,
             `schema`, `event`, `created`, `nulls` (bytes) and `c0`, `c1`, ...
+        names: The columns' fields in `record`.
         variable: Positions of the columns of varying width.
     """
 
@@ -120,7 +121,8 @@ class RowLayout:
         self.bitmap_bytes = (len(self.types) + 7) // 8
         fields: list[Any] = [("format", "u1"), ("schema", "<u2"), ("event", ">u8")]
         fields += [("created", ">u8"), ("nulls", "u1", (self.bitmap_bytes,))]
-        fields += [(f"c{i}", t.fixed or END_DTYPE) for i, t in enumerate(self.types)]
+        self.names = tuple(f"c{i}" for i in range(len(self.types)))
+        fields += [(n, t.fixed or END_DTYPE) for n, t in zip(self.names, self.types, strict=True)]
         self.record = np.dtype(fields)
         self.variable = tuple(i for i, t in enumerate(self.types) if t.fixed is None)
 

@@ -19,11 +19,16 @@ except ImportError as error:
         package="redis", extra="redis", purpose="The Redis online store"
     ) from error
 
-__all__ = ["Channel", "Command", "Connections", "NoScriptError"]
+__all__ = ["PERMISSIONS", "Channel", "Command", "Connections", "NoScriptError"]
 
 MAX_CONNECTIONS: Final = 256
 _READ_BUFFER_BYTES: Final = 1 << 18
 _MAX_SHOWN_REPLY: Final = 200
+
+PERMISSIONS: Final = (
+    "~* +evalsha +script|load +getrange +set +mget +scan +unlink +hset +hvals +info +time"
+)
+"""What a user of the server has to be allowed."""
 
 _URL_FORMS: Final = "redis://host:6379/0, rediss://host:6379/0 (TLS) or unix:///path/to/socket?db=0"
 _ERROR_CODE: Final = re.compile(r"(?:^|-)([A-Z]{3,})(?: |$)")
@@ -42,7 +47,7 @@ _REFUSED: Final = {
     "MISCONF": ("takes no writes, because it cannot save its data", "look at the server's disk"),
     "NOAUTH": ("wants a password", "put user and password into the URL"),
     "WRONGPASS": ("refuses the user or password", "check user and password in the URL"),
-    "NOPERM": ("does not permit this user what is needed", "see docs/online-stores.md for the ACL"),
+    "NOPERM": ("does not permit this user what is needed", f"grant it: ACL {PERMISSIONS}"),
     "MOVED": ("is a node of a Redis Cluster", "use a standalone Redis or Valkey server"),
     "CROSSSLOT": ("is a Redis Cluster", "use a standalone Redis or Valkey server"),
     "WRONGTYPE": ("holds another kind of value under one of our keys", "use a database of its own"),

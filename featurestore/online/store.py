@@ -1,8 +1,8 @@
-"""The contract between the feature store and whatever holds its newest values (SEMANTICS, section 5).
+"""The contract with whatever holds the newest values (SEMANTICS, section 5).
 
-A store maps the bytes of an entity to the bytes of its newest row, per table. What the bytes mean is
-the codec's business (`featurestore.online.codec`); a store only ever compares the version, the 16
-bytes of every value that hold (event time, created time) in an order-preserving form.
+A store maps the bytes of an entity to the bytes of its newest row, per table. What the bytes mean
+is the codec's business (`featurestore.online.codec`); a store only ever compares the version, the
+16 bytes of every value that hold (event time, created time) in an order-preserving form.
 """
 
 from collections.abc import Iterator, Sequence
@@ -90,9 +90,7 @@ class OnlineStore(Protocol):
 
     capabilities: ClassVar[Capabilities]
 
-    def write(
-        self, table: TableId, rows: EncodedRows, *, overwrite: bool = False
-    ) -> WriteCounts:
+    def write(self, table: TableId, rows: EncodedRows, *, overwrite: bool = False) -> WriteCounts:
         """Store rows; each replaces the stored one iff its version is greater or equal.
 
         Comparison and write are one atomic step per row. Rows of one call are applied in order.
@@ -107,7 +105,9 @@ class OnlineStore(Protocol):
         """
         ...
 
-    def scan(self, table: TableId, *, batch_rows: int = 1000) -> Iterator[list[tuple[bytes, bytes]]]:
+    def scan(
+        self, table: TableId, *, batch_rows: int = 1000
+    ) -> Iterator[list[tuple[bytes, bytes]]]:
         """Yield all (entity bytes, value) of a table in batches, in any order, each row once.
 
         Rows written meanwhile may or may not appear.

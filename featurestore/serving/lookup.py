@@ -7,7 +7,7 @@ is SEMANTICS, section 5.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -40,8 +40,7 @@ _PRESENT, _NULL = np.uint8(Status.PRESENT), np.uint8(Status.NULL_VALUE)
 _NOT_FOUND, _EXPIRED = np.uint8(Status.NOT_FOUND), np.uint8(Status.OUTSIDE_MAX_AGE)
 
 
-@dataclass(frozen=True, slots=True)
-class EntityColumn:
+class EntityColumn(NamedTuple):
     """A join key of the reply, as asked and in its declared type.
 
     Attributes:
@@ -58,8 +57,7 @@ class EntityColumn:
     valid: Array | None
 
 
-@dataclass(frozen=True, slots=True)
-class FeatureColumn:
+class FeatureColumn(NamedTuple):
     """A feature of the reply, n entities.
 
     Attributes:
@@ -78,8 +76,7 @@ class FeatureColumn:
     view_index: int
 
 
-@dataclass(frozen=True, slots=True)
-class ViewTimes:
+class ViewTimes(NamedTuple):
     """When the rows of one view or role took place, n entities.
 
     Attributes:
@@ -244,8 +241,7 @@ class Lookup:
         return spread
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
+class _Rows(NamedTuple):
     """What one read gave.
 
     Attributes:
@@ -271,7 +267,7 @@ def _rows(read: Read, decoded: DecodedRows, now_us: int) -> _Rows:
     if read.ttl_us is None:
         return _Rows(read.role, decoded, statuses, None)
     expired = decoded.found & (decoded.event_us < now_us - read.ttl_us)
-    if not expired.any():
+    if b"\1" not in expired.tobytes():
         return _Rows(read.role, decoded, statuses, None)
     statuses[expired] = _EXPIRED
     return _Rows(read.role, decoded, statuses, expired)

@@ -100,7 +100,9 @@ class OnlineResponse:
             for key in self.result.entity_columns
         }
         for feature in self.result.features:
-            present = feature.statuses == _PRESENT
+            codes = feature.statuses.tobytes()
+            is_complete = codes.count(_PRESENT) == len(codes)
+            present = None if is_complete else feature.statuses == _PRESENT
             columns[feature.name] = _python_values(feature.dtype, feature.values, present)
         if include_statuses:
             for name, statuses in self.statuses.items():
@@ -205,10 +207,9 @@ def _python_values(dtype: str, values: Array | list[Any], valid: Array | None) -
     if dtype.startswith("list<"):
         element = dtype[len("list<") : -1]
         return [None if v is None else _python_values(element, v, None) for v in plain]
-    convert = _CONVERT.get(dtype)
-    if convert is not None:
+    if (convert := _CONVERT.get(dtype)) is not None:
         plain = [None if v is None else convert(v) for v in plain]
-    if valid is None or bool(valid.all()):
+    if valid is None:
         return plain
     return [v if ok else None for v, ok in zip(plain, valid.tolist(), strict=True)]
 

@@ -17,15 +17,12 @@ from typing import Final
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from featurestore.definitions import FeatureView
-from featurestore.testing.local_time import round_up
+from featurestore.definitions import Entity, FeatureView, Field, FileSource
 from featurestore.testing.oracle import Files, Key, SourceRow, instant, read_source
 from featurestore.testing.plain import PlainTable, Row, difference
 from featurestore.testing.runners import Runner, play_step
 from featurestore.testing.scenario import Append, LookUp, Materialize, Scenario, Train
-from featurestore.testing.strategies import histories
-
-_LATENESS: Final = (timedelta(0), timedelta(microseconds=1), timedelta(hours=1))
+from featurestore.types import Float64, Int64, Timestamp, parse_type
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,37 +91,87 @@ def _at(entities: PlainTable, at_us: int) -> PlainTable:
     )
 
 
+_KEYS: Final[tuple[dict[str, str], ...]] = ({}, {"id": "int64"}, {"id": "int32", "name": "string"})
+_KEY_VALUES: Final[dict[str, tuple[object, ...]]] = {"id": (1, 2), "name": ("a", "b")}
+_BASE_US: Final = 1_709_640_000_000_000
+_US: Final = timedelta(microseconds=1)
+
+
 @st.composite
 def growths(draw: st.DrawFn) -> Growth:
-    """Draw a source, how it grows, and the runs in between."""
-    history = draw(histories())
-    view = _with_lateness(history.view, draw(st.sampled_from(_LATENESS)))
-    first, *later = _honest(view, list(history.files.values()))
-    instants = [round_up(moment) for moment in history.moments]
-    end_us = draw(st.sampled_from(instants))
-    runs = st.lists(_runs([us for us in instants if us <= end_us]), max_size=2)
+    """Draw a source, how it grows, and the runs in between; all within a few microseconds."""
+    view = draw(_views())
+    tables = [draw(_batches(view, number)) for number in range(draw(st.integers(2, 4)))]
+    first, *later = _honest(view, tables)
+    end = draw(st.integers(2, 6))
+    runs = st.lists(_runs(end), max_size=2)
     steps: list[Append | Materialize] = []
     for number, table in enumerate(later, start=1):
         steps += draw(runs)
         steps.append(Append(source=view.source.name, file=f"{number}.parquet", rows=table))
     steps += draw(runs)
-    steps.append(Materialize(end_us=end_us, incremental=draw(st.booleans())))
+    # A full run would make good what those before it left out.
+    incremental = draw(st.sampled_from((True, True, True, False)))
+    steps.append(Materialize(end_us=_BASE_US + end, incremental=incremental))
     keys = _keys(view, {"0.parquet": [row for t in (first, *later) for row in t.rows]})
-    return Growth(view=view, first=first, steps=steps, end_us=end_us, keys=keys)
+    return Growth(view=view, first=first, steps=steps, end_us=_BASE_US + end, keys=keys)
 
 
 @st.composite
-def _runs(draw: st.DrawFn, instants: Sequence[int]) -> Materialize:
-    end_us = draw(st.sampled_from(instants))
-    starts = [None, None, *(us for us in instants if us < end_us)]
-    start_us = draw(st.sampled_from(starts))
-    incremental = start_us is None and draw(st.booleans())
-    return Materialize(start_us=start_us, end_us=end_us, incremental=incremental)
+def _views(draw: st.DrawFn) -> FeatureView:
+    dated = draw(st.sampled_from((True, True, False)))
+    keys = {name: parse_type(dtype) for name, dtype in draw(st.sampled_from(_KEYS)).items()}
+    lateness_us, ttl_us = (
+        draw(st.sampled_from((0, 2, 9))),
+        draw(st.sampled_from((None, None, 1, 3))),
+    )
+    source = FileSource(
+        name="events",
+        path="data/events/*.parquet",
+        timestamp_field="event",
+        created_timestamp_column="created" if dated else None,
+        lateness=lateness_us * _US,
+    )
+    return FeatureView(
+        name="growing",
+        entities=[Entity(name="thing", join_keys=keys)] if keys else [],
+        source=source,
+        schema=[Field(name="row", dtype=Int64), Field(name="score", dtype=Float64)],
+        ttl=None if ttl_us is None else ttl_us * _US,
+    )
 
 
-def _with_lateness(view: FeatureView, lateness: timedelta) -> FeatureView:
-    source = view.source.model_copy(update={"lateness": lateness})
-    return view.model_copy(update={"source": source})
+@st.composite
+def _batches(draw: st.DrawFn, view: FeatureView, number: int) -> PlainTable:
+    """Draw the rows of one file; created times go up from file to file, but not by much."""
+    dated = view.source.created_timestamp_column is not None
+    columns = {**view.join_keys, "event": Timestamp, "row": Int64, "score": Float64}
+    cells: dict[str, st.SearchStrategy[object]] = {
+        name: st.sampled_from([*_KEY_VALUES[name] * 4, None]) for name in view.join_keys
+    }
+    # Without created times only the events can go up from file to file.
+    events = range(8) if dated else range(2 * number, 2 * number + 4)
+    cells["event"] = st.sampled_from([*(instant(_BASE_US + us) for us in events), None])
+    cells["score"] = st.sampled_from([0.5, None])
+    if dated:
+        columns["created"] = Timestamp
+        created = [instant(_BASE_US + 3 * number + us) for us in range(-2, 3)]
+        cells["created"] = st.sampled_from([*created, None])
+    rows = draw(st.lists(st.fixed_dictionaries(cells), max_size=5))
+    numbered = [{**row, "row": 10 * number + n} for n, row in enumerate(rows)]
+    return PlainTable(columns, [{name: row[name] for name in columns} for row in numbered])
+
+
+@st.composite
+def _runs(draw: st.DrawFn, last: int) -> Materialize:
+    end = draw(st.integers(1, last))
+    kind = draw(st.sampled_from(("full", "incremental", "range")))
+    start = draw(st.integers(0, end - 1)) if kind == "range" else None
+    return Materialize(
+        start_us=None if start is None else _BASE_US + start,
+        end_us=_BASE_US + end,
+        incremental=kind == "incremental",
+    )
 
 
 def _honest(view: FeatureView, tables: Sequence[PlainTable]) -> list[PlainTable]:
@@ -139,7 +186,7 @@ def _honest(view: FeatureView, tables: Sequence[PlainTable]) -> list[PlainTable]
 
 
 def _may_come(view: FeatureView, row: Row, earlier: Sequence[SourceRow]) -> bool:
-    lateness_us = view.source.lateness // timedelta(microseconds=1)
+    lateness_us = view.source.lateness // _US
     for new in read_source(view, {"": [row]}):
         if any(_version(new) == _version(old) for old in earlier):
             return False

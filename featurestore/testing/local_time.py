@@ -63,5 +63,5 @@ def round_up(ns: int) -> int:
 
 
 def round_down(ns: int) -> int:
-    """Return nanoseconds as microseconds, never later: for the times of a spine."""
+    """Return nanoseconds as microseconds, never later: for a spine's times and feature values."""
     return ns // 1_000

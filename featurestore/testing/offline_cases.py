@@ -95,12 +95,18 @@ def check_latest(engine: OfflineEngine, history: History, wanted: RowFilter) -> 
     best = {row.key: row for row in sorted(rows, key=lambda row: row.rank)}
     expected = _latest_table(history.view, list(best.values()))
     assert (text := difference(_by_key(found), _by_key(expected))) is None, text
-    assert (summary.rows, summary.entities) == (len(rows), len(best))
-    assert summary.max_event_us == max((row.event_us for row in rows), default=None)
     created = [row.created_us for row in rows if row.created_us is not None]
-    assert summary.max_created_us == max(created, default=None)
-    never_visible = count_never_visible(history.view, history.rows)
-    assert summary.null_keys + summary.null_times == never_visible
+    told = (summary.rows, summary.entities, summary.max_event_us, summary.max_created_us)
+    true = (
+        len(rows),
+        len(best),
+        max((row.event_us for row in rows), default=None),
+        max(created, default=None),
+    )
+    assert told == true, f"rows, entities, greatest event and created are {told}, expected {true}"
+    skipped = count_never_visible(history.view, history.rows)
+    counted = summary.null_keys + summary.null_times
+    assert counted == skipped, f"{counted} rows without key or time, expected {skipped}"
 
 
 def latest_rows(

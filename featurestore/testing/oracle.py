@@ -121,10 +121,9 @@ def _null_lowest(value: int | None) -> tuple[bool, int]:
 
 
 def _time_in(source: FileSource, row: Row, column: str, path: str, number: int) -> int | None:
-    raw = row[column]
+    raw = as_raw_time(row[column])
     if raw is None:
         return None
-    assert isinstance(raw, RawTime)
     try:
         return instant_ns(raw, source.timezone, ambiguous=source.ambiguous, missing=source.missing)
     except LocalTimeError as error:
@@ -137,11 +136,20 @@ def _time_in(source: FileSource, row: Row, column: str, path: str, number: int) 
         ) from None
 
 
+def as_raw_time(value: object) -> RawTime | None:
+    """Return what a time column holds; a date is its midnight, without a zone."""
+    if isinstance(value, date):
+        days = (value - date(1970, 1, 1)).days
+        return RawTime(days * DAY_US * 1_000, aware=False)
+    assert value is None or isinstance(value, RawTime)
+    return value
+
+
 def _feature_value(view: FeatureView, row: Row, name: str, path: str, number: int) -> object:
     if isinstance(row[name], RawTime):
         ns = _time_in(view.source, row, name, path, number)
         assert ns is not None
-        return instant(round_up(ns))
+        return instant(round_down(ns))
     return widened(row[name], view.field(name).dtype)
 
 
@@ -150,7 +158,7 @@ def widened(value: object, dtype: pa.DataType) -> object:
     if isinstance(value, list):
         return [widened(item, dtype.value_type) for item in value]
     if isinstance(value, RawTime):
-        return instant(round_up(value.ns))
+        return instant(round_down(value.ns))
     if isinstance(value, bool) or value is None:
         return value
     if pa.types.is_floating(dtype):
@@ -292,8 +300,9 @@ def _check_spine(
             if column not in spine.columns:
                 raise SpineError(f"The spine has no column {column!r}.", column=column)
             found, declared = spine.columns[column], selection.view.join_keys[key]
-            whole = pa.types.is_floating(found) and pa.types.is_integer(declared)
-            if not whole and not can_widen(found, declared):
+            numbers = pa.types.is_floating(found) or pa.types.is_integer(found)
+            by_value = numbers and pa.types.is_integer(declared)
+            if not by_value and not can_widen(found, declared):
                 text = f"Spine column {column!r} is {found}, the join key is {declared}."
                 raise SpineError(text, column=column)
 
@@ -306,11 +315,11 @@ def _check_mode(view: FeatureView, mode: Mode) -> None:
 
 
 def _spine_time(raw: object, timezone: str, column: str, number: int) -> int | None:
-    if raw is None:
+    time = as_raw_time(raw)
+    if time is None:
         return None
-    assert isinstance(raw, RawTime)
     try:
-        return round_down(instant_ns(raw, timezone))
+        return round_down(instant_ns(time, timezone))
     except LocalTimeError as error:
         raise SpineError(
             f"Spine column {column!r}, row {number}: {error}.", column=column, row=number

@@ -139,13 +139,14 @@ def _check_training_set(found: pa.Table, step: Train) -> None:
 def _check_reply(found: Reply, step: LookUp) -> None:
     assert step.expected is not None
     assert (text := difference(found.table, step.expected.to_arrow())) is None, text
-    assert _listed(found.statuses) == _listed(step.statuses)
+    for name, statuses in step.statuses.items():
+        assert list(found.statuses[name]) == list(statuses), (
+            f"statuses of {name!r} are {list(found.statuses[name])}, expected {list(statuses)}"
+        )
     for view, times in step.event_times.items():
-        assert list(found.event_times[view]) == list(times), f"event times of {view!r}"
-
-
-def _listed(columns: Mapping[str, Sequence[Status]]) -> dict[str, list[Status]]:
-    return {name: list(values) for name, values in columns.items()}
+        assert list(found.event_times[view]) == list(times), (
+            f"event times of {view!r} are {list(found.event_times[view])}, expected {list(times)}"
+        )
 
 
 def is_core_error(error: Exception, expected: ExpectedError) -> bool:

@@ -134,8 +134,8 @@ def moments(draw: st.DrawFn, *, base: int, ttl_ns: int | None) -> list[int]:
                 st.sampled_from(around),
                 st.sampled_from(sorted(distances, key=abs)),
             ),
-            min_size=1,
-            max_size=6,
+            min_size=2,
+            max_size=7,
         )
     )
     return sorted({base, *drawn})
@@ -149,12 +149,15 @@ _TIME_TYPES: Final = (
     "timestamp[us, America/New_York]",
     "timestamp[ms]",
     "timestamp[s, UTC]",
+    "date32",
 )
 _UNIT_NS: Final = {"s": NS_PER_SECOND, "ms": 1_000_000, "us": 1_000, "ns": 1}
 
 
-def as_column_holds(ns: int, dtype: pa.DataType, zone: str) -> RawTime:
+def as_column_holds(ns: int, dtype: pa.DataType, zone: str) -> RawTime | date:
     """Return an instant as a column of type `dtype` writes it, cut to the column's unit."""
+    if pa.types.is_date(dtype):
+        return date(1970, 1, 1) + timedelta(days=to_wall_ns(ns, zone) // (24 * HOUR))
     aware = dtype.tz is not None
     raw = ns if aware else to_wall_ns(ns, zone)
     unit = _UNIT_NS[dtype.unit]
@@ -184,12 +187,17 @@ _KEY_VARIANTS: Final[dict[str, tuple[str, ...]]] = {
     "string": ("string", "string", "large_string", "dictionary<string>", "string_view"),
     "binary": ("binary", "binary", "large_binary"),
 }
+_FEATURE_VARIANTS: Final[dict[str, tuple[str, ...]]] = {
+    **_KEY_VARIANTS,
+    "float64": ("float64", "float64", "float32"),
+    "timestamp[us, UTC]": ("timestamp[us, UTC]", "timestamp[ns, UTC]", "timestamp[ns]"),
+}
 _FEATURE_VALUES: Final[dict[str, tuple[object, ...]]] = {
     **_KEY_VALUES,
     "float32": (0.0, -0.0, 0.1, float("nan"), float("inf")),
     "float64": (0.0, -0.0, 0.1, float("nan"), float("-inf"), 5e-324),
     "decimal128(38, 2)": (Decimal("0.00"), Decimal("-1.50"), Decimal(10**35)),
-    "timestamp[us, UTC]": (RawTime(0), RawTime(-1_000), RawTime(2**62 // 1_000 * 1_000)),
+    "timestamp[us, UTC]": (RawTime(0), RawTime(-1_000), RawTime((2**63 - 1) * 1_000)),
     "list<int64>": ([], [1, None], [2**53 + 1]),
     "list<string>": ([], ["", None], ["a"]),
     "list<float32>": ([], [0.1, float("nan")], [None]),
@@ -207,9 +215,9 @@ class _Column:
 
 @st.composite
 def _columns(
-    draw: st.DrawFn, prefix: str, values: Mapping[str, tuple[object, ...]], least: int, most: int
+    draw: st.DrawFn, prefix: str, values: Mapping[str, tuple[object, ...]], most: int
 ) -> list[_Column]:
-    dtypes = draw(st.lists(st.sampled_from(sorted(values)), min_size=least, max_size=most))
+    dtypes = draw(st.lists(st.sampled_from(sorted(values)), max_size=most))
     return [
         _Column(f"{prefix}{n}", dtype, tuple(draw(_some(values[dtype]))))
         for n, dtype in enumerate(dtypes)
@@ -251,7 +259,13 @@ class _Setting:
 
 @st.composite
 def histories(
-    draw: st.DrawFn, *, max_files: int = 3, max_rows: int = 8, created: bool | None = None
+    draw: st.DrawFn,
+    *,
+    max_files: int = 3,
+    max_rows: int = 8,
+    max_keys: int = 3,
+    max_features: int = 3,
+    created: bool | None = None,
 ) -> History:
     """Draw a view and the files of its source.
 
@@ -259,9 +273,13 @@ def histories(
         draw: Given by Hypothesis.
         max_files: Most files, at least one.
         max_rows: Most rows of a file.
+        max_keys: Most join keys.
+        max_features: Most features besides `row`.
         created: Whether the source has a created time; None for either.
     """
-    setting = draw(_settings(created=created))
+    keys = draw(_columns("k", _KEY_VALUES, max_keys))
+    features = draw(_columns("f", _FEATURE_VALUES, max_features))
+    setting = draw(_settings(keys, features, created=created))
     names = draw(st.lists(st.sampled_from(FILE_NAMES), min_size=1, max_size=max_files, unique=True))
     files: dict[str, PlainTable] = {}
     for name in names:
@@ -271,10 +289,14 @@ def histories(
 
 
 @st.composite
-def _settings(draw: st.DrawFn, *, created: bool | None) -> _Setting:
+def _settings(
+    draw: st.DrawFn,
+    keys: Sequence[_Column],
+    features: Sequence[_Column],
+    *,
+    created: bool | None,
+) -> _Setting:
     place = draw(st.sampled_from(_PLACES))
-    keys = draw(_columns("k", _KEY_VALUES, 0, 3))
-    features = draw(_columns("f", _FEATURE_VALUES, 0, 3))
     ttl = draw(st.none() | st.sampled_from(_TTLS))
     has_created = draw(st.booleans()) if created is None else created
     renamed = draw(st.sampled_from(((), ("k0",), ("event", "row"))))
@@ -323,12 +345,13 @@ def _files(draw: st.DrawFn, setting: _Setting, *, first_row: int, max_rows: int)
     source = setting.view.source
     times = [t for t in (source.timestamp_field, source.created_timestamp_column) if t]
     types = {t: parse_physical(draw(st.sampled_from(_TIME_TYPES))) for t in times}
-    columns = {c.name: draw(_physical(c)) for c in setting.keys} | types
-    columns |= {c.name: parse_type(c.dtype) for c in (_ROW, *setting.features)}
+    columns = {c.name: draw(_physical(c, _KEY_VARIANTS)) for c in setting.keys} | types
+    columns |= {c.name: draw(_physical(c, _FEATURE_VARIANTS)) for c in setting.features}
+    columns[_ROW.name] = pa.int64()
     cells: dict[str, st.SearchStrategy[Any]] = {
         c.name: _or_null(_held(c, columns[c.name])) for c in setting.keys
     }
-    cells |= {c.name: _or_null(c.values) for c in setting.features}
+    cells |= {c.name: _or_null(_values(setting, c, columns[c.name])) for c in setting.features}
     cells |= {t: _or_null(_times(setting, types[t])) for t in times}
     count = draw(st.integers(0, max_rows))
     rows = [
@@ -340,9 +363,19 @@ def _files(draw: st.DrawFn, setting: _Setting, *, first_row: int, max_rows: int)
 
 
 @st.composite
-def _physical(draw: st.DrawFn, column: _Column) -> pa.DataType:
-    variants = [parse_physical(t) for t in _KEY_VARIANTS.get(column.dtype, (column.dtype,))]
-    return draw(st.sampled_from([dtype for dtype in variants if _held(column, dtype)]))
+def _physical(
+    draw: st.DrawFn, column: _Column, variants: Mapping[str, tuple[str, ...]]
+) -> pa.DataType:
+    dtypes = [parse_physical(name) for name in variants.get(column.dtype, (column.dtype,))]
+    is_plain = len(dtypes) == 1 or pa.types.is_timestamp(dtypes[0])
+    return draw(st.sampled_from([t for t in dtypes if is_plain or _held(column, t)]))
+
+
+def _values(setting: _Setting, column: _Column, dtype: pa.DataType) -> Sequence[object]:
+    """Return what a feature's column of this physical type may hold."""
+    if dtype == parse_type(column.dtype):
+        return column.values
+    return _times(setting, dtype) if pa.types.is_timestamp(dtype) else _held(column, dtype)
 
 
 def _held(column: _Column, dtype: pa.DataType) -> list[object]:
@@ -350,9 +383,11 @@ def _held(column: _Column, dtype: pa.DataType) -> list[object]:
     return [value for value in column.values if _fits(value, dtype)]
 
 
-def _times(setting: _Setting, dtype: pa.DataType) -> list[RawTime]:
+def _times(setting: _Setting, dtype: pa.DataType) -> list[RawTime | date]:
     zone = setting.view.source.timezone
-    never = [] if setting.never is None or dtype.tz else [RawTime(setting.never, aware=False)]
+    never: list[RawTime | date] = []
+    if setting.never is not None and pa.types.is_timestamp(dtype) and dtype.tz is None:
+        never = [RawTime(setting.never, aware=False)]
     return [as_column_holds(moment, dtype, zone) for moment in setting.moments] + never
 
 
@@ -366,6 +401,7 @@ _SPINE_TIMES: Final = (
     "timestamp[us]",
     "timestamp[ns]",
     "timestamp[ms]",
+    "date32",
 )
 _EDGES: Final = (0, 0, 1, 999, 1_000, -1, -1_000, 2_000, HOUR)
 
@@ -424,15 +460,17 @@ def _spine_key_type(draw: st.DrawFn, column: _Column) -> pa.DataType:
     return parse_physical(draw(st.sampled_from(variants)))
 
 
-def _spine_times(history: History, dtype: pa.DataType, zone: str) -> list[RawTime]:
+def _spine_times(history: History, dtype: pa.DataType, zone: str) -> list[RawTime | date]:
     ttl_us = history.view.ttl_us
     ends = (0,) if ttl_us is None else (0, ttl_us * US)
     instants = [m + end + edge for m in history.moments for end in ends for edge in _EDGES]
     return [_clear_of_clock_changes(as_column_holds(at, dtype, zone), zone) for at in instants]
 
 
-def _clear_of_clock_changes(raw: RawTime, zone: str) -> RawTime:
+def _clear_of_clock_changes(raw: RawTime | date, zone: str) -> RawTime | date:
     """Move a time that occurs twice or never: a spine has no policy for it."""
+    if isinstance(raw, date):  # a midnight
+        return raw
     try:
         instant_ns(raw, zone)
     except LocalTimeError:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from featurestore.errors import OutputError
+from featurestore.errors import OutputError, UnsupportedError
 from featurestore.frames import to_pandas
 from featurestore.offline.engine import Mode, OfflineEngine
 from featurestore.offline.scan import SourceScan
@@ -94,12 +94,21 @@ class RetrievalJob:
         yield from self.to_arrow().combine_chunks().to_batches(max_rows)
 
     def to_polars(self) -> "pl.DataFrame":
-        """Return the result as a Polars data frame."""
+        """Return the result as a Polars data frame.
+
+        Raises:
+            UnsupportedError: Polars has no type for one of the spine's columns.
+        """
         import polars as pl
 
-        frame = pl.from_arrow(self.to_arrow())
-        assert isinstance(frame, pl.DataFrame)  # noqa: S101 - a table is never a series
-        return frame
+        table = self.to_arrow()
+        try:
+            return pl.DataFrame(table)
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+            raise UnsupportedError(
+                f"Polars cannot hold these columns: {str(error).splitlines()[0][:200]}",
+                hint="cast or drop the spine's column, or use to_arrow()",
+            ) from None
 
     def to_pandas(self) -> "pd.DataFrame":
         """Return the result as a pandas data frame with Arrow-backed types.
@@ -117,7 +126,14 @@ class RetrievalJob:
         """
         target = Path(path)
         with atomic_file(target) as temporary:
-            _write(self.to_arrow(), temporary)
+            table = self.to_arrow()
+            try:
+                _write(table, temporary)
+            except pa.ArrowNotImplementedError as error:
+                raise OutputError(
+                    f"{target} cannot be written: {str(error).splitlines()[0][:200]}.",
+                    hint="cast or drop the spine's column that Parquet has no type for",
+                ) from None
         return target
 
     def explain(self) -> str:
@@ -157,11 +173,7 @@ def atomic_file(target: Path) -> Iterator[Path]:
     """
     temporary: Path | None = None
     try:
-        descriptor, name = tempfile.mkstemp(
-            prefix=f".{target.name[:100]}.", suffix=".tmp", dir=target.parent
-        )
-        os.close(descriptor)
-        temporary = Path(name)
+        temporary = _new_file_beside(target)
         yield temporary
         _sync(temporary)
         temporary.chmod(0o666 & ~_umask())
@@ -172,6 +184,17 @@ def atomic_file(target: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _new_file_beside(target: Path) -> Path:
+    try:
+        with contextlib.suppress(OSError):
+            target.lstat()
+    except ValueError as error:
+        raise OutputError(f"{str(target)!r} is no path: {error}.") from None
+    descriptor, name = tempfile.mkstemp(prefix=".unfinished-", dir=target.parent)
+    os.close(descriptor)
+    return Path(name)
 
 
 def _write(table: pa.Table, path: Path) -> None:

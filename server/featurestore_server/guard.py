@@ -4,7 +4,7 @@ import functools
 import logging
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, NoReturn, Protocol
+from typing import Any, Final, NoReturn
 
 import grpc
 from grpc_status import rpc_status
@@ -15,10 +15,6 @@ from featurestore_server.statuses import status_of
 LOGGER: Final = logging.getLogger("featurestore_server")
 
 Behavior = Callable[..., Any]
-
-
-class _Registrar(Protocol):
-    def add_generic_rpc_handlers(self, handlers: tuple[grpc.GenericRpcHandler, ...]) -> None: ...
 
 
 def guarded(behavior: Behavior) -> Behavior:

@@ -15,6 +15,7 @@ import redis
 
 from featurestore.errors import ConfigError, StoreError, StoreUnavailableError
 from featurestore.online.redis import SCRIPT, RedisOnlineStore
+from featurestore.online.redis_connection import PERMISSIONS
 from featurestore.online.store import EncodedRows, Finding, TableId
 from featurestore.online.tables import table_digest
 from featurestore.testing.online import KEY, read, row, write
@@ -252,6 +253,20 @@ def test_a_user_without_permission_is_told_so(server: LocalRedis, client: redis.
         assert_fails(
             lambda: write(store, TABLE, [(KEY, row(1))]), "does not permit", retryable=False
         )
+
+
+@pytest.mark.usefixtures("store")
+def test_a_user_with_the_permissions_of_the_hint_can_do_everything(
+    server: LocalRedis, client: redis.Redis
+) -> None:
+    client.execute_command("ACL", "SETUSER", "writer", "on", ">hunter2", *PERMISSIONS.split())  # type: ignore[no-untyped-call]
+    with closing(RedisOnlineStore(f"redis://writer:hunter2@127.0.0.1:{server.port}")) as store:
+        write(store, TABLE, [(KEY, row(1))])
+        assert read(store, TABLE, KEY) == [row(1)]
+        assert list(store.scan(TABLE)) == [[(KEY, row(1))]]
+        assert (store.count(TABLE), store.drop(TABLE)) == (1, 1)
+        assert store.tables("shop") == [TABLE]
+        assert store.check()
 
 
 def test_a_replica_takes_no_writes_for_now(server: LocalRedis) -> None:
