@@ -25,10 +25,11 @@ from featurestore.online.codec import encode_keys, row_codec
 from featurestore.online.store import EncodedRows, OnlineStore, TableId, WriteCounts
 from featurestore.registry.runs import RunRecord, Watermark
 from featurestore.registry.sql import SqlRegistry
-from featurestore.time import SYSTEM_CLOCK, Clock, format_instant, from_micros
+from featurestore.time import Clock, format_instant, from_micros
 from featurestore.types import type_name
 
-BATCH_ROWS = 20_000
+BATCH_ROWS = 50_000
+"""Rows of one write: an embedded store flushes to disk once for each."""
 LEASE_SECONDS = 30.0
 QUEUED_BATCHES = 4
 
@@ -303,7 +304,7 @@ def _watermark(task: Task, summary: ScanSummary, clock: Clock) -> Watermark | No
         return None
     created_us = summary.max_created_us
     if created_us is not None:
-        created_us = min(created_us, max(clock.now_micros(), SYSTEM_CLOCK.now_micros()))
+        created_us = min(created_us, clock.now_micros())
     return Watermark(end_us=task.end_us, event_us=summary.max_event_us, created_us=created_us)
 
 

@@ -52,6 +52,8 @@ def shown_value(scalar: pa.Scalar) -> Any:
     try:
         return scalar.as_py()
     except (OverflowError, ValueError):
+        if isinstance(scalar, pa.ListScalar):
+            return str(_plain(scalar.values).to_pylist())
         return str(_plain(pa.array([scalar], scalar.type))[0])
 
 

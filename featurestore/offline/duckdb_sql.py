@@ -54,15 +54,19 @@ def file_pattern(path: str) -> str:
     return text(escaped)
 
 
-def sql_type(dtype: pa.DataType) -> str:
-    """Return DuckDB's type for values of `dtype` while they are worked on."""
+def sql_type(dtype: pa.DataType, *, inside: bool = False) -> str:
+    """Return DuckDB's type for values of `dtype` while they are worked on.
+
+    Times are numbers, and times `inside` structs and nested lists are left as they are.
+    """
     dtype = base_type(dtype)
     if pa.types.is_timestamp(dtype):
-        return "BIGINT"
+        return "TIMESTAMPTZ" if inside else "BIGINT"
     if pa.types.is_list(dtype):
-        return f"{sql_type(dtype.value_type)}[]"
+        element = dtype.value_type
+        return f"{sql_type(element, inside=inside or pa.types.is_nested(element))}[]"
     if pa.types.is_struct(dtype):
-        fields = ", ".join(f"{quote(f.name)} {sql_type(f.type)}" for f in dtype)
+        fields = ", ".join(f"{quote(f.name)} {sql_type(f.type, inside=True)}" for f in dtype)
         return f"STRUCT({fields})"
     if pa.types.is_decimal(dtype):
         return f"DECIMAL({dtype.precision}, {dtype.scale})"

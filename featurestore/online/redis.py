@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Final
 
-from featurestore.errors import StoreError
+from featurestore.errors import StoreUnavailableError
 from featurestore.online.redis_connection import Channel, Command, Connections, NoScriptError
 from featurestore.online.redis_facts import findings
 from featurestore.online.store import (
@@ -24,6 +24,7 @@ from featurestore.online.tables import check_rows, read_label, table_digest, tab
 
 ROWS_PER_CALL: Final = 256
 """Rows of one script call. The server does nothing else meanwhile: about a millisecond."""
+BYTES_PER_CALL: Final = 1 << 22
 CALLS_UNDER_WAY: Final = 4
 """Calls sent before the first is answered, so that the server never waits for us."""
 KEYS_PER_READ: Final = 10_000
@@ -101,20 +102,21 @@ class RedisOnlineStore:
         return WriteCounts(written=written, kept=len(rows.keys) - written)
 
     def _write(self, channel: Channel, prefix: bytes, rows: EncodedRows, force: bytes) -> int:
-        starts = range(0, len(rows.keys), ROWS_PER_CALL)
+        chunks = _chunks(rows.values)
         counts: list[int] = []
         loads = 0
-        while len(counts) < len(starts):
+        while len(counts) < len(chunks):
             if loads or not self._script_id:
                 self._script_id = channel.call("SCRIPT", "LOAD", SCRIPT)
             if loads == _MAX_SCRIPT_LOADS:
-                raise StoreError(f"Redis at {self._connections.address} keeps dropping scripts.")
+                message = f"Redis at {self._connections.address} keeps dropping scripts."
+                raise StoreUnavailableError(message, hint="try again; writing again does no harm")
             loads += 1
-            counts += self._run(channel, prefix, rows, force, starts[len(counts) :])
+            counts += self._run(channel, prefix, rows, force, chunks[len(counts) :])
         return sum(counts)
 
     def _run(
-        self, channel: Channel, prefix: bytes, rows: EncodedRows, force: bytes, starts: range
+        self, channel: Channel, prefix: bytes, rows: EncodedRows, force: bytes, chunks: list[slice]
     ) -> list[int]:
         """Return how many rows each call wrote, up to the first that did not find the script.
 
@@ -122,12 +124,12 @@ class RedisOnlineStore:
         rows of one write are applied in order.
         """
         counts: list[int | None] = []
-        for sent, start in enumerate(starts):
-            arguments = _arguments(prefix, rows, force, start)
+        for sent, chunk in enumerate(chunks):
+            arguments = _arguments(prefix, rows, force, chunk)
             channel.send("EVALSHA", self._script_id, *arguments)
             if sent >= CALLS_UNDER_WAY:
                 counts.append(_script_reply(channel))
-        while len(counts) < len(starts):
+        while len(counts) < len(chunks):
             counts.append(_script_reply(channel))
         done: list[int] = []
         for count in counts:
@@ -226,8 +228,13 @@ def _catalogue(project: str) -> bytes:
     return b"featurestore:catalogue:" + project.encode("utf-8", "surrogatepass")
 
 
-def _arguments(prefix: bytes, rows: EncodedRows, force: bytes, start: int) -> Command:
-    chunk = slice(start, start + ROWS_PER_CALL)
+def _chunks(values: Sequence[bytes]) -> list[slice]:
+    """Return the rows of each call: so few that the server is not held up, in rows or in bytes."""
+    rows = min(ROWS_PER_CALL, max(1, BYTES_PER_CALL // max(map(len, values), default=1)))
+    return [slice(start, start + rows) for start in range(0, len(values), rows)]
+
+
+def _arguments(prefix: bytes, rows: EncodedRows, force: bytes, chunk: slice) -> Command:
     keys = [prefix + entity + b"}" for entity in rows.keys[chunk]]
     remaining = rows.remaining_ms[chunk] if rows.remaining_ms is not None else ()
     return [len(keys), *keys, force, *rows.values[chunk], *map(int, remaining)]

@@ -91,8 +91,12 @@ def _at(entities: PlainTable, at_us: int) -> PlainTable:
     )
 
 
-_KEYS: Final[tuple[dict[str, str], ...]] = ({}, {"id": "int64"}, {"id": "int32", "name": "string"})
-_KEY_VALUES: Final[dict[str, tuple[object, ...]]] = {"id": (1, 2), "name": ("a", "b")}
+_KEYS: Final[tuple[dict[str, str], ...]] = (
+    {"id": "int64"},
+    {"id": "int32", "name": "string"},
+    {},
+)
+_KEY_VALUES: Final[dict[str, tuple[object, ...]]] = {"id": (1, 2, 3, 4, 5), "name": ("a", "b")}
 _BASE_US: Final = 1_709_640_000_000_000
 _US: Final = timedelta(microseconds=1)
 
@@ -101,15 +105,16 @@ _US: Final = timedelta(microseconds=1)
 def growths(draw: st.DrawFn) -> Growth:
     """Draw a source, how it grows, and the runs in between; all within a few microseconds."""
     view = draw(_views())
-    tables = [draw(_batches(view, number)) for number in range(draw(st.integers(2, 4)))]
+    shift = draw(st.sampled_from((0, -9)))
+    tables = [draw(_batches(view, number, shift)) for number in range(draw(st.integers(2, 4)))]
     first, *later = _honest(view, tables)
-    end = draw(st.integers(2, 6))
-    runs = st.lists(_runs(end), max_size=2)
+    end = draw(st.integers(3, 7))
+    runs = st.lists(_runs(end), min_size=1, max_size=2)
     steps: list[Append | Materialize] = []
     for number, table in enumerate(later, start=1):
         steps += draw(runs)
         steps.append(Append(source=view.source.name, file=f"{number}.parquet", rows=table))
-    steps += draw(runs)
+    steps += draw(st.lists(_runs(end), max_size=1))
     # A full run would make good what those before it left out.
     incremental = draw(st.sampled_from((True, True, True, False)))
     steps.append(Materialize(end_us=_BASE_US + end, incremental=incremental))
@@ -142,12 +147,15 @@ def _views(draw: st.DrawFn) -> FeatureView:
 
 
 @st.composite
-def _batches(draw: st.DrawFn, view: FeatureView, number: int) -> PlainTable:
-    """Draw the rows of one file; created times go up from file to file, but not by much."""
+def _batches(draw: st.DrawFn, view: FeatureView, number: int, shift: int) -> PlainTable:
+    """Draw the rows of one file; created times go up from file to file, but not by much.
+
+    They begin `shift` microseconds after the events, which may be long before them.
+    """
     dated = view.source.created_timestamp_column is not None
     columns = {**view.join_keys, "event": Timestamp, "row": Int64, "score": Float64}
     cells: dict[str, st.SearchStrategy[object]] = {
-        name: st.sampled_from([*_KEY_VALUES[name] * 4, None]) for name in view.join_keys
+        name: st.sampled_from([*_KEY_VALUES[name] * 3, None]) for name in view.join_keys
     }
     # Without created times only the events can go up from file to file.
     events = range(8) if dated else range(2 * number, 2 * number + 4)
@@ -155,9 +163,9 @@ def _batches(draw: st.DrawFn, view: FeatureView, number: int) -> PlainTable:
     cells["score"] = st.sampled_from([0.5, None])
     if dated:
         columns["created"] = Timestamp
-        created = [instant(_BASE_US + 3 * number + us) for us in range(-2, 3)]
-        cells["created"] = st.sampled_from([*created, None])
-    rows = draw(st.lists(st.fixed_dictionaries(cells), max_size=5))
+        created = [instant(_BASE_US + shift + 3 * number + us) for us in range(-2, 3)]
+        cells["created"] = st.sampled_from([*created, None, None])
+    rows = draw(st.lists(st.fixed_dictionaries(cells), min_size=1, max_size=6))
     numbered = [{**row, "row": 10 * number + n} for n, row in enumerate(rows)]
     return PlainTable(columns, [{name: row[name] for name in columns} for row in numbered])
 
@@ -165,7 +173,7 @@ def _batches(draw: st.DrawFn, view: FeatureView, number: int) -> PlainTable:
 @st.composite
 def _runs(draw: st.DrawFn, last: int) -> Materialize:
     end = draw(st.integers(1, last))
-    kind = draw(st.sampled_from(("full", "incremental", "range")))
+    kind = draw(st.sampled_from(("incremental", "range", "full")))
     start = draw(st.integers(0, end - 1)) if kind == "range" else None
     return Materialize(
         start_us=None if start is None else _BASE_US + start,

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Final
 
 import pyarrow as pa
 import pytest
@@ -24,6 +25,22 @@ from featurestore.testing.oracle import Mode
 from featurestore.testing.plain import difference
 from featurestore.testing.strategies import History, TrainingCase, training_cases
 from featurestore.testing.text_tables import read_table
+
+KEY_VALUES: Final = {
+    "bool": ("true", "false"),
+    "int8": ("-128", "-1", "0", "127"),
+    "int16": ("-32768", "-1", "0", "32767"),
+    "int32": ("-2147483648", "-1", "0", "2147483647"),
+    "int64": ("-9223372036854775808", "-1", "9007199254740992", "9007199254740993"),
+    "uint8": ("0", "128", "255"),
+    "uint16": ("0", "65535"),
+    "uint32": ("0", "4294967295"),
+    "uint64": ("0", "9007199254740993", "18446744073709551615"),
+    "string": ('""', "a", "A", "1", "01", '"a "', '"\\u0000"', "é", '"e\\u0301"', "🛫"),
+    "binary": ("0x", "0x00", "0x0000", "0xff", "0xffff", "0x61"),
+    "date32": ("0001-01-01", "1969-12-31", "1970-01-01", "9999-12-31"),
+}
+OTHER_KEYS: Final = {"binary": "0xff00", "string": "x"}
 
 
 def check(
@@ -199,6 +216,27 @@ class TrainingSetConformance:
         """
         of = history(rows, keys={"origin": "string", "number": "int32"})
         check(engine, of, spine)
+
+    @pytest.mark.parametrize("dtype", sorted(KEY_VALUES))
+    def test_keys_of_every_type_match_alone_and_beside_others(
+        self, engine: OfflineEngine, dtype: str
+    ) -> None:
+        for types in (
+            (dtype,),
+            (dtype, "binary"),
+            ("string", dtype),
+            ("binary", dtype, "string", "binary", dtype),
+        ):
+            keys = {f"k{n}": name for n, name in enumerate(types)}
+            header = " | ".join(f"{name}: {t}" for name, t in keys.items())
+            cells = [
+                " | ".join(value if t == dtype else OTHER_KEYS[t] for t in types)
+                for value in KEY_VALUES[dtype]
+            ]
+            rows = "\n".join(f"{key} | 10:00 | {n}.5" for n, key in enumerate(cells))
+            asked = "\n".join(f"{key} | 11:00" for key in [*cells, *cells])
+            of = history(f"{header} | at: time | score: float64\n{rows}", keys=keys)
+            check(engine, of, f"{header} | event_timestamp: time\n{asked}")
 
     def test_a_view_without_keys_has_one_row_for_everybody(self, engine: OfflineEngine) -> None:
         rows = """

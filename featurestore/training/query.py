@@ -65,6 +65,7 @@ def resolve(
     if not asked:
         raise RequestError("No feature is asked for.", hint="name a service or 'view:feature'")
     _check_asked_once(asked)
+    _check_roles([selection for selection, _ in asked])
     joins: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[FeatureViewSelection, list[str]]]
     joins = {}
     outputs = []
@@ -139,6 +140,20 @@ def _check_asked_once(asked: Sequence[tuple[FeatureViewSelection, str]]) -> None
         if key in seen:
             raise RequestError(f"Feature {selection.name}:{name} is asked for twice.")
         seen.add(key)
+
+
+def _check_roles(selections: Sequence[FeatureViewSelection]) -> None:
+    """Refuse one role name for two views: their features could not be told apart."""
+    views: dict[str, FeatureView] = {}
+    for selection in selections:
+        view = views.setdefault(selection.name.casefold(), selection.view)
+        if view.name != selection.view.name:
+            raise NameCollisionError(
+                f"Views {view.name!r} and {selection.view.name!r} would both be called"
+                f" {selection.name!r}.",
+                names=(view.name, selection.view.name),
+                hint="give one of them another name with with_name()",
+            )
 
 
 def check_names(features: Sequence[str], spine: Sequence[str] = ()) -> None:

@@ -451,6 +451,13 @@ def test_threads_share_connections_and_none_is_left_open(
         time.sleep(0.01)
 
 
+def test_large_values_go_in_more_calls(store: RedisOnlineStore, client: redis.Redis) -> None:
+    client.config_resetstat()
+    write(store, TABLE, [(b"%d" % i, row(1, None, bytes(1 << 20))) for i in range(20)])
+    assert client.info("commandstats")["cmdstat_evalsha"]["calls"] == 7
+    assert store.count(TABLE) == 20
+
+
 def test_a_batch_of_mixed_remaining_times_goes_to_each_row(
     store: RedisOnlineStore, client: redis.Redis
 ) -> None:
