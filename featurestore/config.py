@@ -309,10 +309,12 @@ def _leaves(values: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _config_error(error: ValidationError, where: str, origins: Mapping[str, str]) -> ConfigError:
-    detail = error.errors(include_url=False, include_input=False)[0]
+    details = error.errors(include_url=False, include_input=False)
+    # A misspelt setting explains the one that is missing.
+    detail = next((d for d in details if d["type"] == "extra_forbidden"), details[0])
     parts = [part for part in detail["loc"] if part != "[key]"]
     path = ".".join(str(part) for part in parts)
-    origin = next((origins[p] for p in (path, str(parts[0])) if p in origins), where)
+    origin = next((origins[p] for p in (path, *map(str, parts[:1])) if p in origins), where)
     if detail["type"] == "extra_forbidden":
         known = _known_keys(detail["loc"])
         return ConfigError(

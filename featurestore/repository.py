@@ -43,16 +43,20 @@ def _files(config: RepoConfig) -> list[Path]:
         found = {file for pattern in patterns for file in config.root.glob(pattern)}
     except (NotImplementedError, ValueError, OSError) as error:
         raise ConfigError(
-            f"definitions: {shown(', '.join(patterns))} cannot be used: {error}.",
+            f"definitions: {_shown(patterns)} cannot be used: {error}.",
             hint="they are globs relative to the repository, such as features/**/*.py",
         ) from None
     files = sorted(file for file in found if file.is_file())
     if not files:
         raise DefinitionError(
-            f"No definitions in {config.root}: no file matches {', '.join(patterns)}.",
+            f"No definitions in {config.root}: no file matches {_shown(patterns)}.",
             hint="write features.py, or set 'definitions' in feature_store.yaml",
         )
     return files
+
+
+def _shown(patterns: tuple[str, ...]) -> str:
+    return ", ".join(p if p.isprintable() and p else shown(p) for p in patterns)
 
 
 @contextmanager
@@ -79,13 +83,18 @@ def _is_of_repository(file: Path, root: Path) -> bool:
 def _run(file: Path) -> dict[str, object]:
     try:
         return runpy.run_path(str(file), run_name="features")
+    except SystemExit as error:
+        line = _line(error, file)
+        raise DefinitionError(
+            f"{file}{line}: definitions call sys.exit({error.code!r})."
+        ) from error
     except FeatureStoreError as error:
         line = _line(error, file)
         raise DefinitionError(f"{file}{line}: {error.message}", hint=error.hint) from error
     except SyntaxError as error:
         at = f", line {error.lineno}" if error.lineno else ""
         raise DefinitionError(f"{error.filename or file}{at}: {error.msg}.") from error
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         line = _line(error, file)
         reason = f"{type(error).__name__}: {error}"
         raise DefinitionError(f"{file}{line}: {reason}") from error

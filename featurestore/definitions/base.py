@@ -134,7 +134,9 @@ def definition_error(
     """Return the first thing that validation found wrong, in a sentence that names the object."""
     name = data.get("name")
     subject = f"{model.__name__} {shown(name)}" if isinstance(name, str) else model.__name__
-    detail = error.errors(include_url=False, include_input=False)[0]
+    details = error.errors(include_url=False, include_input=False)
+    # A misspelt argument explains the one that is missing.
+    detail = next((d for d in details if d["type"] == "extra_forbidden"), details[0])
     where = ".".join(_shown_part(part) for part in detail["loc"] if part != "[key]")
     if detail["type"] == "extra_forbidden":
         known = [field.alias or name for name, field in model.model_fields.items()]
@@ -142,6 +144,8 @@ def definition_error(
         return DefinitionError(
             f"{subject}: there is no argument {where}.", hint=hint or f"known: {', '.join(known)}"
         )
+    if detail["type"] == "missing":
+        return DefinitionError(f"{subject}: {where} is missing")
     reason = detail["msg"].removeprefix("Value error, ")
     return DefinitionError(f"{subject}: {f'{where}: ' if where else ''}{reason}")
 

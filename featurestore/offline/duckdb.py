@@ -130,7 +130,7 @@ class DuckDBEngine(OfflineEngine):
     @override
     def query(self, sql_text: str, tables: Mapping[str, SqlTable]) -> pa.Table:
         paths = [path for table in tables.values() for path in table.paths]
-        with self._connection(paths, ordered=True) as con, _query_errors(tables):
+        with self._connection(paths, ordered=True) as con, _errors("The spine's query"):
             statements = con.extract_statements(sql_text)
             if [s.type for s in statements] != [duckdb.StatementType.SELECT]:
                 raise RequestError(
@@ -138,11 +138,11 @@ class DuckDBEngine(OfflineEngine):
                     f" {', '.join(s.type.name for s in statements[:5]) or 'none'}.",
                     hint="write one query, without INSERT, COPY, ATTACH, SET or the like",
                 )
-            for name, table in tables.items():
-                # A source that the query does not name may be broken: it is not even opened.
-                if name.casefold() in sql_text.casefold():
-                    con.execute(sql.create_view(name, table))
-            return con.sql(sql_text).to_arrow_table()
+            unreadable = _create_views(con, sql_text, tables)
+            try:
+                return con.sql(sql_text).to_arrow_table()
+            except duckdb.CatalogException as error:
+                raise _unknown_name(error, tables, unreadable) from None
 
     @contextlib.contextmanager
     def _session(self, scan: SourceScan) -> Iterator["_Session"]:
@@ -483,17 +483,32 @@ def _local_time_error(
     )
 
 
-@contextlib.contextmanager
-def _query_errors(tables: Mapping[str, SqlTable]) -> Iterator[None]:
-    with _errors("The spine's query"):
-        try:
-            yield
-        except duckdb.CatalogException as error:
-            known = ", ".join(sorted(tables)[:20]) or "none"
-            raise RequestError(
-                f"The spine's query failed: {_first_line(error)}",
-                hint=f"it can read the registered sources whose files exist: {known}",
-            ) from None
+def _create_views(
+    con: duckdb.DuckDBPyConnection, query: str, tables: Mapping[str, SqlTable]
+) -> dict[str, str]:
+    """Make views of the tables that a query may mean; return what is wrong with broken ones."""
+    unreadable = {}
+    for name, table in tables.items():
+        if name.casefold() in query.casefold():
+            try:
+                con.execute(sql.create_view(name, table))
+            except duckdb.Error as error:
+                unreadable[name] = _first_line(error)
+    return unreadable
+
+
+def _unknown_name(
+    error: duckdb.Error, tables: Mapping[str, SqlTable], unreadable: Mapping[str, str]
+) -> RequestError | SourceError:
+    for name, reason in unreadable.items():
+        if f" {name} ".casefold() in str(error).casefold():
+            file = next((path for path in tables[name].paths if path in reason), None)
+            return SourceError(f"Source {name!r} cannot be read: {reason}", source=name, file=file)
+    known = ", ".join(sorted(tables)[:20]) or "none"
+    return RequestError(
+        f"The spine's query failed: {_first_line(error)}",
+        hint=f"it can read the registered sources whose files exist: {known}",
+    )
 
 
 @contextlib.contextmanager

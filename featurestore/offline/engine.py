@@ -155,5 +155,6 @@ class OfflineEngine(Protocol):
 
         Raises:
             RequestError: The query is not one SELECT, or cannot be run.
+            SourceError: Files that it reads cannot be read; others do not matter.
         """
         ...

@@ -163,7 +163,8 @@ def _columns(view: FeatureView, features: Sequence[str]) -> Iterator[ScanColumn]
     wanted.append(("e", source.timestamp_field, time))
     if source.created_timestamp_column is not None:
         wanted.append(("c", source.created_timestamp_column, time))
-    wanted += [(f"f{i}", name, view.field(name).dtype) for i, name in enumerate(features)]
+    dtypes = {field.name: field.dtype for field in view.fields}
+    wanted += [(f"f{i}", name, dtypes[name]) for i, name in enumerate(features)]
     for alias, name, dtype in wanted:
         in_file = source.column_in_file(name)
         yield ScanColumn(alias=alias, name=name, in_file=in_file, dtype=dtype)

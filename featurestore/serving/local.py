@@ -28,7 +28,8 @@ def look_up(
     asked = _request(features, catalog)
     plan = catalog.prepare(asked, full_feature_names=full_feature_names)
     lookup = Lookup(store, plan, clock)
-    return OnlineResponse(lookup.run(to_columns(entity_rows)))
+    count = None if isinstance(entity_rows, Mapping) else len(entity_rows)
+    return OnlineResponse(lookup.run(to_columns(entity_rows), count=count))
 
 
 def _request(

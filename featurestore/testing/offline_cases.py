@@ -32,11 +32,13 @@ DAY: Final = "2024-03-05"
 """Date of the times in text tables that have none."""
 
 FIXTURE_IS_SHARED: Final = settings(
+    # A suite runs once for every engine and every way to set one up: a quarter is plenty.
+    max_examples=max(10, settings.default.max_examples // 4 if settings.default else 25),
     suppress_health_check=[
         HealthCheck.differing_executors,
         HealthCheck.function_scoped_fixture,
         HealthCheck.too_slow,
-    ]
+    ],
 )
 """For properties in suites: engines and stores keep nothing from one example to the next."""
 

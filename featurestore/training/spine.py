@@ -78,7 +78,7 @@ def _read_parquet(path: Path) -> pa.Table:
     try:
         return pq.ParquetFile(path).read()
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise SpineError(f"The spine {path} cannot be read: {_brief(error)}.") from None
+        raise SpineError(f"The spine {shown(str(path))} cannot be read: {_brief(error)}.") from None
 
 
 def _from_pandas(frame: Any, timestamp_field: str) -> pa.Table:
@@ -108,7 +108,8 @@ def _inconvertible(frame: Any) -> str | None:
 
 
 def _brief(error: BaseException) -> str:
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    line = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    return "".join(c if c.isprintable() else "?" for c in line)
 
 
 def _check_one_kind_of_time(values: Iterable[object], column: str) -> None:
@@ -195,7 +196,7 @@ def _column(spine: pa.Table, name: str, role: str, setting: str) -> pa.Array:
         raise SpineError(f"A column's name is text, not {type(name).__name__}.", hint=setting)
     indices = spine.schema.get_all_field_indices(name)
     if len(indices) != 1:
-        problem = f"has no column {name!r}" if not indices else f"has two columns {name!r}"
+        problem = f"has {'two columns' if indices else 'no column'} {shown(name)}"
         guess = did_you_mean(close_names(name, spine.column_names))
         raise SpineError(
             f"The spine {problem}, {role}; it has {_listed(spine.column_names)}.",

@@ -22,7 +22,6 @@ STORES: dict[str, Callable[[pytest.FixtureRequest], dict[str, Any]]] = {
     "memory": lambda _: {"type": "memory"},
     "lmdb": lambda _: {"type": "lmdb"},
     "redis": lambda request: {"type": "redis", "url": request.getfixturevalue("redis_url")},
-    "valkey": lambda request: {"type": "redis", "url": request.getfixturevalue("valkey_url")},
 }
 
 
