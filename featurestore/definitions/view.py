@@ -82,11 +82,21 @@ class FeatureView(Definition):
         reserved = {k.casefold(): f"the join key {k!r}" for k in self.join_keys}
         times = (self.source.timestamp_field, self.source.created_timestamp_column)
         reserved |= {t.casefold(): f"the source's time column {t!r}" for t in times if t}
+        self._check_renamed()
         for field in self.fields:
             if (taken := reserved.get(field.name.casefold())) is not None:
                 raise ValueError(
                     f"feature {field.name!r} has the name of {taken}; rename the column with the"
                     " source's field_mapping"
+                )
+
+    def _check_renamed(self) -> None:
+        mapping = self.source.field_mapping
+        for name in (*self.join_keys, *self.feature_names):
+            if name in mapping and name not in mapping.values():
+                raise ValueError(
+                    f"{name!r} is called {mapping[name]!r} here: the source's field_mapping renames"
+                    " it"
                 )
 
     def _check_online_types(self) -> None:

@@ -22,6 +22,7 @@ from featurestore.offline.engine import LatestRows, OfflineEngine, ScanSummary
 from featurestore.offline.files import SourceFile
 from featurestore.offline.scan import open_scan
 from featurestore.online.codec import encode_keys, row_codec
+from featurestore.online.encode import number_values, valid_mask
 from featurestore.online.store import EncodedRows, OnlineStore, TableId, WriteCounts
 from featurestore.registry.runs import RunRecord, Watermark
 from featurestore.registry.sql import SqlRegistry
@@ -266,13 +267,13 @@ class _RowWriter:
     def _encode(self, batch: pa.RecordBatch) -> EncodedRows:
         remaining_ms = None
         if self._lifetime_us is not None:
-            event = batch.column("e").to_numpy()
+            event = number_values(batch.column("e"))
             dead_us = self._now_us - self._lifetime_us
             left = (np.maximum(event, dead_us) - dead_us) // 1000  # far times would overflow
             alive = left > 0
             if not alive.all():
                 self.expired += int((~alive).sum())
-                batch, left = batch.filter(pa.array(alive)), left[alive]
+                batch, left = batch.filter(_mask(alive)), left[alive]
             remaining_ms = left.tolist()
         return EncodedRows(
             keys=self._keys(batch), values=self._values(batch), remaining_ms=remaining_ms
@@ -287,11 +288,17 @@ class _RowWriter:
         created = batch.column("c")
         features = [batch.column(f"f{i}") for i in range(len(self._view.fields))]
         return self._codec.encode(
-            batch.column("e").to_numpy(),
-            created.fill_null(0).to_numpy(),
+            number_values(batch.column("e")),
+            number_values(created),
             features,
-            created_valid=np.asarray(created.is_valid()),
+            created_valid=valid_mask(created),
         )
+
+
+def _mask(selected: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> pa.Array:
+    """Return a numpy mask for Arrow; `pa.array` would import pandas first, half a second."""
+    bits = pa.py_buffer(np.packbits(selected, bitorder="little"))
+    return pa.Array.from_buffers(pa.bool_(), len(selected), [None, bits])
 
 
 def _watermark(task: Task, summary: ScanSummary, clock: Clock) -> Watermark | None:

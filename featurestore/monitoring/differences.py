@@ -65,6 +65,8 @@ class Excuses:
         end_us: End of the last full or incremental run.
         other_end_us: Greatest end of runs that do not move the watermark (with a start, or failed):
             rows of event times between the two may have been written by those.
+        later_runs: Start (or None) and end of runs since that one: backfills of files that came
+            after it, and failed runs.
         lifetime_us: How long after its event time a row is kept, or None.
         now_us: The time now.
         age_us: Real time since the last run wrote; a store counts down in real time even when the
@@ -76,6 +78,7 @@ class Excuses:
 
     end_us: int
     other_end_us: int
+    later_runs: tuple[tuple[int | None, int], ...]
     lifetime_us: int | None
     now_us: int
     age_us: int
@@ -98,6 +101,7 @@ class Excuses:
         return cls(
             end_us=watermark.end_us,
             other_end_us=max(others, default=watermark.end_us),
+            later_runs=tuple((r.start_us, r.end_us) for r in own if _is_after(r, watermark)),
             lifetime_us=remaining_us(view.definition),
             now_us=now_us,
             age_us=age_us,
@@ -125,11 +129,15 @@ class Excuses:
         event, created = read_version(stored)
         if is_tombstone(stored):
             return "deleted"
-        if self.end_us < event <= self.other_end_us:
+        if self._was_written_otherwise(event):
             return "pushed"
         if self.several_runs and is_tie(event, created):
             return "tie"
         return self._unless_rewritten()
+
+    def _was_written_otherwise(self, event_us: int) -> bool:
+        later = any(s is None or s < event_us <= e for s, e in self.later_runs if event_us <= e)
+        return later or self.end_us < event_us <= self.other_end_us
 
     def _expired(self, event_us: int | None) -> bool:
         if event_us is None or self.lifetime_us is None:
@@ -138,3 +146,7 @@ class Excuses:
 
     def _unless_rewritten(self) -> str:
         return "source rewritten" if self.rewritten else "DEFECT"
+
+
+def _is_after(run: RunRecord, watermark: Watermark) -> bool:
+    return watermark.updated_at is not None and run.finished_at > watermark.updated_at

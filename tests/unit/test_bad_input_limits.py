@@ -41,7 +41,7 @@ from tests.unit.projects import (
     write,
 )
 
-MANY = 60_000
+MANY = 50_000
 
 
 @pytest.fixture
@@ -368,7 +368,7 @@ def test_a_view_that_is_not_served_is_not_materialized(store: FeatureStore, root
 
 
 def test_a_source_may_have_very_many_files_and_folders(store: FeatureStore, root: Path) -> None:
-    count = 400
+    count = 250
     for number in range(count):
         columns = {"t": pa.array([THEN], UTC_US), "x": [float(number)]}
         write(root / f"data/k={number}/{number}.parquet", columns)

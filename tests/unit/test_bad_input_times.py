@@ -312,13 +312,15 @@ def test_a_created_time_in_the_future_does_not_hide_what_is_written_until_then(
 # --- spines ------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def trained(store: FeatureStore, root: Path) -> FeatureStore:
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FeatureStore]:
     """A store of two rows of key 1: 1.0 at `THEN`, 2.0 a minute later."""
+    root = tmp_path_factory.mktemp("trained")
     times = pa.array([THEN, THEN + timedelta(minutes=1)], UTC_US)
     write(root / FILE, rows(2, k=[1, 1], t=times))
-    store.apply([view()])
-    return store
+    with project(root) as opened:
+        opened.apply([view()])
+        yield opened
 
 
 def frame(*times: object) -> pd.DataFrame:
