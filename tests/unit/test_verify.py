@@ -126,6 +126,7 @@ def test_a_row_that_cannot_be_decoded_is_an_error(filled: FeatureStore) -> None:
         filled.verify()
 
 
+LONG_DECIMAL = decimal.Decimal("12345678901234567890123456.78")
 EVERY_TYPE: dict[str, tuple[pa.DataType, Any, Any]] = {
     "bool": (Bool, True, False),
     "int8": (Int8, -128, 127),
@@ -391,8 +392,7 @@ def test_a_row_beyond_its_ttl_is_withheld_on_both_sides(store: FeatureStore, roo
 KEYS: dict[str, dict[str, pa.DataType]] = {
     "integer": {"k": Int64},
     "text": {"s": String},
-    "composite": {"s": String, "k": Int64, "d": Date, "b": Bool},
-    "bytes": {"y": Binary},
+    "composite": {"y": Binary, "k": Int64, "d": Date, "b": Bool},
     "no entity": {},
 }
 
@@ -420,7 +420,7 @@ def batch(number: int, entities: range, *, created: bool) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("kind", "created"),
-    [*((kind, True) for kind in KEYS), ("integer", False), ("composite", False)],
+    [*((kind, True) for kind in KEYS), ("composite", False)],
 )
 def test_full_and_incremental_runs_stay_green(
     store: FeatureStore, root: Path, kind: str, *, created: bool
@@ -439,10 +439,10 @@ def test_full_and_incremental_runs_stay_green(
     report = store.verify(sample=None)
     assert (report.ok, report.views[0].differences) == (True, {})
     assert report.cells == len(entities)
-    keys = pa.table(batch(2, entities, created=created)).select(list(of.join_keys))
-    table = keys.append_column("event_timestamp", pa.array([end] * max(keys.num_rows, 1), UTC_US))
-    trained = store.get_historical_features(table, [of]).to_arrow()["x"]
+    keys = pa.table(batch(2, entities, created=created)).slice(0, len(entities))
     columns = {name: keys[name] for name in of.join_keys}
+    table = pa.table(columns | {"event_timestamp": pa.array([end] * len(entities), UTC_US)})
+    trained = store.get_historical_features(table, [of]).to_arrow()["x"]
     assert store.get_online_features([of], columns).to_arrow()["x"].equals(trained)
 
 
