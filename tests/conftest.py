@@ -1,6 +1,8 @@
 """How deep the property tests dig: `make test` runs the profile ci, `make proof` proof."""
 
 import os
+import signal
+import threading
 
 from hypothesis import HealthCheck, settings
 
@@ -23,3 +25,15 @@ settings.register_profile(
     "proof", parent=settings.get_profile("ci"), max_examples=5_000, derandomize=False
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C end the commands that tests start.
+
+    A shell that starts us in the background has us ignore it, and our children inherit that.
+    """
+    if (
+        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        and threading.current_thread() is threading.main_thread()
+    ):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
