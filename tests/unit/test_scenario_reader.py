@@ -102,7 +102,7 @@ def test_a_scenario_that_is_wrong_fails_and_says_why(
     ("right", "wrong", "says"),
     [
         ("name =", "nam =", "the scenario has no nam"),
-        ("timestamp_field", "time_field", "timestamp_field: Field required"),
+        ("timestamp_field", "time_field", "there is no argument time_field"),
         ('materialize = { end = "12:00Z" }', "", "needs exactly one of"),
         ('{ end = "12:00Z" }', '{ end = "12:00" }', "needs an offset"),
         ('{ end = "12:00Z" }', '{ until = "12:00Z" }', "materialize has no until"),
