@@ -345,7 +345,7 @@ def test_asking_for_hostile_names_finds_nothing(store: FeatureStore, root: Path)
     write(root / FILE, rows())
     store.apply([view()])
     asks: list[Callable[[str], object]] = [
-        lambda name: store.get_feature_view(name),
+        store.get_feature_view,
         lambda name: store.get_historical_features(spine(1), name.replace(":", "")),
         lambda name: store.get_historical_features(spine(1), [f"{name}:x"]),
         lambda name: store.get_historical_features(spine(1), [f"reading:{name}"]),
