@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Final
 
 from featurestore.errors import StoreUnavailableError
+from featurestore.online.redis_commands import pack_reads
 from featurestore.online.redis_connection import Channel, Command, Connections, NoScriptError
 from featurestore.online.redis_facts import findings
 from featurestore.online.store import (
@@ -140,8 +141,10 @@ class RedisOnlineStore:
 
     def read(self, requests: Sequence[ReadRequest]) -> list[list[bytes | None]]:
         """Return the values of each request in one round trip; see `OnlineStore.read`."""
-        keys = [key for request in requests for key in _keys(request.table, request.keys)]
-        values = self._get(keys)
+        packed, commands = pack_reads(requests, most_keys=KEYS_PER_READ)
+        values = _joined(self._connections.read_all(packed, commands)) if commands else []
+        if len(requests) == 1:
+            return [values]
         found, start = [], 0
         for request in requests:
             found.append(values[start : start + len(request.keys)])
@@ -153,7 +156,7 @@ class RedisOnlineStore:
         replies = self._connections.call_all(
             [("MGET", *keys[start : start + KEYS_PER_READ]) for start in starts]
         )
-        return replies[0] if len(replies) == 1 else [value for reply in replies for value in reply]
+        return _joined(replies)
 
     def scan(
         self, table: TableId, *, batch_rows: int = 1000
@@ -219,9 +222,8 @@ def _prefix(table: TableId) -> bytes:
     return table_digest(table) + b"{"
 
 
-def _keys(table: TableId, entities: Sequence[bytes]) -> list[bytes]:
-    prefix = _prefix(table)
-    return [prefix + entity + b"}" for entity in entities]
+def _joined(replies: list[list[bytes | None]]) -> list[bytes | None]:
+    return replies[0] if len(replies) == 1 else [value for reply in replies for value in reply]
 
 
 def _catalogue(project: str) -> bytes:

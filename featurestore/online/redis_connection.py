@@ -1,6 +1,7 @@
 """Connections to Redis: from a URL to a pool, and from the client's errors to ours."""
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NoReturn
@@ -94,6 +95,8 @@ class Connections:
         self.address = _address(options)
         self._timeout_ms = timeout_ms
         self._is_closed = False
+        self._idle: list[Connection] = []
+        self._idle_of = os.getpid()
         fixed: dict[str, Any] = {
             "protocol": 3,
             "decode_responses": False,
@@ -140,6 +143,47 @@ class Connections:
                 channel.send(*command)
             return [channel.receive() for _ in commands]
 
+    def read_all(self, packed: bytes, replies: int) -> list[Any]:
+        """Send commands that change nothing, packed for the wire, and return their replies.
+
+        A connection stays at hand for the next read instead of going back to the pool, whose
+        bookkeeping and look at the socket cost as much as the reply of a small read. So one may be
+        used that the server closed meanwhile: then, and only then, the commands are sent again.
+        """
+        if self._is_closed:
+            raise StoreError("The online store is closed.")
+        try:
+            connection = self._idle_connection()
+            try:
+                return self._read(connection or self._pool.get_connection(), packed, replies)
+            except exceptions.ConnectionError as error:
+                # Its subclasses are answers of the server.
+                if connection is None or type(error) is not exceptions.ConnectionError:
+                    raise
+                return self._read(self._pool.get_connection(), packed, replies)
+        except (exceptions.RedisError, OSError) as error:
+            self._raise_error(error)
+
+    def _idle_connection(self) -> Connection | None:
+        if self._idle_of != os.getpid():  # a fork's child must not share sockets with its parent
+            self._idle, self._idle_of = [], os.getpid()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
+
+    def _read(self, connection: Connection, packed: bytes, replies: int) -> list[Any]:
+        try:
+            connection.send_packed_command([packed])  # type: ignore[no-untyped-call]
+            read = connection.read_response
+            found = [read(disconnect_on_error=False) for _ in range(replies)]
+        except BaseException:
+            connection.disconnect()  # type: ignore[no-untyped-call]
+            self._pool.release(connection)
+            raise
+        self._idle.append(connection)
+        return found
+
     def close(self) -> None:
         """Close all connections; twice is fine."""
         self._is_closed = True
@@ -149,15 +193,15 @@ class Connections:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except exceptions.TimeoutError as error:
+        except (exceptions.RedisError, OSError) as error:
+            self._raise_error(error)
+
+    def _raise_error(self, error: Exception) -> NoReturn:
+        if isinstance(error, exceptions.TimeoutError):
             raise StoreUnavailableError(
                 f"Redis at {self.address} did not answer within {self._timeout_ms} ms.",
                 hint="try again; or raise online_store.timeout_ms",
             ) from error
-        except (exceptions.RedisError, OSError) as error:
-            self._raise_store_error(error)
-
-    def _raise_store_error(self, error: Exception) -> NoReturn:
         server, code = f"Redis at {self.address}", _code(error)
         if code in _TRY_AGAIN:
             raise StoreUnavailableError(

@@ -222,6 +222,37 @@ def test_a_server_that_comes_back_is_used_again() -> None:
             assert_fails(lambda: read(store, TABLE, KEY), "cannot be reached", retryable=True)
 
 
+def test_a_connection_that_the_server_closed_is_replaced(
+    store: RedisOnlineStore, client: redis.Redis
+) -> None:
+    write(store, TABLE, [(KEY, row(1))])
+    for _ in range(2):
+        assert read(store, TABLE, KEY) == [row(1)]
+        client.client_kill_filter(_type="normal", skipme=True)
+
+
+def test_a_read_after_one_that_failed_gets_its_own_answer() -> None:
+    with (
+        local_redis(local_binary()) as started,
+        closing(redis.Redis.from_url(started.url)) as other,
+    ):
+        store = RedisOnlineStore(started.url, timeout_ms=200)
+        write(store, TABLE, [(KEY, row(1)), (b"\x02other", row(2))])
+        other.client_pause(600)
+        with pytest.raises(StoreUnavailableError, match="did not answer within 200 ms"):
+            read(store, TABLE, KEY)
+        other.ping()  # answered when the pause is over
+        assert read(store, TABLE, b"\x02other") == [row(2)]
+        store.close()
+
+
+def test_a_store_that_was_closed_says_so(store: RedisOnlineStore) -> None:
+    assert read(store, TABLE, KEY) == [None]
+    store.close()
+    with pytest.raises(StoreError, match="is closed"):
+        read(store, TABLE, KEY)
+
+
 def test_a_full_server_is_an_error_that_says_so(
     store: RedisOnlineStore, client: redis.Redis
 ) -> None:
