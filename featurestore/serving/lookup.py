@@ -110,6 +110,24 @@ class LookupResult:
         return len(self.views[0].found)
 
 
+class Question(NamedTuple):
+    """A lookup whose keys are known and whose rows are still to be read.
+
+    Attributes:
+        keys: The plan's inputs.
+        entities: Positions of join keys in `keys` -> entity bytes, None where a part is null.
+        size: The number of entities.
+        now_us: The clock's time, in microseconds.
+        reads: What to read; nothing when there are no entities.
+    """
+
+    keys: list[KeyColumn]
+    entities: Mapping[tuple[int, ...], list[bytes | None]]
+    size: int
+    now_us: int
+    reads: list[ReadRequest]
+
+
 class Lookup:
     """A prepared lookup. Safe to use from several threads.
 
@@ -154,10 +172,42 @@ class Lookup:
             StoreUnavailableError: The store cannot be reached (retryable).
             StoreDataError: A stored row cannot be decoded.
         """
+        question = self.ask(columns, count=count)
+        return self.answer(question, self._store.read(question.reads) if question.reads else [])
+
+    def ask(
+        self, columns: Mapping[str, Sequence[Any] | Array], *, count: int | None = None
+    ) -> Question:
+        """Return what has to be read for the entities in `columns`.
+
+        The reads of several questions can go to the store together; `answer` takes each one's part.
+        Arguments and errors are those of `run`.
+        """
         keys = self._keys(columns)
-        entities = len(keys[0]) if keys else self._checked_count(1 if count is None else count)
-        now_us = self._clock.now_micros()
-        stored = self._read(keys, entities)
+        size = len(keys[0]) if keys else self._checked_count(1 if count is None else count)
+        if not size:
+            return Question(keys, {}, 0, self._clock.now_micros(), [])
+        entities: dict[tuple[int, ...], list[bytes | None]] = {}
+        reads = []
+        for read in self._plan.reads:
+            if read.keys not in entities:
+                entities[read.keys] = encode_key_columns([keys[i] for i in read.keys])
+            present = [key for key in entities[read.keys] if key is not None]
+            reads.append(ReadRequest(table=read.table, keys=present))
+        return Question(keys, entities, size, self._clock.now_micros(), reads)
+
+    def answer(self, question: Question, answers: Sequence[list[bytes | None]]) -> LookupResult:
+        """Return the features of a question's entities.
+
+        Args:
+            question: What `ask` returned.
+            answers: What the store answered to each of the question's reads.
+
+        Raises:
+            StoreDataError: A stored row cannot be decoded.
+        """
+        keys, now_us = question.keys, question.now_us
+        stored = self._spread(question, answers)
         parts = [
             _rows(read, codec.decode(values, read.wanted, view=read.table.view), now_us)
             for read, codec, values in zip(self._plan.reads, self._codecs, stored, strict=True)
@@ -222,22 +272,16 @@ class Lookup:
             suggestions=close_names(str(unknown), expected),
         )
 
-    def _read(self, keys: Sequence[KeyColumn], count: int) -> list[list[bytes | None]]:
+    def _spread(
+        self, question: Question, answers: Sequence[list[bytes | None]]
+    ) -> list[list[bytes | None]]:
         """Return the stored values of every read, None where the key is null."""
-        if not count:
+        if not question.size:
             return [[] for _ in self._plan.reads]
-        entities: dict[tuple[int, ...], list[bytes | None]] = {}
-        requests = []
-        for read in self._plan.reads:
-            if read.keys not in entities:
-                entities[read.keys] = encode_key_columns([keys[i] for i in read.keys])
-            present = [key for key in entities[read.keys] if key is not None]
-            requests.append(ReadRequest(table=read.table, keys=present))
-        answers = self._store.read(requests)
         spread = []
         for read, values in zip(self._plan.reads, answers, strict=True):
-            rows = _with_gaps(entities[read.keys], values)
-            spread.append(rows if read.keys else rows * count)
+            rows = _with_gaps(question.entities[read.keys], values)
+            spread.append(rows if read.keys else rows * question.size)
         return spread
 
 

@@ -58,28 +58,47 @@ def serialize_reply(result: LookupResult, *, project: str, revision: int) -> byt
             times.found = found
     # Messages laid end to end are one message, in which the repeated fields of all come in order.
     parts = [head.SerializeToString()]
+    seen, statuses, nulls = None, b"", b""
     for feature in result.features:
-        _write_feature(parts, feature)
+        if feature.statuses is not seen:  # features of one view mostly share them
+            seen = feature.statuses
+            statuses = seen.tobytes()
+            is_complete = statuses.count(_PRESENT) == len(statuses)
+            nulls = b"" if is_complete else statuses.translate(_NULL_OF_STATUS)
+        _write_feature(parts, feature, statuses, nulls)
     return b"".join(parts)
 
 
-def _write_feature(parts: list[bytes], feature: FeatureColumn) -> None:
-    statuses = feature.statuses.tobytes()
-    nulls = b""
-    if statuses.count(_PRESENT) != len(statuses):
-        nulls = statuses.translate(_NULL_OF_STATUS)
-    prefix = _prefix(feature.name, feature.dtype, feature.view_index)
-    if feature.dtype in _NUMBERS:
-        field, width = _NUMBERS[feature.dtype]
-        raw = _raw(feature.values, width)
-        around = frame(len(prefix), field, len(raw), len(statuses), bool(nulls))
-        parts += (around[0], prefix, around[1], raw, around[2], nulls, around[3], statuses)
+def _write_feature(
+    parts: list[bytes], feature: FeatureColumn, statuses: bytes, nulls: bytes
+) -> None:
+    name, dtype, values, _, view = feature
+    if dtype in _NUMBERS:
+        width = _NUMBERS[dtype][1]
+        around = _around_numbers(name, dtype, view, len(statuses), bool(nulls))
+        parts += (around[0], _raw(values, width), around[1], nulls, around[2], statuses)
         return
+    prefix = _prefix(name, dtype, view)
     rest = ReplyColumn(statuses=statuses)
-    writer_of(feature.dtype)(rest.values, feature.values)
+    writer_of(dtype)(rest.values, values)
     rest.values.nulls = nulls
     column = rest.SerializeToString()
     parts += (opening(Reply, "features", len(prefix) + len(column)), prefix, column)
+
+
+@lru_cache(maxsize=16_384)
+def _around_numbers(
+    name: str,
+    dtype: str,
+    view: int,
+    rows: int,
+    has_nulls: bool,  # noqa: FBT001 - a cache's key
+) -> tuple[bytes, ...]:
+    """Return what stands before a feature's numbers, before its null marks and its statuses."""
+    field, width = _NUMBERS[dtype]
+    prefix = _prefix(name, dtype, view)
+    before, values, marks, end = frame(len(prefix), field, rows * width.itemsize, rows, has_nulls)
+    return before + prefix + values, marks, end
 
 
 @lru_cache(maxsize=4_096)

@@ -1,15 +1,15 @@
 """The online lookup: bytes in, bytes out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final, NamedTuple, TypeVar
 
 import grpc
 from featurestore_protos.v1.serving_pb2 import DESCRIPTOR, GetOnlineFeaturesRequest
 
 from featurestore.errors import NotFoundError, StoreUnavailableError
 from featurestore.online.store import OnlineStore
-from featurestore.serving.lookup import Lookup
+from featurestore.serving.lookup import Lookup, Question
 from featurestore.serving.plan import ServingCatalog
 from featurestore.time import Clock, parse_clock
 from featurestore_server.errors import DeadlinePassedError
@@ -17,6 +17,8 @@ from featurestore_server.guard import parse
 from featurestore_server.options import Limits
 from featurestore_server.replies import serialize_reply
 from featurestore_server.requests import Selection, read_entities, read_selection
+
+Result = TypeVar("Result")
 
 SERVING_SERVICE: Final = DESCRIPTOR.services_by_name["ServingService"].full_name
 
@@ -59,14 +61,41 @@ class OnlineFeatures:
 
     def answer(self, request: bytes) -> bytes:
         """Answer as `get` does, without a call around it."""
+        asked = self._ask(request)
+        reads = asked.question.reads
+        return self._reply(asked, self._store.read(reads) if reads else [])
+
+    def answer_all(self, requests: Sequence[bytes]) -> list[bytes | Exception]:
+        """Answer several requests with one trip to the store.
+
+        Returns:
+            Each one's reply, or what `answer` would have raised.
+        """
+        asked = [_attempt(self._ask, request) for request in requests]
+        reads = [r for a in asked if isinstance(a, _Asked) for r in a.question.reads]
+        found = _attempt(self._store.read, reads) if reads else []
+        if isinstance(found, Exception):
+            return [a if isinstance(a, Exception) else found for a in asked]
+        values = iter(found)
+        return [
+            a
+            if isinstance(a, Exception)
+            else _attempt(self._reply, a, [next(values) for _ in a.question.reads])
+            for a in asked
+        ]
+
+    def _ask(self, request: bytes) -> "_Asked":
         message: GetOnlineFeaturesRequest = parse(GetOnlineFeaturesRequest.FromString, request)
         self._check_project(message.project)
         lookup = self._lookup(read_selection(message, self._limits), message.full_feature_names)
         columns = read_entities(message.entities, self._limits)
         if not self._store_answers():
             raise StoreUnavailableError("The online store does not answer the server's probes.")
+        return _Asked(lookup, lookup.ask(columns, count=message.entity_count or None))
+
+    def _reply(self, asked: "_Asked", answers: Sequence[list[bytes | None]]) -> bytes:
         return serialize_reply(
-            lookup.run(columns, count=message.entity_count or None),
+            asked.lookup.answer(asked.question, answers),
             project=self._catalog.project,
             revision=self._catalog.revision,
         )
@@ -78,3 +107,15 @@ class OnlineFeatures:
     def _prepare(self, selection: Selection, full_feature_names: bool) -> Lookup:  # noqa: FBT001 - a cache's key
         plan = self._catalog.prepare(selection, full_feature_names=full_feature_names)
         return Lookup(self._store, plan, self._clock, max_entities=self._limits.max_entities)
+
+
+class _Asked(NamedTuple):
+    lookup: Lookup
+    question: Question
+
+
+def _attempt(work: Callable[..., Result], *arguments: Any) -> Result | Exception:
+    try:
+        return work(*arguments)
+    except Exception as error:  # noqa: BLE001 - whoever asked is told
+        return error
