@@ -119,6 +119,7 @@ class ServerConfig(_Model):
         insecure: Allow plain text on an address other than loopback.
         max_entities: Most entities in one request.
         reflection: Offer the reflection service.
+        fast_lookups: Answer lookups past grpcio's thread pool, with versions that were tested.
     """
 
     address: str = "127.0.0.1:6566"
@@ -127,6 +128,7 @@ class ServerConfig(_Model):
     insecure: bool = False
     max_entities: Count = 10_000
     reflection: bool = True
+    fast_lookups: bool = True
 
 
 def _clock(text: str) -> str:

@@ -198,6 +198,7 @@ def serve(
             threads=chosen.threads,
             insecure=insecure or chosen.insecure,
             reflection=chosen.reflection,
+            fast_lookups=chosen.fast_lookups,
             limits=server.Limits(max_entities=chosen.max_entities),
         )
         _refuse_private_store(store)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NoReturn
 
 import grpc
+from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from featurestore_server.errors import MalformedMessageError, answer_to
@@ -57,11 +58,16 @@ def _guarded_replies(replies: Iterator[Any], context: grpc.ServicerContext) -> I
 
 def abort(context: grpc.ServicerContext, error: Exception) -> NoReturn:
     """End a call with the status that stands for `error`."""
+    context.abort_with_status(rpc_status.to_status(logged_status(error)))
+
+
+def logged_status(error: Exception) -> Status:
+    """Return the status that stands for `error`; log what it does not say, under its id."""
     error_id = ""
     if answer_to(error).message is not None:
         error_id = secrets.token_hex(8)
         LOGGER.error("call failed, error id %s", error_id, exc_info=error)
-    context.abort_with_status(rpc_status.to_status(status_of(error, error_id=error_id)))
+    return status_of(error, error_id=error_id)
 
 
 class HandlerCollector:

@@ -39,6 +39,7 @@ class ServeOptions:
         threads: Calls that one worker handles at the same time.
         insecure: Allow an address that other machines can reach although nothing is encrypted.
         reflection: Whether clients may ask what services there are.
+        fast_lookups: Whether lookups go past grpcio's thread pool, with versions that were tested.
         grace_s: How long calls under way may go on after the signal to stop, in seconds.
         limits: What one request may take.
     """
@@ -50,5 +51,6 @@ class ServeOptions:
     threads: int = 4
     insecure: bool = False
     reflection: bool = True
+    fast_lookups: bool = True
     grace_s: float = 30.0
     limits: Limits = field(default_factory=Limits)

@@ -21,6 +21,7 @@ class WorkerTask:
         online_store: The online store, as `ServeOptions` has it.
         threads: Calls handled at the same time.
         reflection: Whether clients may ask what services there are.
+        fast_lookups: Whether lookups go past grpcio's thread pool.
         grace_s: How long calls under way may go on after the signal to stop, in seconds.
         limits: What one request may take.
     """
@@ -30,6 +31,7 @@ class WorkerTask:
     online_store: dict[str, Any]
     threads: int
     reflection: bool
+    fast_lookups: bool
     grace_s: float
     limits: Limits = field(default_factory=Limits)
 
@@ -42,6 +44,7 @@ class WorkerTask:
             online_store=dict(options.online_store),
             threads=options.threads,
             reflection=options.reflection,
+            fast_lookups=options.fast_lookups,
             grace_s=options.grace_s,
             limits=options.limits,
         )

@@ -1,5 +1,6 @@
 """One gRPC server in this process: lookups, health and reflection."""
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -11,12 +12,17 @@ from featurestore.online.store import OnlineStore
 from featurestore.serving.plan import ServingCatalog
 from featurestore_server.errors import AddressInUseError
 from featurestore_server.guard import HandlerCollector, add_guarded
+from featurestore_server.loop import LookupLoop, is_supported
 from featurestore_server.monitor import StoreMonitor
 from featurestore_server.options import Limits
 from featurestore_server.service import SERVING_SERVICE, OnlineFeatures
 
+LOGGER: Final = logging.getLogger("featurestore_server")
+
 _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
+_END_S: Final = 1.0
+"""How long a stop waits for threads whose calls are cancelled already."""
 
 
 class FeatureServer:
@@ -31,6 +37,7 @@ class FeatureServer:
         threads: Calls handled at the same time.
         limits: What one request may take.
         reflect: Whether clients may ask what services there are.
+        fast_lookups: Whether lookups are answered by `loop`, where this grpcio permits it.
     """
 
     def __init__(
@@ -41,6 +48,7 @@ class FeatureServer:
         threads: int = 4,
         limits: Limits | None = None,
         reflect: bool = True,
+        fast_lookups: bool = True,
     ) -> None:
         limits = limits or Limits()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="call")
@@ -53,7 +61,23 @@ class FeatureServer:
         self.online_features = OnlineFeatures(
             catalog, store, limits=limits, store_answers=self._store_answers
         )
+        self._loop = self._lookup_loop(threads, limits.max_calls) if fast_lookups else None
         self._add_services(reflect=reflect)
+
+    def _lookup_loop(self, threads: int, max_calls: int) -> LookupLoop | None:
+        if not is_supported():
+            LOGGER.warning(
+                "fast lookups were not tested with grpcio %s; its own server answers instead",
+                grpc.__version__,
+            )
+            return None
+        return LookupLoop(
+            self._server,
+            f"/{SERVING_SERVICE}/GetOnlineFeatures",
+            self.online_features.answer_all,
+            threads=threads,
+            max_calls=max_calls,
+        )
 
     def _add_services(self, *, reflect: bool) -> None:
         lookup: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(
@@ -66,7 +90,8 @@ class FeatureServer:
             reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
                 reflection.ReflectionServicer(names), services
             )
-        add_guarded(self._server, SERVING_SERVICE, {"GetOnlineFeatures": lookup})
+        if not self._loop:
+            add_guarded(self._server, SERVING_SERVICE, {"GetOnlineFeatures": lookup})
         for name, methods in services.services.items():
             add_guarded(self._server, name, methods)
 
@@ -87,6 +112,8 @@ class FeatureServer:
     def start(self) -> None:
         """Begin to serve."""
         self._server.start()
+        if self._loop:
+            self._loop.start()
         if self._monitor:
             self._monitor.start()
 
@@ -100,6 +127,8 @@ class FeatureServer:
         if self._monitor:
             self._monitor.stop()
         self._server.stop(grace_s).wait()
+        if self._loop:
+            self._loop.join(_END_S)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _store_answers(self) -> bool:

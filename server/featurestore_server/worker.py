@@ -55,6 +55,7 @@ def _serve(task: WorkerTask, reports: TextIO, stop: threading.Event) -> int:
             threads=task.threads,
             limits=task.limits,
             reflect=task.reflection,
+            fast_lookups=task.fast_lookups,
         )
         for target in task.targets:
             server.listen(target)

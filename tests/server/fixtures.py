@@ -21,12 +21,18 @@ class Serve(Protocol):
     def __call__(self, catalog: ServingCatalog, store: OnlineStore, **options: Any) -> str: ...
 
 
+@pytest.fixture(params=["loop", "pool"])
+def fast_lookups(request: pytest.FixtureRequest) -> bool:
+    """Whether lookups go through our own loop; every test of a server is run with and without."""
+    return bool(request.param == "loop")
+
+
 @pytest.fixture
-def serve() -> Iterator[Serve]:
+def serve(fast_lookups: bool) -> Iterator[Serve]:  # noqa: FBT001 - a fixture
     with ExitStack() as stack:
 
         def start(catalog: ServingCatalog, store: OnlineStore, **options: Any) -> str:
-            server = FeatureServer(catalog, store, **options)
+            server = FeatureServer(catalog, store, fast_lookups=fast_lookups, **options)
             port = server.listen("127.0.0.1:0")
             server.start()
             stack.callback(server.stop, grace_s=5)

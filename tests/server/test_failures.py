@@ -5,8 +5,6 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import contextmanager
-from typing import Any
 
 import grpc
 import pytest
@@ -26,6 +24,7 @@ from featurestore.online.store import OnlineStore, ReadRequest
 from . import shop
 from .calls import Dial, fails, lookup, raw
 from .fixtures import Serve
+from .gated import gated
 
 METHOD = "/featurestore.v1.ServingService/GetOnlineFeatures"
 ONE = Values(int64s=[1])
@@ -290,37 +289,10 @@ def test_a_redis_that_does_not_answer_is_unavailable(serve: Serve, dial: Dial) -
 # --- Time ----------------------------------------------------------------------------------------
 
 
-class GatedStore(MemoryOnlineStore):
-    """A store whose reads of real keys wait until they may go on."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gate = threading.Event()
-        self.waiting = threading.Semaphore(0)
-        self.reads = 0
-
-    def read(self, requests: Sequence[ReadRequest]) -> list[list[bytes | None]]:
-        if not any(key.startswith(b"\0") for request in requests for key in request.keys):
-            self.reads += 1
-            self.waiting.release()
-            assert self.gate.wait(30)
-        return super().read(requests)
-
-
-@contextmanager
-def _gated() -> Any:
-    store = GatedStore()
-    shop.fill(store)
-    try:
-        yield store
-    finally:
-        store.gate.set()
-
-
 def test_a_request_whose_deadline_passed_in_the_queue_is_not_worked_on(
     serve: Serve, dial: Dial
 ) -> None:
-    with _gated() as store:
+    with gated() as store:
         stub = ServingServiceStub(dial(serve(shop.catalog(), store, threads=1)))
         first = stub.GetOnlineFeatures.future(lookup("checkout", user_id=ONE), timeout=30)
         assert store.waiting.acquire(timeout=30)
@@ -335,8 +307,38 @@ def test_a_request_whose_deadline_passed_in_the_queue_is_not_worked_on(
         assert store.reads == 2
 
 
+def test_a_call_that_was_given_up_in_the_queue_is_not_worked_on(serve: Serve, dial: Dial) -> None:
+    with gated() as store:
+        stub = ServingServiceStub(dial(serve(shop.catalog(), store, threads=1)))
+        first = stub.GetOnlineFeatures.future(lookup("checkout", user_id=ONE), timeout=30)
+        assert store.waiting.acquire(timeout=30)
+        second = stub.GetOnlineFeatures.future(lookup("checkout", user_id=ONE), timeout=30)
+        time.sleep(0.1)
+        assert second.cancel()
+        time.sleep(0.1)
+        store.gate.set()
+        assert first.result().features
+        assert stub.GetOnlineFeatures(lookup("checkout", user_id=ONE), timeout=30).features
+        assert store.reads == 2
+
+
+def test_a_call_without_a_request_is_refused(address: str, dial: Dial) -> None:
+    call: grpc.StreamUnaryMultiCallable[bytes, bytes] = dial(address).stream_unary(METHOD)
+    assert fails(lambda: call(iter([]), timeout=10)).code == StatusCode.UNIMPLEMENTED
+
+
+def test_a_compressed_request_is_a_request_like_any_other(address: str) -> None:
+    with grpc.insecure_channel(address, compression=grpc.Compression.Gzip) as channel:
+        request = lookup("checkout", user_id=Values(int64s=[1] * 500))
+        metadata = (("x-request-id", "1"), ("x-trace-bin", b"\0\xff"))
+        reply = ServingServiceStub(channel).GetOnlineFeatures(
+            request, timeout=10, metadata=metadata
+        )
+        assert len(reply.features[0].statuses) == 500
+
+
 def test_calls_beyond_the_limit_are_refused_at_once(serve: Serve, dial: Dial) -> None:
-    with _gated() as store:
+    with gated() as store:
         address = serve(shop.catalog(), store, threads=1, limits=Limits(max_calls=1))
         stub = ServingServiceStub(dial(address))
         first = stub.GetOnlineFeatures.future(lookup("checkout", user_id=ONE), timeout=30)
@@ -345,11 +347,15 @@ def test_calls_beyond_the_limit_are_refused_at_once(serve: Serve, dial: Dial) ->
         assert failure.code == StatusCode.RESOURCE_EXHAUSTED
         store.gate.set()
         assert first.result().features
+        assert stub.GetOnlineFeatures(lookup("checkout", user_id=ONE), timeout=30).features
 
 
-def test_a_server_that_stops_finishes_calls_and_takes_no_new_ones(dial: Dial) -> None:
-    with _gated() as store:
-        server = FeatureServer(shop.catalog(), store)
+def test_a_server_that_stops_finishes_calls_and_takes_no_new_ones(
+    fast_lookups: bool,  # noqa: FBT001 - a fixture
+    dial: Dial,
+) -> None:
+    with gated() as store:
+        server = FeatureServer(shop.catalog(), store, fast_lookups=fast_lookups)
         address = f"127.0.0.1:{server.listen('127.0.0.1:0')}"
         server.start()
         stub = ServingServiceStub(dial(address))
@@ -365,9 +371,12 @@ def test_a_server_that_stops_finishes_calls_and_takes_no_new_ones(dial: Dial) ->
         assert not stopping.is_alive()
 
 
-def test_a_server_that_stops_cancels_calls_after_the_grace_time(dial: Dial) -> None:
-    with _gated() as store:
-        server = FeatureServer(shop.catalog(), store)
+def test_a_server_that_stops_cancels_calls_after_the_grace_time(
+    fast_lookups: bool,  # noqa: FBT001 - a fixture
+    dial: Dial,
+) -> None:
+    with gated() as store:
+        server = FeatureServer(shop.catalog(), store, fast_lookups=fast_lookups)
         stub = ServingServiceStub(dial(f"127.0.0.1:{server.listen('127.0.0.1:0')}"))
         server.start()
         under_way = stub.GetOnlineFeatures.future(lookup("checkout", user_id=ONE), timeout=30)

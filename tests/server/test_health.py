@@ -126,8 +126,12 @@ def test_a_bad_answer_is_an_answer() -> None:
     assert (monitor.store_answers, changes) == (True, [])
 
 
-def test_a_server_that_stops_says_so_first(dial: Dial, store: OnlineStore) -> None:
-    server = FeatureServer(shop.catalog(), store)
+def test_a_server_that_stops_says_so_first(
+    fast_lookups: bool,  # noqa: FBT001 - a fixture
+    dial: Dial,
+    store: OnlineStore,
+) -> None:
+    server = FeatureServer(shop.catalog(), store, fast_lookups=fast_lookups)
     channel = dial(f"127.0.0.1:{server.listen('127.0.0.1:0')}")
     server.start()
     changes = HealthStub(channel).Watch(HealthCheckRequest(service=""), timeout=30)

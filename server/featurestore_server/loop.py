@@ -1,0 +1,286 @@
+"""Lookups on a completion queue of their own: several times what grpcio's own server does.
+
+grpcio gives every call to a thread of its pool, which waits twice for the one thread that polls:
+for the request, and for the end of the reply. On one core these handovers cost more than the call.
+Here the thread that polls takes all requests that have come, hands polling over to the next thread,
+and answers them itself, with one trip to the store. Meanwhile the next thread does the same, so a
+store that takes its time holds up no more calls than in the public server.
+
+This uses grpcio's Cython layer, which is private: `is_supported` says with which versions it was
+tested. Everything else, other methods included, stays on the public server.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeAlias
+
+import grpc
+from grpc._cython import cygrpc  # type: ignore[attr-defined]
+from grpc_status import rpc_status
+
+from featurestore_server.errors import DeadlinePassedError
+from featurestore_server.guard import logged_status
+
+LOGGER: Final = logging.getLogger("featurestore_server")
+
+AnswerAll: TypeAlias = Callable[[Sequence[bytes]], list[bytes | Exception]]
+
+TESTED: Final = ((1, 76), (1, 85))
+"""First and last minor version of grpcio that passed the server's tests with this loop."""
+
+CALLS_AT_HAND: Final = 64
+"""Calls that gRPC may hand over before it is asked for more."""
+EVENTS_AT_ONCE: Final = 128
+"""Events taken before those calls are answered whose requests have come."""
+CALLS_AT_ONCE: Final = 32
+"""Calls answered together."""
+BYTES_AT_ONCE: Final = 4_096
+"""Bytes of requests at which no more are added: of large ones, one is answered while the store
+looks for the next."""
+
+_NO_FLAGS: Final = 0
+_IDLE_S: Final = 3_600.0
+_TIMEOUT: Final = cygrpc.CompletionType.queue_timeout
+_REFUSED: Final = (grpc.StatusCode.RESOURCE_EXHAUSTED, b"Concurrent RPC limit exceeded!")
+_NO_REQUEST: Final = (grpc.StatusCode.UNIMPLEMENTED, b"The method takes exactly one request.")
+
+
+def is_supported(version: str = grpc.__version__) -> bool:
+    """Whether this grpcio is one of those that the loop was tested with."""
+    major, minor = version.split(".")[:2]
+    return TESTED[0] <= (int(major), int(minor)) <= TESTED[1]
+
+
+class _Call:
+    """A call whose request has come."""
+
+    __slots__ = ("call", "deadline", "is_watched", "request")
+
+    def __init__(self, call: Any, deadline: float, request: bytes) -> None:
+        self.call = call
+        self.deadline = deadline  # seconds since the epoch, or infinity
+        self.request = request
+        self.is_watched = False  # whether its end, early or not, is asked for already
+
+
+class LookupLoop:
+    """Answers the calls of one method. It ends by itself once the server was stopped.
+
+    Args:
+        server: A server that was not started yet.
+        method: The full name, such as "/package.Service/Method"; the server must not have it.
+        answer_all: Answers requests together.
+        threads: How many times that may go on at once.
+        max_calls: Calls under way or waiting; more get RESOURCE_EXHAUSTED.
+    """
+
+    def __init__(
+        self,
+        server: grpc.Server,
+        method: str,
+        answer_all: AnswerAll,
+        *,
+        threads: int,
+        max_calls: int,
+    ) -> None:
+        self._server: Any = server._state.server  # type: ignore[attr-defined]  # noqa: SLF001
+        self._method = method
+        self._answer_all = answer_all
+        self._max_answering = threads
+        self._max_calls = max_calls
+        self._queue: Any = cygrpc.CompletionQueue()
+        self._server.register_completion_queue(self._queue)
+        self._server.register_method(method)
+        # One thread more than may answer, so that one always polls, and refuses what is too much.
+        self._threads = [
+            threading.Thread(target=self._run, name=f"lookup_{number}", daemon=True)
+            for number in range(threads + 1)
+        ]
+        self._polling = threading.Lock()
+        # Touched by the thread that polls, alone:
+        self._at_hand = 0
+        self._under_way = 0
+        self._watched = 0
+        # Touched with `_turns` held:
+        self._turns = threading.Lock()
+        self._waiting: deque[_Call] = deque()
+        self._answering = 0
+
+    def start(self) -> None:
+        """Take calls; after the server was started."""
+        for _ in range(CALLS_AT_HAND):
+            self._want_call()
+        for thread in self._threads:
+            thread.start()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait until all calls have ended, after the server was told to stop."""
+        deadline = time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    # --- who does what ---------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            with self._polling:
+                calls = self._first_calls()
+            if not calls:
+                return
+            while calls:
+                self._answer(calls)
+                del calls  # they keep their connection from ending
+                calls = self._next_calls()
+
+    def _first_calls(self) -> list[_Call]:
+        """Poll until there are calls that this thread may answer; none once everything ended."""
+        while self._at_hand or self._under_way or self._watched:
+            self._take_events()
+            with self._turns:
+                if self._waiting and self._answering < self._max_answering:
+                    self._answering += 1
+                    return self._some_waiting()
+        return []
+
+    def _next_calls(self) -> list[_Call]:
+        """Return calls that came while this thread was busy; if none did, its turn is over."""
+        with self._turns:
+            if self._waiting:
+                return self._some_waiting()
+            self._answering -= 1
+            return []
+
+    def _some_waiting(self) -> list[_Call]:
+        calls: list[_Call] = []
+        size = 0
+        while self._waiting and len(calls) < CALLS_AT_ONCE and size < BYTES_AT_ONCE:
+            calls.append(self._waiting.popleft())
+            size += len(calls[-1].request)
+        return calls
+
+    # --- events ----------------------------------------------------------------------------------
+
+    def _take_events(self) -> None:
+        """Wait for an event, and take those that have come by then."""
+        deadline = time.time() + _IDLE_S
+        for _ in range(EVENTS_AT_ONCE):
+            event = self._queue.poll(deadline)
+            if event.completion_type == _TIMEOUT:
+                return
+            try:
+                event.tag(event)
+            except Exception:
+                LOGGER.exception("an event of a call could not be handled")
+            event = None  # it may hold a call, which must not outlive its end
+            deadline = 0.0
+
+    def _want_call(self) -> None:
+        try:
+            self._server.request_registered_call(
+                self._queue, self._queue, self._method, self._on_call
+            )
+        except ValueError:  # the server is being stopped
+            return
+        self._at_hand += 1
+
+    def _on_call(self, event: Any) -> None:
+        self._at_hand -= 1
+        if not event.success:  # the server is being stopped
+            return
+        self._want_call()
+        self._under_way += 1
+        if self._under_way > self._max_calls:
+            self._end(event.call, _REFUSED)
+            return
+        call, deadline = event.call, event.call_details.deadline
+
+        def on_request(received: Any) -> None:
+            self._on_request(call, deadline, received.batch_operations[0].message())
+
+        call.start_server_batch((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), on_request)
+
+    def _on_request(self, call: Any, deadline: float, request: bytes | None) -> None:
+        if request is None:
+            self._end(call, _NO_REQUEST)
+            return
+        waiting = _Call(call, deadline, request)
+        with self._turns:
+            if self._answering >= self._max_answering:
+                self._watch(waiting)
+            self._waiting.append(waiting)
+
+    def _watch(self, waiting: _Call) -> None:
+        """Give up a call whose caller does not wait as long as it would have to."""
+
+        def on_close(_: Any) -> None:
+            self._watched -= 1
+            with self._turns:
+                if waiting in self._waiting:
+                    self._waiting.remove(waiting)
+                    self._under_way -= 1
+
+        waiting.is_watched = True
+        self._watched += 1
+        waiting.call.start_server_batch(
+            (cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),), on_close
+        )
+
+    def _on_end(self, _: Any) -> None:
+        self._under_way -= 1
+
+    # --- answers ---------------------------------------------------------------------------------
+
+    def _answer(self, calls: list[_Call]) -> None:
+        now = time.time()
+        due = [call for call in calls if call.deadline > now]
+        if len(due) < len(calls):
+            late = DeadlinePassedError("The deadline passed while the request waited.")
+            for call in calls:
+                if call.deadline <= now:
+                    self._reply(call, late)
+        if not due:
+            return
+        try:
+            answers = self._answer_all([call.request for call in due])
+        except Exception as error:  # noqa: BLE001 - this is the last place that can catch it
+            answers = [error] * len(due)
+        for call, answer in zip(due, answers, strict=True):
+            self._reply(call, answer)
+
+    def _reply(self, to: _Call, answer: bytes | Exception) -> None:
+        if isinstance(answer, Exception):
+            status = rpc_status.to_status(logged_status(answer))
+            details = (status.code, (status.details or "").encode())
+            self._end(to.call, details, status.trailing_metadata, is_watched=to.is_watched)
+            return
+        self._finish(
+            to.call,
+            cygrpc.SendStatusFromServerOperation(None, 0, b"", _NO_FLAGS),
+            cygrpc.SendMessageOperation(answer, _NO_FLAGS),
+            is_watched=to.is_watched,
+        )
+
+    def _end(
+        self,
+        call: Any,
+        status: tuple[grpc.StatusCode, bytes],
+        metadata: Any = None,
+        *,
+        is_watched: bool = False,
+    ) -> None:
+        code, details = status
+        number = code.value[0]
+        self._finish(
+            call,
+            cygrpc.SendStatusFromServerOperation(metadata, number, details, _NO_FLAGS),
+            is_watched=is_watched,
+        )
+
+    def _finish(self, call: Any, *operations: Any, is_watched: bool) -> None:
+        operations += (cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS),)
+        if not is_watched:
+            operations += (cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),)
+        call.start_server_batch(operations, self._on_end)
