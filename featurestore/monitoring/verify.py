@@ -263,7 +263,7 @@ class _ViewCheck:
         return [feature_array(feature) for feature in lookup.run(columns).features]
 
     def _stored(self, keys: pa.Table) -> list[bytes | None]:
-        return self.store.read([ReadRequest(table=self.table, keys=self._encoded(keys))])[0]
+        return [*self.store.read([ReadRequest(table=self.table, keys=self._encoded(keys))])[0]]
 
     def _encoded(self, keys: pa.Table) -> list[bytes]:
         types = [type_name(c.dtype) for c in self.scan.keys]

@@ -56,6 +56,11 @@ class RowCodec:
         """16 bits that a row of another schema hardly shares."""
         return self._layout.schema_id
 
+    @property
+    def row_bytes(self) -> int | None:
+        """The length of every row; None where it varies."""
+        return None if self._layout.variable else self._layout.head_bytes
+
     def encode(
         self,
         event_us: Array,

@@ -17,7 +17,7 @@ from featurestore.online.layout import (
     ColumnType,
     RowLayout,
 )
-from featurestore.online.store import VERSION_END
+from featurestore.online.store import VERSION_END, FixedRows
 
 _LIST_HEAD_DTYPE: Final = np.dtype([("has_nulls", "u1"), ("count", "<u4")])
 _LIST_HEAD: Final = _LIST_HEAD_DTYPE.itemsize
@@ -83,6 +83,12 @@ def _heads(
 ) -> tuple[Array, Sequence[bytes | None]]:
     """Return the records before the variable blocks, and the values with None for tombstones."""
     size, filler = layout.head_bytes, layout.filler
+    if isinstance(values, FixedRows) and values.row_bytes == size and not layout.variable:
+        heads: Array = np.ndarray(
+            values.length, layout.record, values.memory, values.start, (values.stride,)
+        )
+        if _all(heads["schema"] == layout.schema_id) and _all(heads["format"] == ROW):
+            return heads, values
     if layout.variable:
         block = b"".join([filler if v is None else v[:size] for v in values])
     else:

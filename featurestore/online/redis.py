@@ -13,6 +13,7 @@ from featurestore.errors import StoreUnavailableError
 from featurestore.online.redis_commands import pack_reads
 from featurestore.online.redis_connection import Channel, Command, Connections, NoScriptError
 from featurestore.online.redis_facts import findings
+from featurestore.online.redis_replies import expected_reply
 from featurestore.online.store import (
     Capabilities,
     EncodedRows,
@@ -29,6 +30,8 @@ BYTES_PER_CALL: Final = 1 << 22
 CALLS_UNDER_WAY: Final = 4
 """Calls sent before the first is answered, so that the server never waits for us."""
 KEYS_PER_READ: Final = 10_000
+MANY_KEYS: Final = 32
+"""So many values cost more to take apart than to find out that they need not be."""
 KEYS_PER_SCAN: Final = 1_000
 
 # KEYS: n keys. ARGV: "1" to leave the comparison out, else "0"; n values; then n durations in
@@ -139,13 +142,19 @@ class RedisOnlineStore:
             done.append(count)
         return done
 
-    def read(self, requests: Sequence[ReadRequest]) -> list[list[bytes | None]]:
+    def read(self, requests: Sequence[ReadRequest]) -> Sequence[Sequence[bytes | None]]:
         """Return the values of each request in one round trip; see `OnlineStore.read`."""
         packed, commands = pack_reads(requests, most_keys=KEYS_PER_READ)
-        values = _joined(self._connections.read_all(packed, commands)) if commands else []
-        if len(requests) == 1:
-            return [values]
-        found, start = [], 0
+        if not commands:
+            return [[] for _ in requests]
+        is_worth_it = commands == 1 and sum(len(r.keys) for r in requests) >= MANY_KEYS
+        shape = expected_reply(requests) if is_worth_it else None
+        reply = self._connections.read_all(packed, commands, shape)
+        if isinstance(reply, bytearray):
+            return shape.rows(reply) if shape else []
+        values = _joined(reply)
+        found: list[list[bytes | None]] = []
+        start = 0
         for request in requests:
             found.append(values[start : start + len(request.keys)])
             start += len(request.keys)

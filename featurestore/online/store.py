@@ -7,7 +7,7 @@ is the codec's business (`featurestore.online.codec`); a store only ever compare
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, overload
 
 VERSION_START = 3
 """Where the version begins inside a value; before it: format (1 byte) and schema id (2 bytes)."""
@@ -55,10 +55,58 @@ class WriteCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadRequest:
-    """Which rows of one table to read."""
+    """Which rows of one table to read.
+
+    Attributes:
+        table: The table.
+        keys: Entity bytes.
+        row_bytes: The length of every row, where the caller knows it; tombstones are shorter. A
+            store may then answer with `FixedRows`.
+    """
 
     table: TableId
     keys: Sequence[bytes]
+    row_bytes: int | None = None
+
+
+class FixedRows(Sequence[bytes | None]):
+    """Rows of one length at equal distances in memory: what a store read, not taken apart.
+
+    Args:
+        memory: What holds them.
+        start: Where the first one begins.
+        stride: The distance from one to the next.
+        row_bytes: The length of each.
+        length: How many there are; none is missing.
+    """
+
+    __slots__ = ("length", "memory", "row_bytes", "start", "stride")
+
+    def __init__(
+        self, memory: bytes | bytearray, *, start: int, stride: int, row_bytes: int, length: int
+    ) -> None:
+        self.memory = memory
+        self.start = start
+        self.stride = stride
+        self.row_bytes = row_bytes
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[bytes | None]: ...
+    def __getitem__(self, index: int | slice) -> bytes | list[bytes | None]:
+        places = range(self.length)[index]
+        if isinstance(places, range):
+            return [self._row(place) for place in places]
+        return self._row(places)
+
+    def _row(self, place: int) -> bytes:
+        at = self.start + place * self.stride
+        return bytes(self.memory[at : at + self.row_bytes])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,10 +146,11 @@ class OnlineStore(Protocol):
         """
         ...
 
-    def read(self, requests: Sequence[ReadRequest]) -> list[list[bytes | None]]:
+    def read(self, requests: Sequence[ReadRequest]) -> Sequence[Sequence[bytes | None]]:
         """Return for each request its values in the order of its keys; None where there is no row.
 
-        One round trip, or one read transaction, for all requests together.
+        They are a list, or `FixedRows` where the request has `row_bytes`. One round trip, or one
+        read transaction, for all requests together.
         """
         ...
 

@@ -7,7 +7,7 @@ is SEMANTICS, section 5.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn, cast
 
 import numpy as np
 
@@ -189,14 +189,18 @@ class Lookup:
             return Question(keys, {}, 0, self._clock.now_micros(), [])
         entities: dict[tuple[int, ...], list[bytes | None]] = {}
         reads = []
-        for read in self._plan.reads:
-            if read.keys not in entities:
-                entities[read.keys] = encode_key_columns([keys[i] for i in read.keys])
-            present = [key for key in entities[read.keys] if key is not None]
-            reads.append(ReadRequest(table=read.table, keys=present))
+        has_nulls = any(key.valid is not None for key in keys)
+        for read, codec in zip(self._plan.reads, self._codecs, strict=True):
+            if (found := entities.get(read.keys)) is None:
+                found = entities[read.keys] = encode_key_columns([keys[i] for i in read.keys])
+            # Without nulls it is the same list, which 500 keys notice.
+            present = (
+                [k for k in found if k is not None] if has_nulls else cast("list[bytes]", found)
+            )
+            reads.append(ReadRequest(table=read.table, keys=present, row_bytes=codec.row_bytes))
         return Question(keys, entities, size, self._clock.now_micros(), reads)
 
-    def answer(self, question: Question, answers: Sequence[list[bytes | None]]) -> LookupResult:
+    def answer(self, question: Question, answers: Sequence[Sequence[bytes | None]]) -> LookupResult:
         """Return the features of a question's entities.
 
         Args:
@@ -273,15 +277,15 @@ class Lookup:
         )
 
     def _spread(
-        self, question: Question, answers: Sequence[list[bytes | None]]
-    ) -> list[list[bytes | None]]:
+        self, question: Question, answers: Sequence[Sequence[bytes | None]]
+    ) -> list[Sequence[bytes | None]]:
         """Return the stored values of every read, None where the key is null."""
         if not question.size:
             return [[] for _ in self._plan.reads]
         spread = []
         for read, values in zip(self._plan.reads, answers, strict=True):
             rows = _with_gaps(question.entities[read.keys], values)
-            spread.append(rows if read.keys else rows * question.size)
+            spread.append(rows if read.keys else [*rows] * question.size)
         return spread
 
 
@@ -326,7 +330,9 @@ def _feature(output: Output, rows: _Rows) -> FeatureColumn:
     return FeatureColumn(output.name, output.dtype, values, statuses, output.read)
 
 
-def _with_gaps(entities: Sequence[bytes | None], values: list[bytes | None]) -> list[bytes | None]:
+def _with_gaps(
+    entities: Sequence[bytes | None], values: Sequence[bytes | None]
+) -> Sequence[bytes | None]:
     if len(values) == len(entities):
         return values
     answers = iter(values)

@@ -43,7 +43,7 @@ def write(store: OnlineStore, table: TableId, rows: Rows, **options: Any) -> Wri
 def read(store: OnlineStore, table: TableId, *keys: bytes) -> list[bytes | None]:
     """Return the values of some keys of one table."""
     (values,) = store.read([ReadRequest(table=table, keys=keys)])
-    return values
+    return list(values)
 
 
 def events(writer: int, *, keys: int, count: int) -> list[tuple[bytes, bytes]]:

@@ -47,6 +47,37 @@ class StoredRowsConformance(StoreFixtures):
         write(store, table, [(b"a", row(1)), (b"b", row(2))])
         assert read(store, table, b"b", b"a", b"c", b"b") == [row(2), row(1), None, row(2)]
 
+    @pytest.mark.parametrize("odd", [None, "missing", "shorter", "longer"])
+    @pytest.mark.parametrize("place", [0, 150, 299])
+    def test_rows_of_a_length_that_the_caller_knows_are_what_they_are(
+        self, store: OnlineStore, table: TableId, odd: str | None, place: int
+    ) -> None:
+        """Several requests of different lengths; one row, first, inside or last, is not as told."""
+        other = TableId(project=table.project, view="other", generation=1)
+        keys = [b"%d" % number for number in range(300)]
+        length = len(row(1, None, bytes(80)))
+        rows: dict[bytes, bytes | None] = {key: row(1, None, key.rjust(80)) for key in keys}
+        if odd:
+            payload = {"shorter": b"", "longer": bytes(160)}.get(odd)
+            rows[keys[place]] = None if payload is None else row(1, None, payload)
+        write(store, table, [(key, value) for key, value in rows.items() if value is not None])
+        write(store, other, [(key, row(2)) for key in keys])
+        requests = [
+            ReadRequest(table=other, keys=keys[::-1], row_bytes=len(row(2))),
+            ReadRequest(table=table, keys=keys, row_bytes=length),
+            ReadRequest(table=other, keys=[KEY], row_bytes=len(row(2))),
+            ReadRequest(table=other, keys=keys[:1], row_bytes=len(row(2))),
+        ]
+        requests = [requests[i] for i in (0, 1, 3)] if place else requests
+        twos: dict[bytes, bytes | None] = dict.fromkeys(keys, row(2))
+        expected = {table: rows, other: twos}
+        for _ in range(2):  # what one read leaves behind would be the next one's answer
+            found = store.read(requests)
+            assert [list(values) for values in found] == [
+                [expected[request.table].get(key) for key in request.keys] for request in requests
+            ]
+            assert [values[-1] for values in found] == [[*values][-1] for values in found]
+
     def test_one_call_reads_many_tables(self, store: OnlineStore, table: TableId) -> None:
         tables = [
             TableId(project=table.project, view=f"v{i}", generation=g)
@@ -57,7 +88,7 @@ class StoredRowsConformance(StoreFixtures):
             write(store, each, [(KEY, row(number)), (b"k%d" % number, row(-number))])
         requests = [ReadRequest(table=t, keys=[b"k3", KEY]) for t in reversed(tables)]
         requests.insert(4, ReadRequest(table=table, keys=[]))
-        found = store.read(requests)
+        found = [list(values) for values in store.read(requests)]
         assert found.pop(4) == []
         expected = [[row(-n) if n == 3 else None, row(n)] for n in range(len(tables))]
         assert found == expected[::-1]

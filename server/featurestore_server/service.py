@@ -93,7 +93,7 @@ class OnlineFeatures:
             raise StoreUnavailableError("The online store does not answer the server's probes.")
         return _Asked(lookup, lookup.ask(columns, count=message.entity_count or None))
 
-    def _reply(self, asked: "_Asked", answers: Sequence[list[bytes | None]]) -> bytes:
+    def _reply(self, asked: "_Asked", answers: Sequence[Sequence[bytes | None]]) -> bytes:
         return serialize_reply(
             asked.lookup.answer(asked.question, answers),
             project=self._catalog.project,
