@@ -65,14 +65,18 @@ def decode_rows(
     heads, values = _heads(layout, values, view)
     found = heads["format"] == ROW
     event_us = (heads["event"].astype(np.uint64) ^ np.uint64(SIGN_BIT)).view(np.int64)
-    nulls = heads["nulls"] if heads["nulls"].any() else None
+    nulls = heads["nulls"] if heads["nulls"].tobytes().strip(b"\0") else None
     tails = _Tails(layout, heads, values, view) if layout.variable else None
     columns = []
     for i in wanted:
         valid = found if nulls is None else found & (nulls[:, i >> 3] & (1 << (i & 7)) == 0)
         kind = layout.types[i]
-        if kind.fixed is not None:
-            columns.append(_fixed(kind, heads[layout.names[i]], valid))
+        if layout.are_numbers[i]:
+            columns.append(
+                DecodedColumn(kind.name, np.ascontiguousarray(heads[layout.names[i]]), valid)
+            )
+        elif kind.fixed is not None:
+            columns.append(_decimal_column(kind, heads[layout.names[i]], valid))
         elif tails is not None:
             columns.append(DecodedColumn(kind.name, tails.column(i, valid), valid))
     return DecodedRows(found, event_us, columns)
@@ -136,10 +140,8 @@ def _refuse(view: str, reason: str) -> NoReturn:
     )
 
 
-def _fixed(kind: ColumnType, field: Array, valid: Array) -> DecodedColumn:
-    if kind.scale is None:
-        return DecodedColumn(kind.name, np.ascontiguousarray(field), valid)
-    numbers = _decimals(field.tobytes(), kind.scale)
+def _decimal_column(kind: ColumnType, field: Array, valid: Array) -> DecodedColumn:
+    numbers = _decimals(field.tobytes(), kind.scale or 0)
     return DecodedColumn(kind.name, _with_gaps(numbers, valid), valid)
 
 

@@ -112,6 +112,7 @@ class RowLayout:
             `schema`, `event`, `created`, `nulls` (bytes) and `c0`, `c1`, ...
         names: The columns' fields in `record`.
         variable: Positions of the columns of varying width.
+        are_numbers: Of each column, whether it decodes to a numpy array.
     """
 
     def __init__(self, dtypes: Sequence[str]) -> None:
@@ -124,6 +125,7 @@ class RowLayout:
         self.names = tuple(f"c{i}" for i in range(len(self.types)))
         fields += [(n, t.fixed or END_DTYPE) for n, t in zip(self.names, self.types, strict=True)]
         self.record = np.dtype(fields)
+        self.are_numbers = tuple(t.is_number for t in self.types)
         self.variable = tuple(i for i, t in enumerate(self.types) if t.fixed is None)
 
     @property
