@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Final
 
 from featurestore.errors import StoreUnavailableError
-from featurestore.online.redis_commands import pack_reads
+from featurestore.online.redis_reads import pack_reads
 from featurestore.online.redis_connection import Channel, Command, Connections, NoScriptError
 from featurestore.online.redis_facts import findings
 from featurestore.online.redis_replies import expected_reply

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.connection import Connection
 
-from featurestore.online.redis_commands import pack_reads
+from featurestore.online.redis_reads import pack_reads
 from featurestore.online.store import ReadRequest, TableId
 from featurestore.online.tables import table_digest
 
