@@ -232,7 +232,7 @@ class _Session:
         """Make the table `g` and return what was read for it."""
         self.con.execute(sql.create_latest(self.rows, rows))
         entities, count, event, created = self.one(
-            "SELECT count(*), coalesce(sum(n), 0)::BIGINT, max(v.e), max(mc) FROM g"
+            "SELECT count(*), coalesce(sum(n), 0)::BIGINT, max(e), max(mc) FROM g"
         )
         no_key, no_time = (0, 0)
         if self.scan.nulls_possible:
