@@ -26,8 +26,11 @@ from featurestore.online.tables import check_rows, read_label, table_digest, tab
 ROWS_PER_CALL: Final = 256
 """Rows of one script call. The server does nothing else meanwhile: about a millisecond."""
 BYTES_PER_CALL: Final = 1 << 22
-CALLS_UNDER_WAY: Final = 4
-"""Calls sent before the first is answered, so that the server never waits for us."""
+FIRST_CALLS: Final = 4
+"""Calls sent before the first is answered."""
+CALLS_UNDER_WAY: Final = 16
+"""Calls sent ahead later on: a thread that encodes rows may keep the interpreter for milliseconds,
+and the server should not wait meanwhile."""
 KEYS_PER_READ: Final = 10_000
 KEYS_PER_SCAN: Final = 1_000
 
@@ -255,7 +258,7 @@ def _add(channel: Channel, prefix: bytes, rows: EncodedRows) -> tuple[int, Encod
     sent = answered = 0
     last = len(chunks)
     while answered < last:
-        if sent < last and sent - answered <= CALLS_UNDER_WAY:
+        if sent < last and sent - answered < min(CALLS_UNDER_WAY, FIRST_CALLS + answered):
             channel.send_packed(add_commands(prefix, part_of(rows, chunks[sent])))
             sent += 1
             continue
