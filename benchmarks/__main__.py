@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0; 1 if a benchmark failed or a comparison is bad; 2 if the command line is wrong.
     """
     asked = _parser().parse_args(arguments)
+    # What is installed has its bytecode; without, each process would compile all that it imports.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     try:
         return int(asked.command(asked))
     except BenchmarkError as error:

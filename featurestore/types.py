@@ -212,3 +212,11 @@ def _integer_fits(found: pa.DataType, declared: pa.DataType) -> bool:
     if pa.types.is_decimal(declared):
         return bool(len(str(2**bits)) <= declared.precision - declared.scale)
     return False
+
+
+def width_of(dtype: pa.DataType) -> int:
+    """Return about how many bytes a value takes in memory."""
+    try:
+        return max(1, int(dtype.bit_width) // 8)
+    except ValueError:  # no fixed width
+        return 32

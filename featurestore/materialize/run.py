@@ -245,14 +245,18 @@ class _RowWriter:
         """Write every batch of `latest`, in bounded memory."""
         under_way: deque[Future[WriteCounts]] = deque()
         with ThreadPoolExecutor(1, thread_name_prefix="online-write") as pool:
-            for batch in latest.batches(BATCH_ROWS):
-                rows = self._encode(batch)
-                if rows.keys:
-                    under_way.append(pool.submit(self._write, rows))
-                while len(under_way) > QUEUED_BATCHES:
+            try:
+                for batch in latest.batches(BATCH_ROWS):
+                    rows = self._encode(batch)
+                    if rows.keys:
+                        under_way.append(pool.submit(self._write, rows))
+                    while len(under_way) > QUEUED_BATCHES or (under_way and under_way[0].done()):
+                        self._count(under_way.popleft().result(), latest, progress)
+                while under_way:
                     self._count(under_way.popleft().result(), latest, progress)
-            while under_way:
-                self._count(under_way.popleft().result(), latest, progress)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)  # what waits would fail as well
+                raise
 
     def _write(self, rows: EncodedRows) -> WriteCounts:
         return self._store.write(self._table, rows, overwrite=self._overwrite)

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from featurestore.definitions import FeatureView
 from featurestore.monitoring.differences import Excuses, differing_cells, shown_value
+from featurestore.offline.as_of import as_of
 from featurestore.offline.engine import OfflineEngine
 from featurestore.offline.scan import SourceScan, event_as_feature, only_files, open_scan
 from featurestore.online.codec import decode_key, encode_keys
@@ -221,7 +222,7 @@ class _ViewCheck:
         definition = self.view.definition
         spine = keys.drop_columns(["one"]) if "one" in keys.column_names else keys
         spine = spine.add_column(0, "q", pa.array(np.full(keys.num_rows, end, dtype=np.int64)))
-        offline = self.engine.as_of(self.scan, spine, ttl_us=definition.ttl_us, mode="complete")
+        offline = as_of(self.engine, self.scan, spine, ttl_us=definition.ttl_us, mode="complete")
         online = self._look_up(keys)
         stored: list[bytes | None] | None = None
         for feature, (expected, found) in enumerate(zip(offline.columns[:-1], online, strict=True)):

@@ -1,24 +1,23 @@
 """Training sets and newest rows with DuckDB, in this process, spilling to disk.
 
-A winner is found in narrow tables first (key and time only), then its features are fetched by a
-hash join. That is faster than carrying the features through an ASOF join, and it is what makes
-ties deterministic: DuckDB's ASOF join picks any of several rows with one time, so only the time is
-taken from it, and the row among them is chosen by the ordinal.
+DuckDB reads, joins to keys and filters. Which row answers is decided by `as_of` from keys, times
+and ordinals alone: DuckDB's own ASOF join picks any of several rows with one time, and costs more.
 """
 
 import contextlib
+import os
+import re
 import tempfile
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import duckdb
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from typing_extensions import override
 
@@ -33,14 +32,15 @@ from featurestore.offline import duckdb_sql as sql
 from featurestore.offline.engine import (
     Capabilities,
     LatestRows,
-    Mode,
     OfflineEngine,
     RowFilter,
+    ScanReader,
     ScanSummary,
     SqlTable,
 )
 from featurestore.offline.files import SourceFile, check_unchanged
 from featurestore.offline.footer import has_uuid
+from featurestore.offline.memory import machine_memory
 from featurestore.offline.scan import FileGroup, ScanColumn, SourceScan, folder_values
 from featurestore.time import LocalSpan, format_instant, from_micros, local_spans, local_year
 from featurestore.types import base_type
@@ -84,27 +84,22 @@ class DuckDBEngine(OfflineEngine):
             self._settings["memory_limit"] = memory_limit
         self._temp_directory = temp_directory
 
+    @property
     @override
-    def as_of(
-        self, scan: SourceScan, spine: pa.Table, *, ttl_us: int | None, mode: Mode
-    ) -> pa.Table:
-        with self._session(scan) as session:
-            session.register_spine(spine)
-            found = session.winners(ttl_us=ttl_us, mode=mode)
-        return _in_spine_order(found, scan.features, spine.num_rows)
+    def memory_bytes(self) -> int:
+        limit = self._settings.get("memory_limit")
+        return machine_memory() if limit is None else _bytes_of(str(limit))
 
+    @property
     @override
-    def explain_as_of(
-        self, scan: SourceScan, spine: pa.Table, *, ttl_us: int | None, mode: Mode
-    ) -> str:
+    def threads(self) -> int:
+        return int(self._settings.get("threads", os.cpu_count() or 1))
+
+    @contextlib.contextmanager
+    @override
+    def reader(self, scan: SourceScan) -> Iterator[ScanReader]:
         with self._session(scan) as session:
-            session.register_spine(spine)
-            facts = session.spine_facts()
-            if facts.rows == 0:
-                return "nothing to join: no spine row has both a key and a time"
-            find = session.find_winners(facts, ttl_us=ttl_us, mode=mode)
-            served = mode == "as_served"
-            return f"{find};\n{sql.select_winners(session.rows, ordinal=served, table='w')};"
+            yield _DuckDBReader(session)
 
     @override
     def latest(self, scan: SourceScan, rows: RowFilter) -> LatestRows:
@@ -188,6 +183,18 @@ class DuckDBEngine(OfflineEngine):
             yield name
 
 
+def _bytes_of(limit: str) -> int:
+    """Return a memory limit of DuckDB's, such as "4GB", "512MiB" or "60%", in bytes."""
+    found = re.fullmatch(r"\s*([0-9.]+)\s*([a-zA-Z%]*)\s*", limit)
+    if found is None:
+        return machine_memory()  # DuckDB itself refuses it, by name, when it is used
+    number, unit = float(found[1]), found[2].upper()
+    if unit == "%":
+        return int(machine_memory() * number / 100)
+    power = "KMGT".find(unit[:1]) + 1 if unit not in ("", "B", "BYTES") else 0
+    return int(number * (1024 if "I" in unit else 1000) ** power)
+
+
 def _configure(con: duckdb.DuckDBPyConnection, name: str, setting: str | int) -> None:
     try:
         con.execute(f"SET {sql.quote(name)} = {_literal(setting)}")
@@ -215,56 +222,17 @@ class _Session:
         """Return the only row of a query."""
         return tuple(self.con.execute(query).fetchall()[0])
 
-    def register_spine(self, spine: pa.Table) -> None:
-        """Make the spine rows that can have features the table `spine` (i, q, keys)."""
-        numbered = spine.append_column("i", pa.array(np.arange(spine.num_rows, dtype=np.int64)))
-        usable = [numbered[name].is_valid() for name in spine.column_names]
-        keep = usable[0]
-        for column in usable[1:]:
-            keep = pc.and_(keep, column)
-        self.con.register("spine_rows", numbered.filter(keep))
-        # A table of its own has a known size, without which the planner joins the wrong way round.
-        self.con.execute("CREATE TEMP TABLE spine AS SELECT * FROM spine_rows")
-        self.con.unregister("spine_rows")
-
-    def spine_facts(self) -> sql.SpineFacts:
-        """Return what is known of the registered spine."""
-        rows, first, last = self.one(sql.SPINE_FACTS)
-        return sql.SpineFacts(rows=rows, first_us=first, last_us=last)
-
-    def find_winners(self, facts: sql.SpineFacts, *, ttl_us: int | None, mode: Mode) -> str:
-        """Return the SQL that makes the table `w`."""
-        if mode == "as_served":
-            return sql.create_served_winners(self.rows, facts, ttl_us=ttl_us)
-        return sql.create_winners(self.rows, facts, ttl_us=ttl_us)
-
-    def winners(self, *, ttl_us: int | None, mode: Mode) -> pa.Table | None:
-        """Return `i` and the features of the registered spine's winners, in no particular order.
-
-        None if no spine row can have any.
-        """
-        facts = self.spine_facts()
-        if facts.rows == 0:
-            return None
-        self.con.execute(self.find_winners(facts, ttl_us=ttl_us, mode=mode))
-        if mode == "as_served":
-            return self._select(ordinal=True, table="w")
-        (expected,) = self.one("SELECT count(*) FROM w")
-        found = self._select(ordinal=False, table="w", limit=f" LIMIT {expected + 1}")
-        if found.num_rows <= expected:
-            return found
-        self.con.execute(sql.create_tie_winners(self.rows))
-        return self._select(ordinal=True, table="wo")
-
-    def _select(self, *, ordinal: bool, table: str, limit: str = "") -> pa.Table:
-        select = sql.select_winners(self.rows, ordinal=ordinal, table=table)
-        return self.run(f"{select}{limit}").to_arrow_table()
+    def make_table(self, name: str, rows: pa.Table) -> None:
+        """Copy Arrow rows into a table: it has a known size, without which plans go wrong."""
+        self.con.register("given_rows", rows)
+        self.con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM given_rows")
+        self.con.unregister("given_rows")
 
     def find_latest(self, rows: RowFilter) -> ScanSummary:
         """Make the table `g` and return what was read for it."""
         self.con.execute(sql.create_latest(self.rows, rows))
         entities, count, event, created = self.one(
-            "SELECT count(*), coalesce(sum(n), 0)::BIGINT, max(v.e), max(mc) FROM g"
+            "SELECT count(*), coalesce(sum(n), 0)::BIGINT, max(e), max(mc) FROM g"
         )
         no_key, no_time = (0, 0)
         if self.scan.nulls_possible:
@@ -351,6 +319,42 @@ class _Session:
             raise _local_time_error(self.scan, column, span, time, ordinal)
 
 
+class _DuckDBReader(ScanReader):
+    """A session's rows by key, and its features by ordinal."""
+
+    def __init__(self, session: _Session) -> None:
+        self._session = session
+
+    @override
+    def rows(
+        self,
+        keys: pa.Table,
+        columns: Sequence[str] = (),
+        *,
+        from_us: int | None,
+        until_us: int,
+    ) -> Iterator[pa.RecordBatch]:
+        session = self._session
+        session.make_table("wanted", keys)
+        query = sql.select_rows(session.rows, columns, from_us=from_us, until_us=until_us)
+        with _errors(f"Source {session.scan.source.name!r}", session.scan):
+            yield from session.run(query).to_arrow_reader(BATCH_ROWS)
+
+    @override
+    def features(self, ordinals: npt.NDArray[np.int64]) -> pa.Table:
+        numbers = np.arange(len(ordinals), dtype=np.int64)
+        self._session.make_table("chosen", pa.table({"n": numbers, "o": ordinals}))
+        found = self._session.run(sql.select_features(self._session.rows)).to_arrow_table()
+        declared = [(c.alias, c.dtype) for c in self._session.scan.features]
+        return _cast_table(found, [("n", pa.int64()), *declared])
+
+    @override
+    def explain(self, keys: pa.Table, *, from_us: int | None, until_us: int) -> str:
+        rows = self._session.rows
+        select = sql.select_rows(rows, (), from_us=from_us, until_us=until_us)
+        return f"{select};\n{sql.select_features(rows)};"
+
+
 class _DuckDBLatest(LatestRows):
     """The winners in table `g`, streamed by a join with the source."""
 
@@ -392,24 +396,12 @@ def _version_columns(scan: SourceScan) -> list[tuple[str, pa.DataType]]:
     return [*((c.alias, c.dtype) for c in scan.keys), ("e", pa.int64()), ("c", pa.int64())]
 
 
-def _in_spine_order(found: pa.Table | None, features: Sequence[ScanColumn], count: int) -> pa.Table:
-    """Return the features of `found` (`i`, `f0..`) at row `i` of `count` rows, null elsewhere."""
-    names = [c.alias for c in features]
-    if found is None:
-        return pa.table([pa.nulls(count, c.dtype) for c in features], names=names)
-    position = np.full(count, -1, dtype=np.int64)
-    position[found["i"].to_numpy()] = np.arange(found.num_rows)
-    indices = pa.array(position, mask=position < 0)
-
-    def ordered(column: ScanColumn) -> pa.Array:
-        return _as_declared(found[column.alias].combine_chunks(), column.dtype).take(indices)
-
-    with ThreadPoolExecutor(pa.cpu_count(), thread_name_prefix="spine-order") as pool:
-        return pa.table(list(pool.map(ordered, features)), names=names)
-
-
 def _as_declared(array: pa.Array, dtype: pa.DataType) -> pa.Array:
     return array if array.type == dtype else array.cast(dtype)
+
+
+def _cast_table(table: pa.Table, columns: Sequence[tuple[str, pa.DataType]]) -> pa.Table:
+    return table.select([alias for alias, _ in columns]).cast(pa.schema(columns))
 
 
 def _cast(batch: pa.RecordBatch, columns: Sequence[tuple[str, pa.DataType]]) -> pa.RecordBatch:

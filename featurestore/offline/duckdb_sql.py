@@ -10,14 +10,13 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from featurestore.offline.engine import RowFilter, SqlTable
-from featurestore.offline.scan import FileGroup, ScanColumn, SourceScan
+from featurestore.offline.scan import FileGroup, ScanColumn, SourceScan, is_nanoseconds
 from featurestore.time import LocalSpan
 from featurestore.types import base_type
 
 MAX_ROWS_BITS = 40  # a file has fewer than 2^40 rows; the file's number stands above them
-NARROW_RATIO = 20
-"""A source with so many times the spine's rows is first cut down to the spine's keys."""
 LAST = 2**63 - 1
+_BEYOND_ORDINAL = 2**64
 LOWEST = -(2**63)  # what a null created time counts as: below every instant
 
 _TYPES = {
@@ -89,12 +88,6 @@ class ScanText:
     tables: Mapping[int, str]
     folders: Mapping[int, str]
 
-    @property
-    def ties_by_nanoseconds(self) -> bool:
-        """Whether a time column has nanoseconds that rounding makes equal."""
-        times = [c.alias for c in (self.scan.event, self.scan.created) if c]
-        return any(_is_ns(group.types[a]) for group in self.scan.groups for a in times)
-
     def rows(
         self, aliases: Iterable[str], *, ordinal: bool = False, naive: str | None = None
     ) -> str:
@@ -150,7 +143,7 @@ class ScanText:
 
     def _ordinal(self, group: FileGroup, raw: Mapping[str, str], position: str) -> list[str]:
         ordinal = [f"{position} AS o"]
-        if self.ties_by_nanoseconds:
+        if self.scan.ties_by_nanoseconds:
             ordinal.append(f"{nanoseconds(raw['e'], group.types['e'])} AS en")
             created = nanoseconds(raw["c"], group.types["c"]) if self.scan.created else "0"
             ordinal.append(f"{created} AS cn")
@@ -178,7 +171,7 @@ class ScanText:
     def version(self) -> str:
         """Return the tie-breaking tuple of a row: what decides between rows, greatest first."""
         parts = {"e": "e", "c": f"coalesce(c, {LOWEST})" if self.scan.created else "0"}
-        if self.ties_by_nanoseconds:
+        if self.scan.ties_by_nanoseconds:
             parts |= {"en": "en", "cn": f"coalesce(cn, {LOWEST})"}
         parts["o"] = "o"
         return "{" + ", ".join(f"'{k}': {v}" for k, v in parts.items()) + "}"
@@ -199,7 +192,7 @@ def instant(raw: str, found: pa.DataType, spans: Sequence[LocalSpan], *, up: boo
     if pa.types.is_null(found):
         return "NULL::BIGINT"
     first, last, read = -LAST, LAST, ""
-    if _is_ns(found):
+    if is_nanoseconds(found):
         n = f"epoch_ns({raw})"
         read = f"({n} // 1000 - ({n} % 1000 < 0)::BIGINT)"
         micros = f"({n} // 1000 + ({n} % 1000 > 0)::BIGINT)" if up else read
@@ -210,8 +203,15 @@ def instant(raw: str, found: pa.DataType, spans: Sequence[LocalSpan], *, up: boo
         micros = f"epoch_us({raw})"
     # A local time is read as it stands and rounded afterwards, never across a change of the clocks.
     local = from_local(micros, spans, read or micros) if spans else micros
-    infinite = f"CASE {raw}::VARCHAR WHEN 'infinity' THEN {last} WHEN '-infinity' THEN {first} END"
-    return f"coalesce({local}, {infinite})"
+    infinite = f"CASE {raw}::VARCHAR WHEN 'infinity' THEN {last} ELSE {first} END"
+    return f"CASE WHEN {_is_infinite(raw, found)} THEN {infinite} ELSE {local} END"
+
+
+def _is_infinite(raw: str, found: pa.DataType) -> str:
+    """Return a cheap test: making a text of each time takes longer than reading the file."""
+    if is_nanoseconds(found) and found.tz is not None:  # DuckDB 2.0.0 has no isinf for these
+        return f"{raw} IN ('infinity'::TIMESTAMPTZ_NS, '-infinity'::TIMESTAMPTZ_NS)"
+    return f"isinf({raw})"
 
 
 def nanoseconds(raw: str, found: pa.DataType) -> str:
@@ -219,7 +219,7 @@ def nanoseconds(raw: str, found: pa.DataType) -> str:
 
     Times that meet in a microsecond are in this order, also if they come from files of other units.
     """
-    if not _is_ns(found):
+    if not is_nanoseconds(found):
         return "0::BIGINT"
     rest = f"epoch_ns({raw}) % 1000"
     return f"({rest} - 1000 * ({rest} > 0)::BIGINT)"
@@ -280,10 +280,6 @@ def is_naive(found: pa.DataType) -> bool:
     return bool(pa.types.is_date(found))
 
 
-def _is_ns(found: pa.DataType) -> bool:
-    return bool(pa.types.is_timestamp(found) and found.unit == "ns")
-
-
 def create_view(name: str, table: SqlTable) -> str:
     """Return SQL that makes files a view under their columns' names of today."""
     paths = ", ".join(file_pattern(path) for path in table.paths)
@@ -298,120 +294,56 @@ def create_view(name: str, table: SqlTable) -> str:
 # --- queries -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
-class SpineFacts:
-    """What decides how a spine is joined.
-
-    Attributes:
-        rows: Rows with a key and a time.
-        first_us: Smallest time, or None without rows.
-        last_us: Greatest time, or None without rows.
-    """
-
-    rows: int
-    first_us: int | None
-    last_us: int | None
-
-
-SPINE_FACTS = "SELECT count(*), min(q), max(q) FROM spine"
-"""The fields of `SpineFacts` over table `spine`, in their order."""
-
-
-def create_winners(rows: ScanText, facts: SpineFacts, *, ttl_us: int | None) -> str:
-    """Return SQL for table `w`: (i, keys, e) of the newest visible row of each spine row.
-
-    Reads table `spine` (i, keys, q). The order of rows that tie on (keys, e) does not matter here,
-    because only their time is taken.
-    """
+def select_rows(
+    rows: ScanText, columns: Sequence[str], *, from_us: int | None, until_us: int
+) -> str:
+    """Return a SELECT of the rows of the keys in table `wanted` (g, k0..); see `ScanReader`."""
     keys = rows.keys
-    bounds = f"e <= {facts.last_us}"
-    if ttl_us is not None and facts.first_us is not None:
-        bounds += f" AND e >= {facts.first_us - ttl_us}"
+    created = ["c"] if rows.scan.created else []
+    nanoseconds = ["en", "cn"] if rows.scan.ties_by_nanoseconds else []
+    shown = ["e", *created, *nanoseconds, "o", *columns]
+    bounds = [f"r.e <= {until_us}"]
+    if from_us is not None:
+        bounds.append(f"r.e >= {from_us}")
+    inner = rows.rows([*keys, "e", *created, *columns], ordinal=True)
     return (
-        f"CREATE TEMP TABLE w AS SELECT s.i, {_names([*keys, 'e'], 'f')} FROM spine s"
-        f" ASOF JOIN ({_candidates(rows, facts, bounds)}) f"
-        f" ON {_asof_equal(rows, 's', 'f')} s.q >= f.e{_within(ttl_us, 'f.e')}"
+        f"SELECT w.g, {_names(shown, 'r')} FROM ({inner}) r"
+        f" JOIN wanted w ON {_equal(keys, 'r', 'w')} {_all(bounds)}"
     )
 
 
-def _candidates(rows: ScanText, facts: SpineFacts, bounds: str) -> str:
-    """Return a SELECT of the keys and times of the rows that some spine row may see."""
-    keys = rows.keys
-    narrowed = ""
-    if keys and rows.scan.row_count >= NARROW_RATIO * facts.rows:
-        narrowed = f" SEMI JOIN spine s ON {_equal(keys, 's', 'r')} true"
-    names = _names([*keys, "e"], "r")
-    return f"SELECT {names} FROM ({rows.rows([*keys, 'e'])}) r{narrowed} WHERE {bounds}"
-
-
-def create_served_winners(rows: ScanText, facts: SpineFacts, *, ttl_us: int | None) -> str:
-    """Return SQL for table `w`: (i, keys, e, o) of the newest row that was written by q.
-
-    A row is known from a = max(e, c) on. The running maximum of the version in order of a is what a
-    reader at a would have seen; rows that share a share it (SEMANTICS, section 3).
-    """
-    keys = rows.keys
-    inner = rows.rows([*keys, "e", "c"], ordinal=True)
-    known = (
-        f"SELECT {_names(keys, trailing=True)} greatest(e, c) AS a, {rows.version()} AS v"
-        f" FROM ({inner}) WHERE {rows.usable} AND c IS NOT NULL"
-        f" AND greatest(e, c) <= {facts.last_us}"
-    )
-    partition = f"PARTITION BY {_names(keys)} " if keys else ""
-    best = (
-        f"SELECT {_names(keys, trailing=True)} a,"
-        f" max(v) OVER ({partition}ORDER BY a RANGE UNBOUNDED PRECEDING) AS m FROM ({known})"
-    )
-    return (
-        f"CREATE TEMP TABLE w AS SELECT s.i, {_names(keys, 'f', trailing=True)}"
-        f" f.m.e AS e, f.m.o AS o FROM spine s ASOF JOIN ({best}) f"
-        f" ON {_asof_equal(rows, 's', 'f')} s.q >= f.a{_within(ttl_us, 'f.m.e')}"
-    )
-
-
-def _within(ttl_us: int | None, event: str) -> str:
-    return "" if ttl_us is None else f" WHERE {event} >= s.q - {ttl_us}"
-
-
-def create_tie_winners(rows: ScanText) -> str:
-    """Return SQL for table `wo`: `w` with the ordinal `o` of the one row that wins its ties."""
-    keys = rows.keys
-    narrow = rows.rows([*keys, "e", *(["c"] if rows.scan.created else [])], ordinal=True)
-    distinct = f"SELECT DISTINCT {_names([*keys, 'e'])} FROM w"
-    winners = (
-        f"SELECT {_names([*keys, 'e'], 'f')}, max({rows.version()}).o AS o"
-        f" FROM ({narrow}) f SEMI JOIN ({distinct}) d ON {_equal(keys, 'f', 'd')} f.e = d.e"
-        f" GROUP BY {_names([*keys, 'e'], 'f')}"
-    )
-    return (
-        f"CREATE TEMP TABLE wo AS SELECT w.i, {_names([*keys, 'e'], 'w')}, t.o FROM w"
-        f" JOIN ({winners}) t ON {_equal(keys, 'w', 't')} w.e = t.e"
-    )
-
-
-def select_winners(rows: ScanText, *, ordinal: bool, table: str) -> str:
-    """Return a SELECT of `i` and the features of the winners, in no particular order."""
-    keys = rows.keys
+def select_features(rows: ScanText) -> str:
+    """Return a SELECT of `n` and the features of the rows in table `chosen` (n, o)."""
     features = [c.alias for c in rows.scan.features]
-    inner = rows.rows([*keys, "e", *features], ordinal=ordinal)
-    same_row = " AND f.o = w.o" if ordinal else ""
     return (
-        f"SELECT w.i, {_names(features, 'f')} FROM ({inner}) f"
-        f" JOIN {table} w ON {_equal(keys, 'f', 'w')} f.e = w.e{same_row}"
+        f"SELECT {_names(['w.n', *(f'r.{f}' for f in features)])}"
+        f" FROM ({rows.rows(features, ordinal=True)}) r JOIN chosen w ON r.o = w.o"
     )
 
 
 def create_latest(rows: ScanText, selected: RowFilter) -> str:
-    """Return SQL for table `g`: per key the winning version, and what was read."""
+    """Return SQL for table `g`: per key event time and ordinal of the winner, and what was read.
+
+    `n` is the number of rows, `mc` their greatest created time.
+    """
     keys = rows.keys
     has_created = rows.scan.created is not None
     inner = rows.rows([*keys, "e", *(["c"] if has_created else [])], ordinal=True)
     predicate = _all([rows.usable, *_bounds(selected, has_created=has_created)])
     greatest_created = "max(c)" if has_created else "NULL::BIGINT"
-    return (
-        f"CREATE TEMP TABLE g AS SELECT {_names(keys, trailing=True)} max({rows.version()}) AS v,"
-        f" count(*) AS n, {greatest_created} AS mc FROM ({inner}) WHERE {predicate}"
+    version, event, ordinal = rows.version(), "v.e", "v.o"
+    if not has_created and not rows.scan.ties_by_nanoseconds:
+        # One number of 128 bits is compared several times as fast as a struct.
+        version = f"e::HUGEINT * {_BEYOND_ORDINAL} + o"
+        event, ordinal = "v >> 64", f"v & {_BEYOND_ORDINAL - 1}"
+    groups = (
+        f"SELECT max({version}) AS v, count(*) AS n, {greatest_created} AS mc"
+        f" FROM ({inner}) WHERE {predicate}"
         f"{f' GROUP BY {_names(keys)}' if keys else ' HAVING count(*) > 0'}"
+    )
+    return (
+        f"CREATE TEMP TABLE g AS SELECT ({event})::BIGINT AS e, ({ordinal})::BIGINT AS o, n, mc"
+        f" FROM ({groups})"
     )
 
 
@@ -431,14 +363,13 @@ def select_ties(rows: ScanText) -> str:
 
 def select_latest(rows: ScanText) -> str:
     """Return a SELECT of the rows that `g` names: keys, e, c and features."""
-    keys = rows.keys
     has_created = rows.scan.created is not None
+    version = [*rows.keys, "e", *(["c"] if has_created else [])]
     features = [c.alias for c in rows.scan.features]
-    inner = rows.rows([*keys, "e", *(["c"] if has_created else []), *features], ordinal=True)
-    created = "f.c" if has_created else "NULL::BIGINT AS c"
+    created = "" if has_created else " NULL::BIGINT AS c,"
     return (
-        f"SELECT {_names(keys, 'f', trailing=True)} f.e, {created}, {_names(features, 'f')}"
-        f" FROM ({inner}) f JOIN g ON {_equal(keys, 'f', 'g')} f.e = g.v.e AND f.o = g.v.o"
+        f"SELECT {_names(version, trailing=True)}{created} {_names(features)}"
+        f" FROM ({rows.rows([*version, *features], ordinal=True)}) SEMI JOIN g USING (o)"
     )
 
 
@@ -480,20 +411,6 @@ def _names(names: Iterable[str], table: str = "", *, trailing: bool = False) -> 
 def _equal(keys: Sequence[str], left: str, right: str) -> str:
     """Return `left.k0 = right.k0 AND ... AND`, ready for one more condition."""
     return "".join(f"{left}.{k} = {right}.{k} AND " for k in keys)
-
-
-def _asof_equal(rows: ScanText, left: str, right: str) -> str:
-    """Return what `_equal` returns, with binary keys as text.
-
-    DuckDB 2.0.0 loses matches of an ASOF join on several keys when a BLOB stands behind another
-    key; the conformance suite has the cases, and says when this can go.
-    """
-    return "".join(
-        f"hex({left}.{k.alias}) = hex({right}.{k.alias}) AND "
-        if pa.types.is_binary(k.dtype)
-        else f"{left}.{k.alias} = {right}.{k.alias} AND "
-        for k in rows.scan.keys
-    )
 
 
 def _all(predicates: Iterable[str]) -> str:

@@ -1,13 +1,17 @@
 """The contract between the feature store and whatever computes training sets (SEMANTICS, 2 and 3).
 
-An engine reads, filters, sorts and as-of joins. Spines, names, types of results and everything else
-is shared and decided elsewhere, so that engines can only differ in how fast they are.
+An engine reads, joins to keys and filters. Spines, orders, ties, names, types of results and
+everything else is shared and decided elsewhere (`as_of`, `timeline`), so that engines can only
+differ in how fast they are.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from featurestore.offline.scan import SourceScan
@@ -93,8 +97,52 @@ class LatestRows(Protocol):
         ...
 
 
+class ScanReader(Protocol):
+    """Reads one source for one call. For one thread."""
+
+    def rows(
+        self,
+        keys: pa.Table,
+        columns: Sequence[str] = (),
+        *,
+        from_us: int | None,
+        until_us: int,
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of these keys in a span of event time, in any order.
+
+        Args:
+            keys: Column `g` (int32, distinct, not null) and the join keys `k0..` (declared types,
+                not null, distinct as a whole). A view without join keys has one row, g = 0.
+            columns: Aliases of features to read besides.
+            from_us: Smallest event time, or None.
+            until_us: Greatest event time.
+
+        Returns:
+            Batches with `g` of the row's key; `e`; `c` where the scan has created times (may be
+            null); `en` and `cn` where `scan.ties_by_nanoseconds`; `o`, the ordinal (int64, unique,
+            in the order that decides ties); and `columns` with their declared types. Times are
+            int64 microseconds.
+        """
+        ...
+
+    def features(self, ordinals: npt.NDArray[np.int64]) -> pa.Table:
+        """Return the features of some rows, in any order.
+
+        Args:
+            ordinals: Of rows that `rows` has yielded, sorted, distinct.
+
+        Returns:
+            A row for each: `n`, its position in `ordinals` (int64), and `f0..` (declared types).
+        """
+        ...
+
+    def explain(self, keys: pa.Table, *, from_us: int | None, until_us: int) -> str:
+        """Return what `rows` and `features` would run, for people: SQL or a plan."""
+        ...
+
+
 class OfflineEngine(Protocol):
-    """Computes training sets and newest rows. Safe to use from several threads.
+    """Reads histories and finds newest rows. Safe to use from several threads.
 
     Raises, from every method: `SourceError` when a file cannot be read, `SourceTimeError` for a
     local time that the source's policy refuses, `ResourceLimitError` when memory or temporary space
@@ -104,28 +152,22 @@ class OfflineEngine(Protocol):
     name: ClassVar[str]
     capabilities: ClassVar[Capabilities]
 
-    def as_of(
-        self, scan: SourceScan, spine: pa.Table, *, ttl_us: int | None, mode: Mode
-    ) -> pa.Table:
-        """Return the features of `scan` as of each spine row.
-
-        Args:
-            scan: The source's columns. With mode "as_served" it has a created time.
-            spine: Columns `q` (int64 microseconds) and `k0..` (the declared types of the scan's
-                keys), n rows; nulls are allowed everywhere.
-            ttl_us: Greatest age of a row, or None.
-            mode: See SEMANTICS, section 3.
-
-        Returns:
-            Columns `f0..` of the declared types, n rows in the spine's order, null where nothing is
-            visible. The answer never depends on threads, memory or the order of rows in memory.
-        """
+    @property
+    def memory_bytes(self) -> int:
+        """Return how much memory the engine may use, by its configuration or the machine's size."""
         ...
 
-    def explain_as_of(
-        self, scan: SourceScan, spine: pa.Table, *, ttl_us: int | None, mode: Mode
-    ) -> str:
-        """Return how `as_of` would compute it, for people: SQL or a plan."""
+    @property
+    def threads(self) -> int:
+        """Return how many threads may work at once."""
+        ...
+
+    def reader(self, scan: SourceScan) -> AbstractContextManager["ScanReader"]:
+        """Open a source; on leaving, a file that has changed meanwhile raises.
+
+        Raises:
+            SourceChangedError: On leaving.
+        """
         ...
 
     def latest(self, scan: SourceScan, rows: RowFilter) -> LatestRows:

@@ -80,6 +80,12 @@ class SourceScan:
         created = (self.created,) if self.created else ()
         return (*self.keys, self.event, *created, *self.features)
 
+    @property
+    def ties_by_nanoseconds(self) -> bool:
+        """Whether a time column has nanoseconds that rounding makes equal."""
+        times = [c.alias for c in (self.event, self.created) if c]
+        return any(is_nanoseconds(group.types[a]) for group in self.groups for a in times)
+
 
 def open_scan(view: FeatureView, features: Sequence[str], root: Path) -> SourceScan:
     """Find the files of a view's source and check all columns that `features` needs.
@@ -240,6 +246,11 @@ def _has_plain_times(found: pa.DataType, source: FileSource) -> bool:
     times = [t for t in inner if pa.types.is_timestamp(t)]
     plain = all(t.unit != "ns" and (t.tz or source.timezone == "UTC") for t in times)
     return plain and all(_has_plain_times(t, source) for t in inner)
+
+
+def is_nanoseconds(found: pa.DataType) -> bool:
+    """Whether times of this physical type have nanoseconds."""
+    return bool(pa.types.is_timestamp(found) and found.unit == "ns")
 
 
 def _is_time(dtype: pa.DataType) -> bool:

@@ -183,10 +183,13 @@ def valid_mask(array: pa.Array) -> Array | None:
 
 def null_mask(array: pa.Array) -> Array:
     """Return where an array is null."""
-    nulls = array.is_null()
-    # From its buffer: to_numpy() would import pandas first, half a second.
-    bits = np.unpackbits(np.frombuffer(nulls.buffers()[1], np.uint8), bitorder="little")
-    return bits[nulls.offset : nulls.offset + len(nulls)].view(np.bool_)
+    validity = array.buffers()[0]
+    if validity is None:
+        return np.full(len(array), bool(array.null_count))  # all values of Arrow's null type
+    # From its buffer: is_null() would import Arrow's functions first, and to_numpy() even pandas.
+    bits = np.unpackbits(np.frombuffer(validity, np.uint8), bitorder="little")
+    nulls: Array = bits[array.offset : array.offset + len(array)] == 0
+    return nulls
 
 
 def number_values(array: pa.Array) -> Array:

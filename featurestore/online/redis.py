@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Final
 
 from featurestore.errors import StoreUnavailableError
-from featurestore.online.redis_reads import pack_reads
-from featurestore.online.redis_connection import Channel, Command, Connections, NoScriptError
+from featurestore.online.redis_commands import add_commands, chosen_rows, part_of, script_command
+from featurestore.online.redis_connection import Channel, Connections, NoScriptError
 from featurestore.online.redis_facts import findings
+from featurestore.online.redis_reads import pack_reads
 from featurestore.online.redis_replies import expected_reply
 from featurestore.online.store import (
     Capabilities,
@@ -27,8 +28,11 @@ from featurestore.online.tables import check_rows, read_label, table_digest, tab
 ROWS_PER_CALL: Final = 256
 """Rows of one script call. The server does nothing else meanwhile: about a millisecond."""
 BYTES_PER_CALL: Final = 1 << 22
-CALLS_UNDER_WAY: Final = 4
-"""Calls sent before the first is answered, so that the server never waits for us."""
+FIRST_CALLS: Final = 4
+"""Calls sent before the first is answered."""
+CALLS_UNDER_WAY: Final = 16
+"""Calls sent ahead later on: a thread that encodes rows may keep the interpreter for milliseconds,
+and the server should not wait meanwhile."""
 KEYS_PER_READ: Final = 10_000
 MANY_KEYS: Final = 32
 """So many values cost more to take apart than to find out that they need not be."""
@@ -91,21 +95,27 @@ class RedisOnlineStore:
         self._connections = Connections(
             url, timeout_ms=timeout_ms, connect_timeout_ms=connect_timeout_ms
         )
-        self._script_id = ""
+        self._script_id = b""
         self._labelled: set[TableId] = set()
 
     def write(self, table: TableId, rows: EncodedRows, *, overwrite: bool = False) -> WriteCounts:
         """Store rows, atomically one by one; see `OnlineStore.write`."""
         check_rows(table, rows)
+        prefix, offered, added = _prefix(table), len(rows.keys), 0
         with self._connections.channel() as channel:
-            if table not in self._labelled:
-                label = (_catalogue(table.project), table_digest(table), table_label(table))
-                channel.call("HSET", *label)
-                self._labelled.add(table)
-            written = self._write(channel, _prefix(table), rows, b"1" if overwrite else b"0")
-        return WriteCounts(written=written, kept=len(rows.keys) - written)
+            self._label(channel, table)
+            if not overwrite and offered > ROWS_PER_CALL:
+                added, rows = _add(channel, prefix, rows)
+            written = added + self._write(channel, prefix, rows, b"1" if overwrite else b"0")
+        return WriteCounts(written=written, kept=offered - written)
 
-    def _write(self, channel: Channel, prefix: bytes, rows: EncodedRows, force: bytes) -> int:
+    def _label(self, channel: Channel, table: TableId) -> None:
+        if table not in self._labelled:
+            label = (_catalogue(table.project), table_digest(table), table_label(table))
+            channel.call("HSET", *label)
+            self._labelled.add(table)
+
+    def _write(self, channel: Channel, prefix: bytes, rows: EncodedRows, option: bytes) -> int:
         chunks = _chunks(rows.values)
         counts: list[int] = []
         loads = 0
@@ -116,11 +126,11 @@ class RedisOnlineStore:
                 message = f"Redis at {self._connections.address} keeps dropping scripts."
                 raise StoreUnavailableError(message, hint="try again; writing again does no harm")
             loads += 1
-            counts += self._run(channel, prefix, rows, force, chunks[len(counts) :])
+            counts += self._run(channel, prefix, rows, option, chunks[len(counts) :])
         return sum(counts)
 
     def _run(
-        self, channel: Channel, prefix: bytes, rows: EncodedRows, force: bytes, chunks: list[slice]
+        self, channel: Channel, prefix: bytes, rows: EncodedRows, option: bytes, chunks: list[slice]
     ) -> list[int]:
         """Return how many rows each call wrote, up to the first that did not find the script.
 
@@ -129,8 +139,8 @@ class RedisOnlineStore:
         """
         counts: list[int | None] = []
         for sent, chunk in enumerate(chunks):
-            arguments = _arguments(prefix, rows, force, chunk)
-            channel.send("EVALSHA", self._script_id, *arguments)
+            part = part_of(rows, chunk)
+            channel.send_packed(script_command(self._script_id, prefix, part, option))
             if sent >= CALLS_UNDER_WAY:
                 counts.append(_script_reply(channel))
         while len(counts) < len(chunks):
@@ -245,10 +255,33 @@ def _chunks(values: Sequence[bytes]) -> list[slice]:
     return [slice(start, start + rows) for start in range(0, len(values), rows)]
 
 
-def _arguments(prefix: bytes, rows: EncodedRows, force: bytes, chunk: slice) -> Command:
-    keys = [prefix + entity + b"}" for entity in rows.keys[chunk]]
-    remaining = rows.remaining_ms[chunk] if rows.remaining_ms is not None else ()
-    return [len(keys), *keys, force, *rows.values[chunk], *map(int, remaining)]
+def _add(channel: Channel, prefix: bytes, rows: EncodedRows) -> tuple[int, EncodedRows]:
+    """Write rows whose keys are free, as long as most of them are.
+
+    A row that is newest because it is the only one needs no script to say so, and `SET NX` makes
+    sure of it in one step: 1.5 times as fast.
+
+    Returns:
+        How many rows were written, and the others: those whose keys are taken, and those that were
+        not tried.
+    """
+    chunks, taken = _chunks(rows.values), list[int]()
+    sent = answered = 0
+    last = len(chunks)
+    while answered < last:
+        if sent < last and sent - answered < min(CALLS_UNDER_WAY, FIRST_CALLS + answered):
+            channel.send_packed(add_commands(prefix, part_of(rows, chunks[sent])))
+            sent += 1
+            continue
+        chunk = range(len(rows.keys))[chunks[answered]]
+        found = [row for row in chunk if channel.receive() is None]
+        taken += found
+        answered += 1
+        if len(found) > len(chunk) // 2:
+            last = sent
+    untried = range(chunks[last].start if last < len(chunks) else len(rows.keys), len(rows.keys))
+    others = chosen_rows(rows, [*taken, *untried])
+    return len(rows.keys) - len(others.keys), others
 
 
 def _script_reply(channel: Channel) -> int | None:

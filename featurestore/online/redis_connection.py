@@ -69,6 +69,10 @@ class Channel:
         """Send a command without waiting for its reply."""
         self._connection.send_command(*command)  # type: ignore[no-untyped-call]
 
+    def send_packed(self, commands: bytes) -> None:
+        """Send commands that are bytes already, without waiting for their replies."""
+        self._connection.send_packed_command([commands])  # type: ignore[no-untyped-call]
+
     def receive(self) -> Any:
         """Return the next reply; an error reply is raised, and those behind it stay readable."""
         return self._connection.read_response(disconnect_on_error=False)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 
 from featurestore.errors import UnsupportedError
+from featurestore.offline.as_of import explain
 from featurestore.offline.engine import OfflineEngine
 from featurestore.offline.scan import open_scan
 from featurestore.testing.offline_cases import (
@@ -314,7 +315,7 @@ class TrainingSetConformance:
         of.write(tmp_path)
         scan = open_scan(of.view, of.view.feature_names, tmp_path)
         spine = pa.table({"q": pa.array([0], pa.int64()), "k0": pa.array([0], pa.int64())})
-        assert engine.explain_as_of(scan, spine, ttl_us=None, mode="complete").strip()
+        assert explain(engine, scan, spine, ttl_us=None).strip()
 
     @FIXTURE_IS_SHARED
     @given(case=training_cases())

@@ -30,13 +30,15 @@ _Call: TypeAlias = Callable[[], object]
 class WritersConformance(StoreFixtures):
     """Concurrent writers end in the same state as one after another."""
 
+    @pytest.mark.parametrize(("keys", "count", "batch"), [(60, 600, 20), (2_000, 9_000, 1_500)])
     def test_threads_that_write_at_once_leave_the_newest_rows(
-        self, store: OnlineStore, table: TableId
+        self, store: OnlineStore, table: TableId, keys: int, count: int, batch: int
     ) -> None:
-        shares = [events(writer, keys=60, count=600) for writer in range(4)]
+        shares = [events(writer, keys=keys, count=count) for writer in range(4)]
 
         def work(rows: Rows) -> int:
-            counts = [write(store, table, rows[i : i + 20]) for i in range(0, len(rows), 20)]
+            starts = range(0, len(rows), batch)
+            counts = [write(store, table, rows[i : i + batch]) for i in starts]
             return sum(c.written + c.kept for c in counts)
 
         with ThreadPoolExecutor(len(shares)) as pool:

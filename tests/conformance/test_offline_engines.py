@@ -1,25 +1,30 @@
 """Every offline engine keeps every promise."""
 
+from typing import cast
+
 import pytest
 
 from featurestore.offline.duckdb import DuckDBEngine
 from featurestore.offline.engine import OfflineEngine
 from featurestore.testing.offline import OfflineEngineConformance
 
-# Up to 64 spine rows DuckDB joins by another plan than above; 0 turns that plan off.
-ENGINES = {
-    f"duckdb, {threads} threads, loop join up to {rows} rows": DuckDBEngine(
-        threads=threads, settings={"asof_loop_join_threshold": rows}
-    )
-    for threads in (1, 2)
-    for rows in (0, 64)
+
+class Cramped(DuckDBEngine):
+    """Believes that there is no memory: reads sources in many passes, makes results row by row."""
+
+    memory_bytes = 300
+
+
+ENGINES: dict[str, OfflineEngine] = {
+    "duckdb, 1 thread": DuckDBEngine(threads=1),
+    "duckdb, 2 threads": DuckDBEngine(threads=2),
+    "duckdb, no memory": Cramped(threads=2),
 }
 
 
 @pytest.fixture(scope="module", params=list(ENGINES.values()), ids=list(ENGINES))
 def engine(request: pytest.FixtureRequest) -> OfflineEngine:
-    made: OfflineEngine = request.param
-    return made
+    return cast("OfflineEngine", request.param)
 
 
 class TestOfflineEngines(OfflineEngineConformance):

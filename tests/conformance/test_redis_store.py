@@ -173,6 +173,53 @@ def test_a_script_forgotten_while_writing_loses_no_row_and_no_order(
         forgetful.join()
 
 
+# --- rows whose keys are free --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("remaining_ms", [None, 3_600_000])
+def test_rows_of_a_large_write_are_compared_where_there_is_one_already(
+    store: RedisOnlineStore, remaining_ms: int | None
+) -> None:
+    keys = [b"%d" % i for i in range(3_000)]
+    newer, older = keys[::5], keys[1::5]
+    write(store, TABLE, [(k, row(3, 1, b"newer" * len(k))) for k in newer], remaining_ms=60_000)
+    write(store, TABLE, [(k, row(1)) for k in older], remaining_ms=60_000)
+    offered = [(k, row(2, None, b"offered" * len(k))) for k in keys]
+    counts = write(store, TABLE, offered, remaining_ms=remaining_ms)
+    assert (counts.written, counts.kept) == (2_400, 600)
+    expected = dict(offered) | {k: row(3, 1, b"newer" * len(k)) for k in newer}
+    assert read(store, TABLE, *keys) == [expected[k] for k in keys]
+
+
+@pytest.mark.parametrize("remaining_ms", [None, 3_600_000])
+def test_rows_of_a_large_write_live_as_long_as_they_should(
+    store: RedisOnlineStore, client: redis.Redis, remaining_ms: int | None
+) -> None:
+    write(store, TABLE, [(b"%d" % i, row(1)) for i in range(600)], remaining_ms=remaining_ms)
+    found = {client.pttl(table_digest(TABLE) + b"{%d}" % i) for i in range(600)}
+    if remaining_ms is None:
+        assert found == {-1}
+    else:
+        assert remaining_ms - 60_000 < min(found) <= max(found) <= remaining_ms
+
+
+def test_only_rows_whose_keys_are_taken_go_through_the_script(
+    store: RedisOnlineStore, client: redis.Redis
+) -> None:
+    def calls(command: str) -> int:
+        return int(client.info("commandstats").get(f"cmdstat_{command}", {}).get("calls", 0))
+
+    rows = [(b"%d" % i, row(1)) for i in range(10_000)]
+    client.config_resetstat()
+    write(store, TABLE, rows)
+    assert (calls("set"), calls("evalsha")) == (10_000, 0)
+    client.config_resetstat()
+    write(store, TABLE, [(key, row(0)) for key, _ in rows])
+    # It gives up after the calls that were under way when the first was answered.
+    assert calls("set") < 2_000
+    assert calls("getrange") == 10_000
+
+
 # --- errors --------------------------------------------------------------------------------------
 
 

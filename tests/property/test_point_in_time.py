@@ -18,14 +18,7 @@ from featurestore.testing.oracle import Mode
 from featurestore.testing.plain import difference
 from featurestore.testing.strategies import TrainingCase, training_cases
 
-# Up to so many spine rows DuckDB takes a loop join; 0 makes it take the other plan always.
-ENGINES = {
-    (threads, loop_rows): DuckDBEngine(
-        threads=threads, settings={"asof_loop_join_threshold": loop_rows}
-    )
-    for threads in (1, 2)
-    for loop_rows in (0, 64)
-}
+ENGINES = {threads: DuckDBEngine(threads=threads) for threads in (1, 2)}
 
 
 @given(case=training_cases())

@@ -1,0 +1,164 @@
+"""Rows in order of (group, time), and which of them a moment can see: the core of every join.
+
+Everything is a sort of integers and a binary search, in numpy, so that no engine decides about
+ties, and the answer cannot depend on threads, memory or the order in which rows arrive. A group is
+the number of a join key; times are int64 microseconds.
+
+A row's place is one int64: its group above its rank in time. numpy sorts such numbers about ten
+times faster than it finds the order of an array (10M: 0.2 s against 2 s), so orders are found by
+sorting values that carry the row's number in their lowest bits.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Side = Literal["left", "right"]
+
+FEW = 4_096  # needles that are not worth bringing into an order first
+
+
+class Timeline:
+    """Rows sorted by (group, time); rows that tie stay in the order in which they were given.
+
+    Args:
+        groups: n group numbers, 0 or greater and below 2**31.
+        times: n times.
+
+    Attributes:
+        order: The row at each place: `order[0]` is the first row of the smallest group.
+    """
+
+    def __init__(self, groups: npt.NDArray[np.integer], times: Ints) -> None:
+        count = len(times)
+        self._bits = count.bit_length()
+        by_time = None if _is_sorted(times) else time_order(times)
+        self._times = times if by_time is None else times[by_time]
+        self._places = (groups if by_time is None else groups[by_time]).astype(np.int64)
+        self._places <<= self._bits
+        self._places |= np.arange(count, dtype=np.int64)
+        self._places.sort()
+        ranks = self._places & ((1 << self._bits) - 1)
+        self.order: Ints = ranks if by_time is None else by_time[ranks]
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def bound(self, groups: npt.NDArray[np.integer], times: Ints, side: Side) -> Ints:
+        """Return the place behind the rows of each group that came before a time.
+
+        Args:
+            groups: m group numbers.
+            times: m times.
+            side: "left" leaves out rows at the very time, "right" counts them.
+        """
+        needles = groups.astype(np.int64) << self._bits
+        needles |= search(self._times, times, side)
+        return search(self._places, needles)
+
+    def last(self, groups: npt.NDArray[np.integer], times: Ints) -> Ints:
+        """Return the place of each group's last row not after a time, -1 where there is none."""
+        if not len(self):
+            return np.full(len(groups), -1, dtype=np.int64)
+        places = self.bound(groups, times, "right") - 1
+        found = self._places[np.maximum(places, 0)] >> self._bits
+        return np.where((places >= 0) & (found == groups), places, -1)
+
+    def break_ties(self, *versions: Ints) -> None:
+        """Reorder rows of one group and time by `versions`, the most important one first.
+
+        Args:
+            versions: For each row a number; rows equal in all stay as they were given.
+        """
+        same = self._ties()
+        if not same.any():
+            return
+        tied = np.zeros(len(self), dtype=bool)
+        tied[1:] = same
+        tied[:-1] |= same
+        places = np.flatnonzero(tied)
+        first_of_run = np.ones(len(places), dtype=bool)
+        first_of_run[1:] = ~same[places[1:] - 1]
+        rows = self.order[places]
+        columns = [version[rows] for version in reversed(versions)]
+        self.order[places] = rows[np.lexsort((rows, *columns, np.cumsum(first_of_run)))]
+
+    def _ties(self) -> npt.NDArray[np.bool_]:
+        """Return for each place but the first whether its row ties with the one before."""
+        ranks = self._places & ((1 << self._bits) - 1)
+        times, groups = self._times[ranks], self._places >> self._bits
+        same: npt.NDArray[np.bool_] = times[1:] == times[:-1]
+        same &= groups[1:] == groups[:-1]
+        return same
+
+
+def time_order(times: Ints) -> Ints:
+    """Return the order that sorts times; those that are equal stay as they were given."""
+    count = len(times)
+    bits = count.bit_length()
+    low = times.min()
+    span = int(times.max()) - int(low)
+    shift = max(0, span.bit_length() - (63 - bits))
+    # The difference may not fit int64; modulo 2**64 it is right all the same.
+    cells = ((times - low).view(np.uint64) >> np.uint64(shift)).view(np.int64)
+    packed = (cells << bits) | np.arange(count, dtype=np.int64)
+    packed.sort()
+    order: Ints = packed & ((1 << bits) - 1)
+    return _within_cells(times, order, packed >> bits) if shift else order
+
+
+def _within_cells(times: Ints, order: Ints, cells: Ints) -> Ints:
+    """Sort rows whose times differ in the bits that did not fit."""
+    if _is_sorted(times[order]):
+        return order
+    same = cells[1:] == cells[:-1]
+    crowded = np.zeros(len(order), dtype=bool)
+    crowded[1:] = same
+    crowded[:-1] |= same
+    places = np.flatnonzero(crowded)
+    rows = order[places]
+    order[places] = rows[np.lexsort((rows, times[rows], cells[places]))]
+    return order
+
+
+def arrival_order(ordinals: Ints) -> Ints | None:
+    """Return the order that sorts ordinals, or None if they are sorted.
+
+    Readers deliver each file in a few runs that are sorted, which a merge sort makes use of.
+    """
+    return None if _is_sorted(ordinals) else np.argsort(ordinals, kind="stable")
+
+
+def distinct(values: Ints) -> Ints:
+    """Return the distinct values, sorted (numpy's own `unique` hashes, which takes ten times)."""
+    found = np.sort(values)
+    if not len(found):
+        return found
+    keep = np.ones(len(found), dtype=bool)
+    np.not_equal(found[1:], found[:-1], out=keep[1:])
+    return found[keep]
+
+
+def _is_sorted(values: Ints) -> bool:
+    return bool((values[1:] >= values[:-1]).all())
+
+
+def search(sorted_values: Ints, needles: Ints, side: Side = "left") -> Ints:
+    """Return where needles belong: `numpy.searchsorted`, four times as fast for a million.
+
+    Needles are searched in their own order, which keeps the searched part in the cache.
+    """
+    if len(needles) <= FEW or _is_sorted(needles):
+        return np.searchsorted(sorted_values, needles, side)
+    order = time_order(needles)
+    found = np.empty(len(needles), dtype=np.int64)
+    found[order] = np.searchsorted(sorted_values, needles[order], side)
+    return found
+
+
+def stack(parts: Sequence[npt.NDArray[np.int64]]) -> Ints:
+    """Return arrays laid end to end; none give an empty one."""
+    return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
