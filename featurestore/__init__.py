@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from featurestore.definitions import (
+        Aggregation,
         Entity,
         FeatureService,
         FeatureView,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Aggregation",
     "Entity",
     "FeatureService",
     "FeatureStore",
@@ -36,6 +38,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Aggregation": "definitions",
     "Entity": "definitions",
     "FeatureService": "definitions",
     "FeatureStore": "store",

@@ -1,5 +1,6 @@
 """What users write: entities, sources, views, services. Frozen, plain data, no I/O."""
 
+from featurestore.definitions.aggregation import Aggregation
 from featurestore.definitions.base import Definition
 from featurestore.definitions.entity import Entity
 from featurestore.definitions.field import Field
@@ -8,6 +9,7 @@ from featurestore.definitions.source import FileSource
 from featurestore.definitions.view import FeatureView, FeatureViewSelection
 
 __all__ = [
+    "Aggregation",
     "Definition",
     "Entity",
     "FeatureService",

@@ -1,13 +1,15 @@
-"""Feature views: which columns, keyed by what, valid for how long."""
+"""Feature views: which columns or windows, keyed by what, valid for how long."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 import pyarrow as pa
 import pydantic
 from pydantic import AfterValidator, field_serializer
 
+from featurestore.definitions.aggregation import UNKNOWN, Aggregation, WindowFeature
 from featurestore.definitions.base import (
     Definition,
     Document,
@@ -38,24 +40,29 @@ def _check_ttl(ttl: timedelta | None) -> timedelta | None:
 
 
 class FeatureView(Definition):
-    """Features that come from one source: the latest row of an entity as of an instant.
+    """Features that come from one source: an entity's latest row, or aggregates of its rows.
 
     Attributes:
         entities: Whose features these are; their join keys together identify a row. None at all
             means one row of features for everybody.
         source: Where the rows come from.
-        fields: The features, in order; given as `schema=`.
+        fields: The features, in order; given as `schema=`, or made from the aggregations.
+        aggregations: Functions over windows; a view has these or a schema.
         ttl: How old a row may be, counted from its event time, before it counts as missing: offline
-            at the spine's time, online at the time of the request. None means it never expires.
+            at the spine's time, online at the time of the request. None means it never expires. Of
+            windows it limits online how long ago they were computed; offline it does nothing.
         online: Whether it is materialized and served.
     """
 
     kind: ClassVar[str] = "feature view"
-    semantic_fields: ClassVar[frozenset[str]] = frozenset({"entities", "source", "schema", "ttl"})
+    semantic_fields: ClassVar[frozenset[str]] = frozenset(
+        {"entities", "source", "schema", "aggregations", "ttl"}
+    )
 
     entities: Annotated[Sequence[Entity], AfterValidator(tuple)] = ()
     source: FileSource
-    fields: Annotated[Sequence[Field], AfterValidator(tuple)] = pydantic.Field(alias="schema")
+    fields: Annotated[Sequence[Field], AfterValidator(tuple)] = pydantic.Field((), alias="schema")
+    aggregations: Annotated[Sequence[Aggregation], AfterValidator(tuple)] = ()
     ttl: Annotated[Duration | None, AfterValidator(_check_ttl)] = None
     online: bool = True
 
@@ -67,8 +74,17 @@ class FeatureView(Definition):
     def _source_name(self, source: FileSource) -> str:
         return source.name
 
+    @field_serializer("fields")
+    def _schema(self, fields: Sequence[Field]) -> list[Document]:
+        """Leave out what the aggregations say."""
+        return [] if self.aggregations else [field.model_dump(mode="json") for field in fields]
+
     def model_post_init(self, _context: Any, /) -> None:
         """Check what concerns several attributes at once."""
+        if self.aggregations:
+            if self.fields:
+                raise ValueError("a view has a schema or aggregations, not both")
+            object.__setattr__(self, "fields", tuple(map(_window_field, self.window_features)))
         self._check_columns()
         if self.online:
             self._check_online_types()
@@ -92,7 +108,8 @@ class FeatureView(Definition):
 
     def _check_renamed(self) -> None:
         mapping = self.source.field_mapping
-        for name in (*self.join_keys, *self.feature_names):
+        columns = [a.column for a in self.aggregations] or self.feature_names
+        for name in (*self.join_keys, *columns):
             if name in mapping and name not in mapping.values():
                 raise ValueError(
                     f"{name!r} is called {mapping[name]!r} here: the source's field_mapping renames"
@@ -101,7 +118,7 @@ class FeatureView(Definition):
 
     def _check_online_types(self) -> None:
         for field in self.fields:
-            if not is_online_type(field.dtype):
+            if field.dtype != UNKNOWN and not is_online_type(field.dtype):
                 raise ValueError(
                     f"feature {field.name!r} of type {type_name(field.dtype)} cannot be served"
                     " online; leave it out, or set online=False"
@@ -116,6 +133,31 @@ class FeatureView(Definition):
     def ttl_us(self) -> int | None:
         """The ttl in microseconds."""
         return None if self.ttl is None else duration_micros(self.ttl)
+
+    @cached_property
+    def window_features(self) -> tuple[WindowFeature, ...]:
+        """The features of the aggregations, in order; empty for a view with a schema."""
+        return tuple(feature for a in self.aggregations for feature in a.features)
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether the types of all features are known; see `with_column_types`."""
+        return all(field.dtype != UNKNOWN for field in self.fields)
+
+    def with_column_types(self, types: Mapping[str, pa.DataType]) -> "FeatureView":
+        """Return this view with the types of the columns that its aggregations take.
+
+        Args:
+            types: Column -> type, for each aggregation that does not say it itself.
+        """
+        aggregations = [
+            a if a.dtype is not None or a.column not in types else a.of_type(types[a.column])
+            for a in self.aggregations
+        ]
+        current = {name: getattr(self, name) for name in type(self).model_fields}
+        current |= {"schema": (), "aggregations": aggregations}
+        del current["fields"]
+        return FeatureView(**current)
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -138,6 +180,8 @@ class FeatureView(Definition):
         """Return a hash of all that decides the values; a new one is a new generation."""
         parts: Document = {"ttl": self.ttl_us}
         parts["schema"] = [[field.name, type_name(field.dtype)] for field in self.fields]
+        if self.aggregations:
+            parts["aggregations"] = [a.model_dump(mode="json") for a in self.aggregations]
         parts["join_keys"] = [[k, type_name(t)] for k, t in self.join_keys.items()]
         source = self.source.to_document()
         parts["source"] = {key: source[key] for key in sorted(self.source.semantic_fields)}
@@ -242,6 +286,12 @@ class FeatureViewSelection(Model):
     def _with(self, **changes: Any) -> "FeatureViewSelection":
         current = {name: getattr(self, name) for name in type(self).model_fields}
         return FeatureViewSelection(**(current | changes))
+
+
+def _window_field(feature: WindowFeature) -> Field:
+    if feature.result_type == UNKNOWN:  # no user may declare this type
+        return Field.model_construct(name=feature.name, dtype=UNKNOWN, description="", tags={})
+    return Field(name=feature.name, dtype=feature.result_type)
 
 
 def _keys(entity: Entity) -> list[tuple[str, pa.DataType]]:

@@ -208,7 +208,9 @@ def _view_impact(before: FeatureView, after: FeatureView) -> Impact:
     """Judge a view: new features beside the old ones add; anything else that differs breaks."""
     if before.online and not after.online:
         return "breaking"
-    same_schema = after.model_copy(update={"fields": before.fields})
+    same_schema = after.model_copy(
+        update={"fields": before.fields, "aggregations": before.aggregations}
+    )
     if same_schema.meaning() != before.meaning():
         return "breaking"
     impact = _order_impact(_types(before), _types(after))
