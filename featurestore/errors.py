@@ -7,7 +7,8 @@ FeatureStoreError
 ├── RequestError               the caller's request is wrong: it fails before any work
 │   ├── SpineError             the entity table: a missing column, a wrong type, an ambiguous time
 │   ├── NameCollisionError     two result columns would share one name
-│   └── EntityValueError       an online key or request field: missing, unknown, of a wrong type
+│   ├── EntityValueError       an online key or request field: missing, unknown, of a wrong type
+│   └── WindowOverflowError    a sum of integers or decimals that does not fit its type
 ├── SourceError                a source's files: missing, broken, of the wrong shape
 │   ├── SourceSchemaError      a column that is missing or of the wrong type in one file
 │   ├── SourceTimeError        a local time that occurs twice or never
@@ -270,6 +271,20 @@ class StoreUnavailableError(StoreError):
 
 class StoreDataError(StoreError):
     """A stored row is not what the view's schema says; it was not served."""
+
+
+class WindowOverflowError(RequestError):
+    """A sum of integers or decimals over a window does not fit its type.
+
+    Attributes:
+        feature: The feature.
+        row: The spine's row, from 0.
+    """
+
+    def __init__(self, message: str, *, feature: str, row: int, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.feature = feature
+        self.row = row
 
 
 class ResourceLimitError(FeatureStoreError):

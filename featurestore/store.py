@@ -99,11 +99,18 @@ class FeatureStore:
             SourceError: A source's files are missing or do not have the columns declared.
         """
         from featurestore.monitoring.sources import check_sources
+        from featurestore.offline.column_types import with_file_types
         from featurestore.repository import load_definitions
 
         desired = load_definitions(self.config) if objects is None else list(objects)
-        plan = make_plan(desired, self.state(), full=objects is None)
-        check_sources(plan.target_views, root=self.config.root)
+        root = self.config.root
+        plan = make_plan(
+            desired,
+            self.state(),
+            full=objects is None,
+            resolve=lambda view: with_file_types(view, root),
+        )
+        check_sources(plan.target_views, root=root)
         return plan
 
     def apply(

@@ -1,4 +1,4 @@
-"""Aggregate functions: how they are written, and what type the result has (SEMANTICS, section 4)."""
+"""Aggregate functions: how they are written, and their result types (SEMANTICS, section 4)."""
 
 import re
 from dataclasses import dataclass

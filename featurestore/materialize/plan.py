@@ -51,9 +51,15 @@ def plan_run(
     """Return the task of `materialize(start, end)`: event times in (start, end].
 
     Raises:
-        RequestError: The start is not before the end.
+        RequestError: The start is not before the end, or the view has windows and takes none.
     """
     end, clipped = _clip(end_us, now_us)
+    if start_us is not None and view.definition.aggregations:
+        raise RequestError(
+            f"materialize: view {view.definition.name!r} has windows, which are computed at the end"
+            " of a run from all that came before it; there is no start.",
+            hint="leave the start out, or name the other views",
+        )
     if start_us is not None and start_us >= end:
         raise RequestError(
             f"materialize: the start {_shown(start_us)} is not before the end {_shown(end)}.",
@@ -72,8 +78,13 @@ def plan_run(
 def plan_incremental(
     view: RegisteredView, watermark: Watermark | None, *, end_us: int | None, now_us: int
 ) -> Task:
-    """Return the task of `materialize_incremental(end)`; without a watermark it reads all."""
+    """Return the task of `materialize_incremental(end)`; without a watermark it reads all.
+
+    Windows move with the end, also where nothing is new: of a view with aggregations all is read.
+    """
     end, clipped = _clip(end_us, now_us)
+    if view.definition.aggregations:
+        watermark = None
     return Task(
         view=view,
         kind="full" if watermark is None else "incremental",

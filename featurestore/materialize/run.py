@@ -20,7 +20,8 @@ from featurestore.errors import FeatureStoreError
 from featurestore.materialize.plan import Task, remaining_us
 from featurestore.offline.engine import LatestRows, OfflineEngine, ScanSummary
 from featurestore.offline.files import SourceFile
-from featurestore.offline.scan import open_scan
+from featurestore.offline.scan import SourceScan, open_scan
+from featurestore.offline.windows.latest import WindowRows
 from featurestore.online.codec import encode_keys, row_codec
 from featurestore.online.encode import number_values, valid_mask
 from featurestore.online.store import EncodedRows, OnlineStore, TableId, WriteCounts
@@ -129,7 +130,7 @@ class Materializer:
         view = task.view.definition
         scan = open_scan(view, view.feature_names, self.root)
         writer = _RowWriter(self, task, overwrite=overwrite)
-        with closing(self.engine.latest(scan, task.rows)) as latest:
+        with closing(self._newest(task, scan)) as latest:
             writer.write_all(latest, progress)
             summary = latest.summary
         report = RunReport(
@@ -149,6 +150,20 @@ class Materializer:
         )
         self._record(task, report, summary, scan.files, started_at)
         return report
+
+    def _newest(self, task: Task, scan: SourceScan) -> LatestRows:
+        """Return what to offer: the newest rows, or the windows that end at the task's end."""
+        latest = self.engine.latest(scan, task.rows)
+        if not task.view.definition.aggregations:
+            return latest
+        return WindowRows(
+            self.engine,
+            scan,
+            task.view.definition.window_features,
+            latest,
+            end_us=task.end_us,
+            created_us=self.clock.now_micros(),
+        )
 
     def _record(
         self,

@@ -20,6 +20,7 @@ from featurestore.monitoring.differences import Excuses, differing_cells, shown_
 from featurestore.offline.as_of import as_of
 from featurestore.offline.engine import OfflineEngine
 from featurestore.offline.scan import SourceScan, event_as_feature, only_files, open_scan
+from featurestore.offline.windows.join import windows_as_of
 from featurestore.online.codec import decode_key, encode_keys
 from featurestore.online.store import OnlineStore, ReadRequest, TableId
 from featurestore.registry.runs import Watermark
@@ -151,7 +152,9 @@ def _scan_of_run(view: FeatureView, watermark: Watermark, root: Path) -> SourceS
 
     Where none of them is left (a repository that was moved), of those that are there now.
     """
-    scan = event_as_feature(open_scan(view, view.feature_names, root))
+    scan = open_scan(view, view.feature_names, root)
+    if not view.aggregations:
+        scan = event_as_feature(scan)
     known = only_files(scan, {file.path for file in watermark.source_files})
     return known if known.files else scan
 
@@ -222,13 +225,13 @@ class _ViewCheck:
         definition = self.view.definition
         spine = keys.drop_columns(["one"]) if "one" in keys.column_names else keys
         spine = spine.add_column(0, "q", pa.array(np.full(keys.num_rows, end, dtype=np.int64)))
-        offline = as_of(self.engine, self.scan, spine, ttl_us=definition.ttl_us, mode="complete")
+        offline, events = self._offline(spine)
         online = self._look_up(keys)
         stored: list[bytes | None] | None = None
-        for feature, (expected, found) in enumerate(zip(offline.columns[:-1], online, strict=True)):
+        for feature, (expected, found) in enumerate(zip(offline, online, strict=True)):
             for row in differing_cells(expected, found):
                 stored = stored or self._stored(keys)
-                event = offline.column(offline.num_columns - 1)[row].cast(pa.int64()).as_py()
+                event = events[row].cast(pa.int64()).as_py()
                 yield Difference(
                     entity={c.name: shown_value(keys.column(c.alias)[row]) for c in self.scan.keys},
                     feature=definition.feature_names[feature],
@@ -240,6 +243,17 @@ class _ViewCheck:
                         is_tie=partial(self._is_tie, keys.slice(row, 1)),
                     ),
                 )
+
+    def _offline(self, spine: pa.Table) -> tuple[list[pa.ChunkedArray], pa.ChunkedArray]:
+        """Return what training sees of each entity: its features, and the event time of its row."""
+        view = self.view.definition
+        if view.aggregations:
+            windows = view.window_features
+            found = windows_as_of(self.engine, self.scan, windows, spine, mode="complete")
+            return found.columns, spine.column("q")
+        found = as_of(self.engine, self.scan, spine, ttl_us=view.ttl_us, mode="complete")
+        *features, events = found.columns
+        return features, events
 
     def _is_tie(self, key: pa.Table, event_us: int, created_us: int | None) -> bool:
         (encoded,) = self._encoded(key)

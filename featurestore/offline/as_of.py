@@ -3,9 +3,9 @@
 First only keys, times and ordinals are read, and the winners found; then the winners' features.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -69,8 +69,8 @@ def winners(
     found = np.full(spine.num_rows, NOBODY, dtype=np.int64)
     if not len(keys.rows):
         return found
-    span = _Span.of(keys, ttl_us)
-    for part, asked in _key_parts(keys, passes_for(engine, scan)):
+    span = Span.of(keys, ttl_us)
+    for part, asked in key_parts(keys, passes_for(engine, scan)):
         history = History.read(reader, scan, part, span)
         find = _complete if mode == "complete" else _served
         found[keys.rows[asked]] = find(history, keys.groups[asked], keys.times[asked], ttl_us)
@@ -87,7 +87,7 @@ def explain(engine: OfflineEngine, scan: SourceScan, spine: pa.Table, *, ttl_us:
     keys = number_keys(spine)
     if not len(keys.rows):
         return "nothing to join: no spine row has both a key and a time"
-    span, passes = _Span.of(keys, ttl_us), passes_for(engine, scan)
+    span, passes = Span.of(keys, ttl_us), passes_for(engine, scan)
     with engine.reader(scan) as reader:
         text = reader.explain(keys.table, from_us=span.from_us, until_us=span.until_us)
     again = "" if passes == 1 else f", the source read in {passes} passes for a part of them each"
@@ -96,18 +96,18 @@ def explain(engine: OfflineEngine, scan: SourceScan, spine: pa.Table, *, ttl_us:
 
 
 @dataclass(frozen=True, slots=True)
-class _Span:
+class Span:
     """The event times that can matter to a spine, both ends included."""
 
     from_us: int | None
     until_us: int
 
     @classmethod
-    def of(cls, keys: NumberedKeys, ttl_us: int | None) -> "_Span":
+    def of(cls, keys: NumberedKeys, ttl_us: int | None) -> "Span":
         return cls(None if ttl_us is None else keys.first_us - ttl_us, keys.last_us)
 
 
-def _key_parts(
+def key_parts(
     keys: NumberedKeys, count: int
 ) -> Iterator[tuple[pa.Table, npt.NDArray[np.int64] | slice]]:
     """Yield parts of the keys and which of the numbered spine rows have them."""
@@ -130,6 +130,7 @@ class History:
         created: int64 microseconds, `LOWEST` where null; None if the source has none.
         nanoseconds: By how much rounding moved events and created times; None if nothing was.
         ordinals: int64, rising.
+        values: Alias -> column, of the columns that were asked for.
     """
 
     groups: npt.NDArray[np.int32]
@@ -137,17 +138,27 @@ class History:
     created: Ints | None
     nanoseconds: tuple[Ints, Ints] | None
     ordinals: Ints
+    values: Mapping[str, pa.Array] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, reader: ScanReader, scan: SourceScan, keys: pa.Table, span: _Span) -> "History":
-        """Read the rows of these keys."""
+    def read(
+        cls,
+        reader: ScanReader,
+        scan: SourceScan,
+        keys: pa.Table,
+        span: Span,
+        columns: Sequence[str] = (),
+    ) -> "History":
+        """Read the rows of these keys, and some of their columns."""
         names = ["g", "e", *(["c"] if scan.created else []), "o"]
         if scan.ties_by_nanoseconds:
             names += ["en", "cn"]
         parts: dict[str, list[npt.NDArray[np.int64]]] = {name: [] for name in names}
-        for batch in reader.rows(keys, from_us=span.from_us, until_us=span.until_us):
+        held = []
+        for batch in reader.rows(keys, columns, from_us=span.from_us, until_us=span.until_us):
             for name in names:
                 parts[name].append(_numbers(batch.column(name)))
+            held.append(batch.select(columns))
         order = arrival_order(stack(parts["o"]))
 
         def take(name: str) -> Ints:
@@ -160,6 +171,7 @@ class History:
             created=take("c") if scan.created else None,
             nanoseconds=(take("en"), take("cn")) if scan.ties_by_nanoseconds else None,
             ordinals=take("o"),
+            values=_columns(scan, columns, held, order),
         )
 
     @property
@@ -174,6 +186,19 @@ class History:
         if self.versions:
             timeline.break_ties(*self.versions)
         return timeline
+
+
+def _columns(
+    scan: SourceScan, columns: Sequence[str], batches: Sequence[pa.RecordBatch], order: Ints | None
+) -> dict[str, pa.Array]:
+    """Return columns of batches in an order, with their declared types."""
+    dtypes = {column.alias: column.dtype for column in scan.features}
+    found = {}
+    for alias in columns:
+        parts = [batch.column(alias).cast(dtypes[alias]) for batch in batches]
+        whole = pa.chunked_array(parts, dtypes[alias]).combine_chunks()
+        found[alias] = whole if order is None else whole.take(pa.array(order))
+    return found
 
 
 def _numbers(column: pa.Array) -> npt.NDArray[np.int64]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from featurestore.definitions import FeatureView, FileSource
+from featurestore.definitions.aggregation import ROWS
 from featurestore.errors import SourceSchemaError, close_names, did_you_mean, shown
 from featurestore.offline.files import SourceFile, list_files
 from featurestore.offline.footer import Footer, read_footer
@@ -92,7 +93,8 @@ def open_scan(view: FeatureView, features: Sequence[str], root: Path) -> SourceS
 
     Args:
         view: The view.
-        features: Names of features of the view, in the order wanted.
+        features: Names of features of the view, in the order wanted. Of a view with aggregations
+            the scan has instead the columns that these need, each once.
         root: Folder that the source's relative path starts at.
 
     Raises:
@@ -169,11 +171,20 @@ def _columns(view: FeatureView, features: Sequence[str]) -> Iterator[ScanColumn]
     wanted.append(("e", source.timestamp_field, time))
     if source.created_timestamp_column is not None:
         wanted.append(("c", source.created_timestamp_column, time))
-    dtypes = {field.name: field.dtype for field in view.fields}
-    wanted += [(f"f{i}", name, dtypes[name]) for i, name in enumerate(features)]
+    dtypes = _columns_of(view, features)
+    wanted += [(f"f{i}", name, dtype) for i, (name, dtype) in enumerate(dtypes.items())]
     for alias, name, dtype in wanted:
         in_file = source.column_in_file(name)
         yield ScanColumn(alias=alias, name=name, in_file=in_file, dtype=dtype)
+
+
+def _columns_of(view: FeatureView, features: Sequence[str]) -> dict[str, pa.DataType]:
+    """Return the source's columns that features need, with their declared types."""
+    if not view.aggregations:
+        dtypes = {field.name: field.dtype for field in view.fields}
+        return {name: dtypes[name] for name in features}
+    asked = set(features)
+    return {f.column: f.dtype for f in view.window_features if f.name in asked and f.column != ROWS}
 
 
 def _check_file(

@@ -59,6 +59,10 @@ class Timeline:
         needles |= search(self._times, times, side)
         return search(self._places, needles)
 
+    def start(self, groups: npt.NDArray[np.integer]) -> Ints:
+        """Return the place of the first row of each group, or where it would be."""
+        return search(self._places, groups.astype(np.int64) << self._bits)
+
     def last(self, groups: npt.NDArray[np.integer], times: Ints) -> Ints:
         """Return the place of each group's last row not after a time, -1 where there is none."""
         if not len(self):

@@ -1,7 +1,7 @@
 """From the objects that somebody wants applied to all definitions that there should be."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from featurestore.definitions import Definition, Entity, FeatureService, FeatureView, FileSource
@@ -138,6 +138,12 @@ def checked(definitions: Definitions) -> Definitions:
     if total > MAX_OBJECTS:
         raise DefinitionError(f"{total:,} objects are too many; {MAX_OBJECTS:,} are allowed.")
     return definitions
+
+
+def with_views(definitions: Definitions, views: Mapping[str, FeatureView]) -> Definitions:
+    """Return `definitions` with other views under their names, which services then use."""
+    services = {n: _fitted_service(s, views) for n, s in definitions.services.items()}
+    return replace(definitions, views=views, services=services)
 
 
 def merged(state: RegistryState, given: Definitions) -> Definitions:

@@ -1,6 +1,6 @@
 """The difference between what is registered and what is wanted, as a plan. Pure: no I/O."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from featurestore.definitions import Definition, Entity, FeatureService, FeatureView, FileSource
@@ -11,6 +11,7 @@ from featurestore.registry.collect import (
     collect,
     definitions_of,
     merged,
+    with_views,
 )
 from featurestore.registry.fields import field_changes
 from featurestore.registry.plan import Change, Impact, Plan
@@ -19,7 +20,13 @@ from featurestore.registry.state import KINDS, ObjectRef, RegistryState
 D = TypeVar("D", bound=Definition)
 
 
-def make_plan(desired: Sequence[Definition], state: RegistryState, *, full: bool) -> Plan:
+def make_plan(
+    desired: Sequence[Definition],
+    state: RegistryState,
+    *,
+    full: bool,
+    resolve: Callable[[FeatureView], FeatureView] | None = None,
+) -> Plan:
     """Return what has to change so that `desired` is registered.
 
     What the objects refer to (entities, sources, views) is included without being listed.
@@ -29,12 +36,16 @@ def make_plan(desired: Sequence[Definition], state: RegistryState, *, full: bool
         state: What is registered.
         full: Whether `desired` is all there should be, as a repository is: then registered objects
             that are not in it are deleted. Otherwise nothing is ever deleted.
+        resolve: Returns a view with what its source's files say of it: the types of aggregated
+            columns. A plan without it is for views that say all themselves.
 
     Raises:
         DefinitionError: Something is not a definition; one name has two different definitions; two
             names differ only by case; a registered view or service does not fit a new definition.
     """
     given = collect(desired)
+    if resolve is not None:
+        given = with_views(given, {name: resolve(view) for name, view in given.views.items()})
     return compare(state, given if full else merged(state, given), asked_for=frozenset(given.views))
 
 

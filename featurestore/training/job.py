@@ -7,17 +7,19 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from featurestore.definitions.aggregation import WindowFeature
 from featurestore.errors import OutputError, UnsupportedError
 from featurestore.frames import to_pandas
 from featurestore.offline.as_of import explain, fetch, winners
 from featurestore.offline.engine import Mode, OfflineEngine, ScanReader
 from featurestore.offline.scan import SourceScan
 from featurestore.offline.timeline import Ints
+from featurestore.offline.windows.join import WindowJoin
 from featurestore.training.query import FeatureQuery
 from featurestore.types import type_name, width_of
 
@@ -37,12 +39,25 @@ one in so many, because features are held as they were read and in the spine's o
 
 @dataclass(frozen=True, kw_only=True)
 class JoinTask:
-    """One view to be joined: its scan and the spine's rows in its terms (`q`, `k0..`)."""
+    """One view to be joined: its scan and the spine's rows in its terms (`q`, `k0..`).
+
+    Attributes:
+        windows: The features to compute, for a view with aggregations; `scan` then has the columns
+            that they need.
+    """
 
     label: str
     scan: SourceScan
     keys: pa.Table
     ttl_us: int | None
+    windows: tuple[WindowFeature, ...] = ()
+
+    @property
+    def dtypes(self) -> tuple[pa.DataType, ...]:
+        """The features' types, in order."""
+        if self.windows:
+            return tuple(feature.result_type for feature in self.windows)
+        return tuple(column.dtype for column in self.scan.features)
 
 
 class RetrievalJob:
@@ -84,8 +99,8 @@ class RetrievalJob:
         """The result's schema: the spine's fields, then the features with their declared types."""
         fields = list(self._spine.schema)
         for output in self._query.outputs:
-            column = self._tasks[output.join].scan.features[output.feature]
-            fields.append(pa.field(output.name, column.dtype))
+            dtype = self._tasks[output.join].dtypes[output.feature]
+            fields.append(pa.field(output.name, dtype))
         return pa.schema(fields)
 
     def to_arrow(self) -> pa.Table:
@@ -173,22 +188,34 @@ class RetrievalJob:
         width = sum(width_of(field.type) for field in self.schema)
         return max(1, self._engine.memory_bytes // (MEMORY_SHARE * width))
 
-    def _join(self, number: int, task: JoinTask, stack: contextlib.ExitStack) -> "_Join":
+    def _join(self, number: int, task: JoinTask, stack: contextlib.ExitStack) -> "Join":
         self._report(task.label, number)
-        reader = stack.enter_context(self._engine.reader(task.scan))
-        ordinals = winners(
-            self._engine, reader, task.scan, task.keys, ttl_us=task.ttl_us, mode=self._mode
-        )
+        engine, scan, mode = self._engine, task.scan, self._mode
+        reader = stack.enter_context(engine.reader(scan))
+        join: Join
+        if task.windows:
+            join = WindowJoin(engine, reader, scan, task.windows, task.keys, mode)
+        else:
+            found = winners(engine, reader, scan, task.keys, ttl_us=task.ttl_us, mode=mode)
+            join = _LatestJoin(reader, scan, found, engine.threads)
         self._report(task.label, number + 1)
-        return _Join(reader, task.scan, ordinals, self._engine.threads)
+        return join
 
     def _report(self, label: str, done: int) -> None:
         if self._progress is not None:
             self._progress(label, done, len(self._tasks))
 
 
+class Join(Protocol):
+    """A view that is ready to be joined to any part of the spine."""
+
+    def features(self, start: int, stop: int) -> pa.Table:
+        """Return the features of some of the spine's rows, in the order asked."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
-class _Join:
+class _LatestJoin(Join):
     """A view whose winners are known: `ordinals` has one for each spine row."""
 
     reader: ScanReader

@@ -9,6 +9,7 @@ import pyarrow as pa
 from featurestore.errors import RequestError, SourceError
 from featurestore.offline.engine import Mode, OfflineEngine, SqlTable
 from featurestore.offline.files import list_files
+from featurestore.offline.column_types import with_file_types
 from featurestore.offline.scan import open_scan
 from featurestore.registry.state import RegistryState
 from featurestore.training.job import JoinTask, Progress, RetrievalJob
@@ -68,11 +69,14 @@ def _task(join: ViewJoin, spine: pa.Table, times: pa.Array, root: Path) -> JoinT
     for number, (key, column) in enumerate(selection.key_columns.items()):
         role = f"join key {key!r} of {selection.name!r}"
         columns[f"k{number}"] = key_column(spine, column, join.view.join_keys[key], role=role)
+    view = with_file_types(join.view, root)
+    by_name = {feature.name: feature for feature in view.window_features}
     return JoinTask(
         label=selection.name,
-        scan=open_scan(join.view, join.features, root),
+        scan=open_scan(view, join.features, root),
         keys=pa.table(columns),
-        ttl_us=join.view.ttl_us,
+        ttl_us=view.ttl_us,
+        windows=tuple(by_name[name] for name in join.features) if by_name else (),
     )
 
 

@@ -1,0 +1,88 @@
+"""The types of columns that aggregations take, as the source's files have them."""
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from featurestore.definitions import FeatureView, FileSource
+from featurestore.definitions.aggregation import ROWS
+from featurestore.errors import SourceSchemaError, close_names, did_you_mean, shown
+from featurestore.offline.files import SourceFile, list_files
+from featurestore.offline.footer import read_footer
+from featurestore.types import base_type, can_widen, is_known_type, type_name
+
+
+def with_file_types(view: FeatureView, root: Path) -> FeatureView:
+    """Return the view with the types of all columns that its aggregations take.
+
+    A column that has several types in several files gets the widest of them.
+
+    Raises:
+        SourceError: No file, or one that is not Parquet.
+        SourceSchemaError: A column is missing in a file, has no type that features can have, or has
+            types that do not widen to one another.
+        DefinitionError: A function cannot be taken of such values.
+    """
+    if view.is_resolved and all(a.dtype is not None or a.column == ROWS for a in view.aggregations):
+        return view
+    files = list_files(view.source, root)
+    names = {a.column for a in view.aggregations if a.dtype is None and a.column != ROWS}
+    types = {name: _widest(view.source, files, name) for name in sorted(names)}
+    return view.with_column_types(types)
+
+
+def _widest(source: FileSource, files: tuple[SourceFile, ...], name: str) -> pa.DataType:
+    widest: pa.DataType | None = None
+    for file in files:
+        found = _type_in(source, file, name)
+        if widest is None or can_widen(widest, found):
+            widest = found
+        elif not can_widen(found, widest):
+            raise SourceSchemaError(
+                f"Source {source.name!r}: column {shown(name)} is {type_name(widest)} in some files"
+                f" and {type_name(found)} in {file.path}.",
+                source=source.name,
+                file=file.path,
+                column=name,
+                expected=type_name(widest),
+                found=type_name(found),
+                hint="rewrite the files with one type, or declare it with dtype= of the aggregation",
+            )
+    if widest is None or pa.types.is_null(widest):
+        raise SourceSchemaError(
+            f"Source {source.name!r}: column {shown(name)} is null in every file, without a type.",
+            source=source.name,
+            column=name,
+            hint="declare it with dtype= of the aggregation",
+        )
+    return widest
+
+
+def _type_in(source: FileSource, file: SourceFile, name: str) -> pa.DataType:
+    in_file = source.column_in_file(name)
+    if in_file in dict(file.partitions):
+        return pa.string()
+    schema = read_footer(source.name, file).schema
+    if in_file not in schema.names:
+        raise SourceSchemaError(
+            f"Source {source.name!r}: {file.path} has no column {shown(in_file)}.",
+            source=source.name,
+            file=file.path,
+            column=in_file,
+            expected=None,
+            found=None,
+            hint=did_you_mean(close_names(in_file, schema.names)) or "correct the aggregation",
+        )
+    found = base_type(schema.field(schema.names.index(in_file)).type)
+    if pa.types.is_null(found) or is_known_type(found):
+        return found
+    raise SourceSchemaError(
+        f"Source {source.name!r}: column {shown(in_file)} of {file.path} is {type_name(found)},"
+        " which no feature can have.",
+        source=source.name,
+        file=file.path,
+        column=in_file,
+        expected=None,
+        found=type_name(found),
+        hint="rewrite the file with another type",
+    )

@@ -1,0 +1,277 @@
+"""One aggregated column: its functions over ranges of rows."""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from featurestore.definitions.functions import AggregateFunction
+from featurestore.errors import ResourceLimitError
+from featurestore.offline.timeline import Ints, time_order
+from featurestore.offline.windows.integers import RangeSums
+from featurestore.offline.windows.order_statistics import (
+    count_below,
+    dense_ranks,
+    kth_smallest,
+    order_number,
+)
+from featurestore.offline.windows.floats import FloatRanges
+from featurestore.offline.windows.ranges import Floats, RangeReducer
+
+MAX_LIST_VALUES: Final = 2**31 - 1
+
+
+class OverflowedError(Exception):
+    """A sum does not fit its type; `row` is the first range for which it does not."""
+
+    def __init__(self, row: int) -> None:
+        super().__init__(row)
+        self.row = row
+
+
+class WindowColumn:
+    """Values that count, in the order of their rows' places, ready for functions over ranges.
+
+    Nulls, and rows that a predicate leaves out, are taken away first; ranges of places become
+    ranges of what remains.
+
+    Args:
+        groups: The key's number of each row, in order of places.
+        values: The column in the same order; None counts rows.
+        counted: Rows that count at all; None for all.
+    """
+
+    def __init__(
+        self,
+        groups: npt.NDArray[np.int64],
+        values: pa.Array | None,
+        counted: npt.NDArray[np.bool_] | None,
+    ) -> None:
+        keep = None if counted is None or counted.all() else counted
+        if values is not None and values.null_count:
+            valid = np.asarray(values.is_valid())
+            keep = valid if keep is None else keep & valid
+        self._before = None if keep is None else _count_before(keep)
+        self._groups = groups if keep is None else groups[keep]
+        if values is not None and keep is not None:
+            values = values.filter(pa.array(keep))
+        self._values = values
+
+    def __call__(self, function: AggregateFunction, low: Ints, high: Ints) -> pa.Array:
+        """Return the function over each range of places; null where nothing counts.
+
+        Raises:
+            OverflowedError: A sum does not fit.
+        """
+        if self._before is not None:
+            low, high = self._before[low], self._before[high]
+        high = np.maximum(low, high)
+        return self._functions[function.kind](function, low, high)
+
+    @property
+    def _functions(self) -> dict[str, Callable[[AggregateFunction, Ints, Ints], pa.Array]]:
+        return {
+            "count": lambda _, low, high: pa.array(high - low),
+            "sum": self._sum,
+            "mean": self._mean,
+            "min": self._extreme,
+            "max": self._extreme,
+            "var": self._variance,
+            "stddev": self._variance,
+            "first": self._end,
+            "last": self._end,
+            "count_distinct": self._count_distinct,
+            "median": self._quantile,
+            "quantile": self._quantile,
+            "first_n": self._ends,
+            "last_n": self._ends,
+        }
+
+    # --- sums ----------------------------------------------------------------------------------
+
+    def _sum(self, _function: AggregateFunction, low: Ints, high: Ints) -> pa.Array:
+        empty = high <= low
+        if pa.types.is_floating(self._column.type):
+            return pa.array(self._floats.sums(low, high), mask=empty)
+        sums, bad = self._exact_sums(low, high)
+        if bad.any():
+            raise OverflowedError(int(np.flatnonzero(bad)[0]))
+        return pc.if_else(pa.array(empty), pa.scalar(None, sums.type), sums)
+
+    def _mean(self, _function: AggregateFunction, low: Ints, high: Ints) -> pa.Array:
+        means = self._floats.sums(low, high) / np.maximum(high - low, 1)
+        return pa.array(means, mask=high <= low)
+
+    def _variance(self, function: AggregateFunction, low: Ints, high: Ints) -> pa.Array:
+        counts = high - low
+        found = self._floats.squares(low, high) / np.maximum(counts - 1, 1)
+        if function.kind == "stddev":
+            found = np.sqrt(found)
+        return pa.array(found, mask=counts < 2)  # noqa: PLR2004 - one value has no variance
+
+    # --- extremes and ends ---------------------------------------------------------------------
+
+    def _extreme(self, function: AggregateFunction, low: Ints, high: Ints) -> pa.Array:
+        column, empty = self._column, high <= low
+        least = function.kind == "min"
+        if pa.types.is_floating(column.type):
+            found = (self._least if least else self._greatest)(low, high)
+            return pa.array(found, column.type, mask=empty)
+        ranks, rows = self._order
+        reducer = self._least_rank if least else self._greatest_rank
+        places = rows[np.clip(reducer(low, high), 0, max(len(rows) - 1, 0))] if len(rows) else low
+        return column.take(pa.array(places, mask=empty))
+
+    def _end(self, function: AggregateFunction, low: Ints, high: Ints) -> pa.Array:
+        places = high - 1 if function.kind == "last" else low
+        return self._column.take(pa.array(places, mask=high <= low))
+
+    def _ends(self, function: AggregateFunction, low: Ints, high: Ints) -> pa.Array:
+        """Return lists of the values nearest to one end, that end first; null if there is none."""
+        length = function.length or 0
+        counts = np.minimum(high - low, length)
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        if offsets[-1] > MAX_LIST_VALUES:
+            raise ResourceLimitError(
+                f"{function.text} would hold {int(offsets[-1]):,} values at once.",
+                hint="ask for fewer rows at a time, or for shorter lists",
+            )
+        steps = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts)
+        starts, sign = (high - 1, -1) if function.kind == "last_n" else (low, 1)
+        values = self._column.take(pa.array(np.repeat(starts, counts) + sign * steps))
+        lists = pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), values)
+        return pc.if_else(pa.array(counts == 0), pa.scalar(None, lists.type), lists)
+
+    # --- distinct values and quantiles -----------------------------------------------------------
+
+    def _count_distinct(self, _function: AggregateFunction, low: Ints, high: Ints) -> pa.Array:
+        """Count the values of each range whose previous occurrence lies before it."""
+        return pa.array(count_below(self._previous, low, high, low + 1))
+
+    def _quantile(self, function: AggregateFunction, low: Ints, high: Ints) -> pa.Array:
+        """Interpolate linearly between the two values around position (n - 1) * q."""
+        q = 0.5 if function.quantile is None else function.quantile
+        counts, spoilt = high - low, self._has_nan(low, high)
+        numbers, before, ranks, rows = self._ranked_numbers
+        low, high = before[low], before[high]
+        rowed = np.flatnonzero((counts > 0) & ~spoilt)
+        position = (counts[rowed] - 1) * q
+        below = np.floor(position).astype(np.int64)
+        above = np.minimum(below + 1, counts[rowed] - 1)
+        both = kth_smallest(
+            ranks,
+            np.tile(low[rowed], 2),
+            np.tile(high[rowed], 2),
+            np.concatenate([below, above]),
+        )
+        first, second = np.split(numbers[rows[both]] if len(both) else np.empty(0), 2)
+        found = np.full(len(counts), np.nan)
+        found[rowed] = _between(first, second, position - below)
+        return pa.array(found, mask=counts <= 0)
+
+    def _has_nan(self, low: Ints, high: Ints) -> npt.NDArray[np.bool_]:
+        before = self._nan_before
+        return before[np.maximum(high, low)] > before[low]
+
+    # --- what functions share ---------------------------------------------------------------------
+
+    @property
+    def _column(self) -> pa.Array:
+        if self._values is None:
+            raise TypeError("rows can only be counted")
+        return self._values
+
+    @cached_property
+    def _numbers(self) -> Floats:
+        return np.asarray(self._column.cast(pa.float64()).to_numpy())
+
+    @cached_property
+    def _floats(self) -> FloatRanges:
+        return FloatRanges(self._numbers)
+
+    @cached_property
+    def _exact_sums(self) -> RangeSums:
+        return RangeSums(self._column)
+
+    @cached_property
+    def _least(self) -> RangeReducer:
+        return RangeReducer(np.minimum, self._column.to_numpy(), np.inf)
+
+    @cached_property
+    def _greatest(self) -> RangeReducer:
+        return RangeReducer(np.maximum, self._column.to_numpy(), -np.inf)
+
+    @cached_property
+    def _order(self) -> tuple[Ints, Ints]:
+        """Each value's rank among the distinct values, and a row of each rank."""
+        return dense_ranks(_comparable(self._column))
+
+    @cached_property
+    def _least_rank(self) -> RangeReducer:
+        return RangeReducer(np.minimum, self._order[0], 2**62)
+
+    @cached_property
+    def _greatest_rank(self) -> RangeReducer:
+        return RangeReducer(np.maximum, self._order[0], -1)
+
+    @cached_property
+    def _nan_before(self) -> Ints:
+        return _count_before(np.isnan(self._numbers))
+
+    @cached_property
+    def _ranked_numbers(self) -> tuple[Floats, Ints, Ints, Ints]:
+        """Numbers without NaN, how many there are before each place, their ranks, rows of ranks."""
+        is_number = ~np.isnan(self._numbers)
+        numbers = self._numbers[is_number]
+        return numbers, _count_before(is_number), *dense_ranks(order_number(numbers))
+
+    @cached_property
+    def _previous(self) -> Ints:
+        """For each row 1 + the row of the same group and value before it, 0 where none is."""
+        ranks, _ = self._order
+        pairs = self._groups << int(ranks.max(initial=0)).bit_length() | ranks
+        order = time_order(pairs) if len(pairs) else pairs
+        same = pairs[order][1:] == pairs[order][:-1]
+        previous = np.zeros(len(pairs), dtype=np.int64)
+        previous[order[1:][same]] = order[:-1][same] + 1
+        return previous
+
+
+def _count_before(marks: npt.NDArray[np.bool_]) -> Ints:
+    """Return how many marks stand before each place, n + 1 numbers."""
+    before = np.zeros(len(marks) + 1, dtype=np.int64)
+    np.cumsum(marks, out=before[1:])
+    return before
+
+
+def _between(first: Floats, second: Floats, fraction: Floats) -> Floats:
+    """Interpolate; equal ends and fraction 0 do no arithmetic, which infinities would spoil."""
+    with np.errstate(invalid="ignore"):
+        between = first + (second - first) * fraction
+    return np.where((first == second) | (fraction == 0), first, between)
+
+
+def _comparable(column: pa.Array) -> Ints:
+    """Return numbers that are equal and in order as the values are; NaN is one value, the last."""
+    dtype = column.type
+    if pa.types.is_floating(dtype):
+        numbers = np.asarray(column.cast(pa.float64()).to_numpy())
+        ordered = order_number(np.where(np.isnan(numbers), 0.0, numbers))
+        return np.where(np.isnan(numbers), np.int64(2**63 - 1), ordered)
+    if pa.types.is_uint64(dtype):
+        return np.asarray((column.to_numpy() ^ np.uint64(1 << 63)).view(np.int64))
+    if pa.types.is_boolean(dtype):
+        return np.asarray(column.cast(pa.int8()).cast(pa.int64()).to_numpy())
+    if pa.types.is_date32(dtype):
+        return np.asarray(column.cast(pa.int32()).cast(pa.int64()).to_numpy())
+    if pa.types.is_integer(dtype) or pa.types.is_timestamp(dtype):
+        return np.asarray(column.cast(pa.int64()).to_numpy())
+    encoded = column.dictionary_encode()
+    places = pc.sort_indices(encoded.dictionary).to_numpy()
+    ranks = np.empty(len(places), dtype=np.int64)
+    ranks[places] = np.arange(len(places))
+    return ranks[encoded.indices.to_numpy()] if len(places) else np.empty(0, dtype=np.int64)

@@ -1,0 +1,277 @@
+"""Sums, means and variances of floats over ranges, the same whatever stands around a range.
+
+A value online is compared with training bit by bit, though each was computed among other rows: so
+a result may depend on the values of its own range alone, and in their order. Up to `SHORT` values
+are added one after the other. More are added exactly: each float is cut into integers that stand
+for fixed powers of 2**32 (a superaccumulator, see Neal, "Fast exact summation using small and large
+superaccumulators", 2015). Sums of integers are exact in any order, so here prefix sums can be
+subtracted: nothing is lost, and NaN and infinities, which are counted apart, leak nowhere.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from featurestore.offline.timeline import Ints, search
+from featurestore.offline.windows.ranges import Floats, flatten, in_parts
+
+SHORT: Final = 64
+PAIRS_AT_ONCE: Final = 8_000_000
+LIMB_BITS: Final = 32
+LIMB: Final = np.int64(0xFFFFFFFF)
+LOWEST_POWER: Final = -1_074
+"""The power of two of the lowest bit that a float64 can have."""
+MANTISSA_BITS: Final = 53
+DENSE_SHARE: Final = 4
+"""A limb that one in so many values has is kept for all of them."""
+_SPLITTER: Final = 134_217_729.0  # 2**27 + 1, halves a mantissa (Dekker, 1971)
+
+
+class FloatRanges:
+    """Sums and variances over ranges of float64 values.
+
+    Args:
+        values: n values; NaN and infinities are values like others.
+    """
+
+    def __init__(self, values: Floats) -> None:
+        self._values = values
+
+    def sums(self, low: Ints, high: Ints) -> Floats:
+        """Return the sum of each range; 0 where it is empty.
+
+        The error is at most 64 roundings of the sum of absolute values; of more than 64 values the
+        sum is rounded once.
+        """
+        found = np.zeros(len(low))
+        is_short = high - low <= SHORT
+        short, long = np.flatnonzero(is_short & (high > low)), np.flatnonzero(~is_short)
+        if len(short):
+            found[short] = _added(self._padded, low[short], high[short])
+        if len(long):
+            total, rest = self._exact.sums(low[long], high[long])
+            found[long] = self._spoilt(total + rest, low[long], high[long])
+        return found
+
+    def squares(self, low: Ints, high: Ints) -> Floats:
+        """Return the sum of squared distances from each range's mean; 0 where it is empty."""
+        found = np.zeros(len(low))
+        is_short = high - low <= SHORT
+        short, long = np.flatnonzero(is_short & (high > low)), np.flatnonzero(~is_short)
+        for part in in_parts((high - low)[short], PAIRS_AT_ONCE):
+            rows = short[part]
+            found[rows] = self._short_squares(low[rows], high[rows])
+        if len(long):
+            found[long] = self._long_squares(low[long], high[long])
+        return found
+
+    def _short_squares(self, low: Ints, high: Ints) -> Floats:
+        lengths = high - low
+        means = _added(self._padded, low, high) / lengths
+        places, ends = flatten(low, high)
+        with np.errstate(invalid="ignore", over="ignore"):
+            distances = (self._values[places] - np.repeat(means, lengths)) ** 2
+        return np.asarray(np.add.reduceat(distances, ends - lengths))
+
+    def _long_squares(self, low: Ints, high: Ints) -> Floats:
+        """Return sum(x**2) - sum(x)**2 / n in double-double: 32 digits, of which few cancel."""
+        count = (high - low).astype(np.float64)
+        total = self._exact.sums(low, high)
+        raw = self._exact_squares.sums(low, high)
+        square, rest = _product(total[0], total[0])
+        rest += 2 * total[0] * total[1]
+        mean_part = square / count
+        back, back_rest = _product(mean_part, count)
+        mean_rest = ((square - back) - back_rest + rest) / count
+        difference, lost = _sum(raw[0], -mean_part)
+        found = difference + (lost + raw[1] - mean_rest)
+        with np.errstate(invalid="ignore"):
+            found = np.maximum(found, 0.0)
+        return np.where(self._special.inside(low, high), np.nan, found)
+
+    def _spoilt(self, sums: Floats, low: Ints, high: Ints) -> Floats:
+        """Return sums with the NaN and infinities that their ranges hold."""
+        return self._special.spoil(sums, low, high)
+
+    @cached_property
+    def _padded(self) -> Floats:
+        return np.append(self._values, 0.0)  # reduceat takes no end behind the last value
+
+    @cached_property
+    def _finite(self) -> Floats:
+        return np.where(np.isfinite(self._values), self._values, 0.0)
+
+    @cached_property
+    def _special(self) -> "_Special":
+        return _Special.of(self._values)
+
+    @cached_property
+    def _exact(self) -> "_ExactSums":
+        return _ExactSums(self._finite)
+
+    @cached_property
+    def _exact_squares(self) -> "_ExactSums":
+        with np.errstate(over="ignore", invalid="ignore"):
+            square, rest = _product(self._finite, self._finite)
+        usable = np.isfinite(square) & np.isfinite(rest)
+        square, rest = np.where(usable, square, 0.0), np.where(usable, rest, 0.0)
+        return _ExactSums(square, rest)
+
+
+@dataclass(frozen=True, slots=True)
+class _Special:
+    """How many NaN and infinities stand before each place."""
+
+    nan: Ints
+    positive: Ints
+    negative: Ints
+
+    @classmethod
+    def of(cls, values: Floats) -> "_Special":
+        return cls(_before(np.isnan(values)), _before(values == np.inf), _before(values == -np.inf))
+
+    def inside(self, low: Ints, high: Ints) -> npt.NDArray[np.bool_]:
+        """Return which ranges hold any of them."""
+        found: npt.NDArray[np.bool_] = self.nan[high] > self.nan[low]
+        found |= self.positive[high] > self.positive[low]
+        found |= self.negative[high] > self.negative[low]
+        return found
+
+    def spoil(self, sums: Floats, low: Ints, high: Ints) -> Floats:
+        up = self.positive[high] > self.positive[low]
+        down = self.negative[high] > self.negative[low]
+        neither = (self.nan[high] > self.nan[low]) | (up & down)
+        return np.select([neither, up, down], [np.nan, np.inf, -np.inf], sums)
+
+
+class _ExactSums:
+    """Exact sums over ranges of one or more arrays of finite floats, added together."""
+
+    def __init__(self, *columns: Floats) -> None:
+        pieces: dict[int, list[tuple[Ints, Ints]]] = {}
+        self._count = len(columns[0])
+        for column in columns:
+            for limb, rows, values in _pieces(column):
+                pieces.setdefault(limb, []).append((rows, values))
+        self._limbs = {n: _LimbSums.of(parts, self._count) for n, parts in sorted(pieces.items())}
+
+    def sums(self, low: Ints, high: Ints) -> tuple[Floats, Floats]:
+        """Return each sum as the nearest float, and what it lacks of the true sum."""
+        total, rest = np.zeros(len(low)), np.zeros(len(low))
+        limbs = sorted(self._limbs)
+        if not limbs:
+            return total, rest
+        raw = [self._raw(n, low, high) for n in range(limbs[0], limbs[-1] + 1)]
+        is_negative = _carried(raw)[-1] < 0
+        sign = np.where(is_negative, np.int64(-1), np.int64(1))
+        for place, limb in reversed(list(enumerate(_carried([sign * sums for sums in raw])))):
+            power = LIMB_BITS * (limbs[0] + place) + LOWEST_POWER
+            with np.errstate(over="ignore"):
+                total, lost = _sum(total, np.ldexp(limb.astype(np.float64), power))
+            rest += lost
+        total, rest = _sum(total, rest)
+        return sign * total, sign * rest
+
+    def _raw(self, number: int, low: Ints, high: Ints) -> Ints:
+        limb = self._limbs.get(number)
+        return np.zeros(len(low), dtype=np.int64) if limb is None else limb(low, high)
+
+
+def _carried(sums: list[Ints]) -> list[Ints]:
+    """Return limbs of 32 bits, the lowest first, and what is left above them.
+
+    Of a sum that is not negative they are the same however it came about.
+    """
+    limbs, carry = [], np.zeros(len(sums[0]), dtype=np.int64)
+    for number in sums:
+        carried = number + carry
+        limbs.append(carried & LIMB)
+        carry = carried >> LIMB_BITS
+    return [*limbs, carry]
+
+
+def _pieces(values: Floats) -> list[tuple[int, Ints, Ints]]:
+    """Return values in pieces: number of the limb, rows, and what they have in it."""
+    mantissas, exponents = np.frexp(values)
+    whole = np.ldexp(mantissas, MANTISSA_BITS).astype(np.int64)
+    powers = exponents.astype(np.int64) - (MANTISSA_BITS + LOWEST_POWER)
+    # The lowest floats have fewer bits: what would lie below the lowest power is zero.
+    whole = np.where(powers < 0, whole >> np.minimum(np.maximum(-powers, 0), 62), whole)
+    powers = np.maximum(powers, 0)
+    first, shift = powers >> 5, powers & (LIMB_BITS - 1)
+    sign, size = np.sign(whole), np.abs(whole)
+    above = size >> (LIMB_BITS - shift)
+    parts = (
+        sign * ((size << shift) & LIMB),
+        sign * (above & LIMB),
+        sign * (above >> LIMB_BITS),
+    )
+    found = []
+    for limb in np.flatnonzero(np.bincount(first[whole != 0])) if whole.any() else ():
+        rows = np.flatnonzero((first == limb) & (whole != 0))
+        found += [(int(limb) + n, rows, part[rows]) for n, part in enumerate(parts)]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _LimbSums:
+    """Prefix sums of one limb: for every place, or for the few rows that have it."""
+
+    rows: Ints | None
+    before: Ints
+
+    @classmethod
+    def of(cls, parts: list[tuple[Ints, Ints]], count: int) -> "_LimbSums":
+        parts = [(rows[values != 0], values[values != 0]) for rows, values in parts]
+        if sum(len(rows) for rows, _ in parts) * DENSE_SHARE > count:
+            limb = np.zeros(count, dtype=np.int64)
+            for rows, values in parts:
+                limb[rows] += values
+            return cls(None, _prefix(limb))
+        rows = np.concatenate([rows for rows, _ in parts])
+        values = np.concatenate([values for _, values in parts])
+        order = np.argsort(rows, kind="stable")
+        return cls(rows[order], _prefix(values[order]))
+
+    def __call__(self, low: Ints, high: Ints) -> Ints:
+        if self.rows is not None:
+            low, high = search(self.rows, low), search(self.rows, high)
+        return self.before[high] - self.before[low]
+
+
+def _prefix(values: Ints) -> Ints:
+    sums = np.zeros(len(values) + 1, dtype=np.int64)
+    np.cumsum(values, out=sums[1:])
+    return sums
+
+
+def _before(marks: npt.NDArray[np.bool_]) -> Ints:
+    return _prefix(marks.astype(np.int64))
+
+
+def _added(padded: Floats, low: Ints, high: Ints) -> Floats:
+    """Add up ranges that are not empty, from left to right."""
+    bounds = np.empty(2 * len(low), dtype=np.int64)
+    bounds[::2], bounds[1::2] = low, high
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.asarray(np.add.reduceat(padded, bounds)[::2])
+
+
+def _sum(a: Floats, b: Floats) -> tuple[Floats, Floats]:
+    """Return a + b rounded, and what that lost (Knuth's two-sum)."""
+    total = a + b
+    other = total - a
+    return total, (a - (total - other)) + (b - other)
+
+
+def _product(a: Floats, b: Floats) -> tuple[Floats, Floats]:
+    """Return a * b rounded, and what that lost (Dekker's two-product)."""
+    product = a * b
+    a_high = _SPLITTER * a - (_SPLITTER * a - a)
+    b_high = _SPLITTER * b - (_SPLITTER * b - b)
+    a_low, b_low = a - a_high, b - b_high
+    lost = ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
+    return product, lost

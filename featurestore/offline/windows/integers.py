@@ -1,0 +1,84 @@
+"""Exact sums of integers and decimals over ranges, in limbs of 32 bits, with overflow seen."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from featurestore.offline.timeline import Ints
+
+LIMB = np.int64(0xFFFFFFFF)
+MAX_DECIMAL = 10**38 - 1
+
+
+class RangeSums:
+    """Sums over ranges of int64, uint64 or decimal128 values.
+
+    Values are cut into limbs of 32 bits, the highest signed, whose prefix sums cannot overflow
+    below 2**31 values. Sums of integers are exact, so here prefix sums may be subtracted.
+
+    Args:
+        values: n values without nulls; integers of any width, bool or decimal128.
+    """
+
+    def __init__(self, values: pa.Array) -> None:
+        self._dtype = values.type
+        self._prefixes = [_prefix(limb) for limb in _limbs(values)]
+
+    def __call__(self, low: Ints, high: Ints) -> tuple[pa.Array, npt.NDArray[np.bool_]]:
+        """Return the sum of each range, and where it does not fit its type.
+
+        The type is int64, uint64 or decimal128(38, s); what does not fit is any value.
+        """
+        limbs = _carried([prefix[high] - prefix[low] for prefix in self._prefixes])
+        if pa.types.is_decimal(self._dtype):
+            return _decimals(limbs, self._dtype.scale)
+        unsigned = pa.types.is_unsigned_integer(self._dtype)
+        lowest, beyond = (0, 2**32) if unsigned else (-(2**31), 2**31)
+        bad = (limbs[1] < lowest) | (limbs[1] >= beyond)
+        sums = (limbs[1] << np.int64(32)) | limbs[0]
+        return pa.array(sums.view(np.uint64) if unsigned else sums), bad
+
+
+def _prefix(limb: Ints) -> Ints:
+    sums = np.zeros(len(limb) + 1, dtype=np.int64)
+    np.cumsum(limb, out=sums[1:])
+    return sums
+
+
+def _limbs(values: pa.Array) -> list[Ints]:
+    """Return the limbs of values, the lowest first; all but the last are 0 to 2**32 - 1."""
+    if pa.types.is_decimal(values.type):
+        words = np.frombuffer(values.buffers()[1], dtype=np.int64)
+        words = words[2 * values.offset : 2 * (values.offset + len(values))].reshape(-1, 2)
+        low, high = words[:, 0], words[:, 1]
+        return [low & LIMB, (low >> 32) & LIMB, high & LIMB, high >> 32]
+    if pa.types.is_uint64(values.type):
+        whole = values.to_numpy()
+        return [(whole & np.uint64(LIMB)).view(np.int64), (whole >> np.uint64(32)).view(np.int64)]
+    numbers = values.cast(pa.int64()).to_numpy()
+    return [numbers & LIMB, numbers >> 32]
+
+
+def _carried(sums: Sequence[Ints]) -> list[Ints]:
+    """Return limbs in which all but the last are 0 to 2**32 - 1."""
+    limbs, carry = [], np.int64(0)
+    for limb in sums[:-1]:
+        total = limb + carry
+        limbs.append(total & LIMB)
+        carry = total >> 32
+    return [*limbs, sums[-1] + carry]
+
+
+def _decimals(limbs: Sequence[Ints], scale: int) -> tuple[pa.Array, npt.NDArray[np.bool_]]:
+    bad = (limbs[3] < -(2**31)) | (limbs[3] >= 2**31)
+    near = np.flatnonzero(~bad & (np.abs(limbs[3]) >= MAX_DECIMAL >> 96))
+    for row in near:
+        number = sum(int(limb[row]) << (32 * place) for place, limb in enumerate(limbs))
+        bad[row] = abs(number) > MAX_DECIMAL
+    words = np.empty((len(bad), 2), dtype=np.int64)
+    words[:, 0] = limbs[0] | (limbs[1] << np.int64(32))
+    words[:, 1] = limbs[2] | (limbs[3] << np.int64(32))
+    buffer = pa.py_buffer(np.where(bad[:, None], 0, words).tobytes())
+    return pa.Array.from_buffers(pa.decimal128(38, scale), len(bad), [None, buffer]), bad

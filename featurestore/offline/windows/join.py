@@ -1,0 +1,291 @@
+"""Windowed features of one view for the rows of a spine."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import repeat
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from featurestore.definitions.aggregation import ROWS, WindowFeature
+from featurestore.errors import WindowOverflowError
+from featurestore.offline.as_of import LOWEST, History, Span, key_parts, passes_for
+from featurestore.offline.engine import Mode, OfflineEngine, ScanReader
+from featurestore.offline.scan import SourceScan
+from featurestore.offline.spine_keys import NumberedKeys, number_keys
+from featurestore.offline.timeline import Ints, Side, Timeline
+from featurestore.offline.windows.column import OverflowedError, WindowColumn
+from featurestore.offline.windows.ranges import RangeReducer, flatten, in_parts
+
+PAIRS_AT_ONCE: Final = 4_000_000
+"""Rows looked at one by one at a time, where rows written after a moment are to be left out."""
+NEVER: Final = 2**63 - 1
+"""When a row was written that has no created time: later than any moment."""
+_LOWER: Final[Mapping[str, Side]] = {
+    "left": "left",
+    "both": "left",
+    "right": "right",
+    "neither": "right",
+}
+_UPPER: Final[Mapping[str, Side]] = {
+    "left": "left",
+    "neither": "left",
+    "right": "right",
+    "both": "right",
+}
+
+
+def windows_as_of(
+    engine: OfflineEngine,
+    scan: SourceScan,
+    features: Sequence[WindowFeature],
+    spine: pa.Table,
+    *,
+    mode: Mode,
+) -> pa.Table:
+    """Return windowed features as of each spine row.
+
+    Args:
+        engine: Reads the files.
+        scan: The source's columns that the features need (`open_scan`).
+        features: What to compute.
+        spine: Columns `q` (int64 microseconds) and `k0..`, n rows; nulls are allowed.
+        mode: With "as_served" only rows count that had been written by `q`.
+
+    Returns:
+        Columns `f0..`, one for each of `features`, n rows in the spine's order. Rows without a
+        whole key or a time, or with an unknown key, have what an empty window has.
+
+    Raises:
+        WindowOverflowError: A sum of integers or decimals does not fit its type.
+        SourceError, SourceTimeError, ResourceLimitError: See `OfflineEngine`.
+    """
+    with engine.reader(scan) as reader:
+        return WindowJoin(engine, reader, scan, features, spine, mode).features(0, spine.num_rows)
+
+
+class WindowJoin:
+    """A spine beside one source's rows, in order, ready to compute windows for any of its rows.
+
+    A source that would not fit into memory is read for a part of the keys at a time; then all is
+    computed at once and kept.
+    """
+
+    def __init__(
+        self,
+        engine: OfflineEngine,
+        reader: ScanReader,
+        scan: SourceScan,
+        features: Sequence[WindowFeature],
+        spine: pa.Table,
+        mode: Mode,
+    ) -> None:
+        self._features = features
+        self._threads = engine.threads
+        self._rows = spine.num_rows
+        keys = number_keys(spine)
+        self._parts: Iterator[_Part] | list[_Part]
+        self._parts = _parts(reader, scan, features, keys, passes_for(engine, scan), mode)
+        self._whole: pa.Table | None = None
+        if passes_for(engine, scan) > 1:
+            self._whole = self._computed(self._parts, 0, self._rows)
+        else:
+            self._parts = list(self._parts)
+
+    def features(self, start: int, stop: int) -> pa.Table:
+        """Return the features of some of the spine's rows: columns `f0..`."""
+        stop = min(stop, self._rows)
+        if self._whole is not None:
+            return self._whole.slice(start, stop - start)
+        return self._computed(self._parts, start, stop)
+
+    def _computed(
+        self, parts: Iterator["_Part"] | list["_Part"], start: int, stop: int
+    ) -> pa.Table:
+        found: list[list[pa.Array]] = [[] for _ in self._features]
+        places = np.full(stop - start, -1, dtype=np.int64)
+        count = 0
+        for part in parts:
+            asked = np.flatnonzero((part.rows >= start) & (part.rows < stop))
+            places[part.rows[asked] - start] = count + np.arange(len(asked))
+            count += len(asked)
+            part.prepare(self._features)
+            with ThreadPoolExecutor(self._threads, thread_name_prefix="windows") as pool:
+                arrays = pool.map(part.compute, self._features, repeat(asked))
+                for column, array in zip(found, arrays, strict=True):
+                    column.append(array)
+        indices = pa.array(places, mask=places < 0)
+        return pa.table(
+            [_finished(f, c, indices) for f, c in zip(self._features, found, strict=True)],
+            names=[f"f{n}" for n in range(len(self._features))],
+        )
+
+
+def _finished(feature: WindowFeature, parts: list[pa.Array], indices: pa.Array) -> pa.Array:
+    """Return a feature in the spine's order, with what empty windows have."""
+    dtype = feature.result_type
+    whole = pa.chunked_array(parts, dtype).combine_chunks() if parts else pa.nulls(0, dtype)
+    ordered = whole.take(indices)
+    empty = feature.empty_value()
+    if not empty.is_valid:
+        return ordered
+    missing = ordered.is_null()
+    if feature.function.is_count:
+        missing = pc.or_(missing, pc.fill_null(pc.equal(ordered, 0), fill_value=True))
+    return pc.if_else(missing, empty, ordered)
+
+
+def _parts(
+    reader: ScanReader,
+    scan: SourceScan,
+    features: Sequence[WindowFeature],
+    keys: NumberedKeys,
+    passes: int,
+    mode: Mode,
+) -> Iterator["_Part"]:
+    if not len(keys.rows):
+        return
+    aliases = [column.alias for column in scan.features]
+    for table, asked in key_parts(keys, passes):
+        history = History.read(reader, scan, table, _span(features, keys), aliases)
+        yield _Part(
+            rows=keys.rows[asked],
+            groups=keys.groups[asked],
+            times=keys.times[asked],
+            history=history,
+            timeline=history.by_event(),
+            aliases={column.name: column.alias for column in scan.features},
+            is_served=mode == "as_served",
+        )
+
+
+def _span(features: Sequence[WindowFeature], keys: NumberedKeys) -> Span:
+    """Return the event times that can be in any window."""
+    lengths = [feature.window_us for feature in features]
+    if any(length is None for length in lengths):
+        return Span(None, keys.last_us)
+    return Span(keys.first_us - max(length or 0 for length in lengths), keys.last_us)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some of the spine's rows beside all source rows of their keys.
+
+    Attributes:
+        rows: Positions in the spine.
+        groups: Their keys' numbers.
+        times: Their times.
+        history: The source's rows.
+        timeline: Their order.
+        aliases: Column -> its alias in `history.values`.
+        is_served: Whether rows written after a moment are left out.
+    """
+
+    rows: Ints
+    groups: npt.NDArray[np.int32]
+    times: Ints
+    history: History
+    timeline: Timeline
+    aliases: Mapping[str, str]
+    is_served: bool
+    columns: dict[tuple[str, str | None], WindowColumn] = field(default_factory=dict)
+
+    def prepare(self, features: Sequence[WindowFeature]) -> None:
+        """Bring all columns into order; afterwards `compute` may be called from several threads."""
+        for feature in features:
+            key = (feature.column, feature.where)
+            if key not in self.columns:
+                self.columns[key] = self._gathered(feature, self.timeline.order)
+
+    def compute(self, feature: WindowFeature, asked: Ints) -> pa.Array:
+        """Return a feature for the rows at positions `asked` of this part."""
+        groups, times = self.groups[asked], self.times[asked]
+        low, high = self._range(feature, groups, times)
+        try:
+            if not self.is_served:
+                return self._column(feature)(feature.function, low, high)
+            return self._served(feature, times, low, high)
+        except OverflowedError as error:
+            raise WindowOverflowError(
+                f"{feature.name}: the sum in row {int(self.rows[asked[error.row]])} of the spine"
+                f" does not fit {feature.result_type}.",
+                feature=feature.name,
+                row=int(self.rows[asked[error.row]]),
+                hint="declare the column as float64 or with fewer digits, or take a shorter window",
+            ) from None
+
+    def _range(
+        self, feature: WindowFeature, groups: npt.NDArray[np.int32], times: Ints
+    ) -> tuple[Ints, Ints]:
+        high = self.timeline.bound(groups, times, _UPPER[feature.closed])
+        if feature.window_us is None:
+            return self.timeline.start(groups), high
+        low = self.timeline.bound(groups, times - feature.window_us, _LOWER[feature.closed])
+        return low, high
+
+    def _column(self, feature: WindowFeature) -> WindowColumn:
+        return self.columns[feature.column, feature.where]
+
+    def _gathered(
+        self,
+        feature: WindowFeature,
+        rows: Ints,
+        counted: npt.NDArray[np.bool_] | None = None,
+        lengths: Ints | None = None,
+    ) -> WindowColumn:
+        """Return a feature's column at some rows; with `lengths` each range is a group of its own."""
+        groups = self.history.groups[rows].astype(np.int64)
+        if lengths is not None:
+            groups = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)
+        values = None
+        if feature.column != ROWS:
+            values = self.history.values[self.aliases[feature.column]].take(pa.array(rows))
+        return WindowColumn(groups, values, counted)
+
+    # --- as served -----------------------------------------------------------------------------
+
+    def _served(self, feature: WindowFeature, times: Ints, low: Ints, high: Ints) -> pa.Array:
+        """Compute over the rows that were written by each time.
+
+        Most windows hold no row that was written later; the rows of the others are laid out, each
+        window for itself.
+        """
+        late = self._has_late(times, low, high)
+        parts = [self._column(feature)(feature.function, low[~late], high[~late])]
+        order = [np.flatnonzero(~late)]
+        lated = np.flatnonzero(late)
+        for some in in_parts((high - low)[lated], PAIRS_AT_ONCE):
+            rows = lated[some]
+            parts.append(self._laid_out(feature, times[rows], low[rows], high[rows]))
+            order.append(rows)
+        back = np.empty(len(times), dtype=np.int64)
+        back[np.concatenate(order)] = np.arange(len(times))
+        return pa.chunked_array(parts).combine_chunks().take(pa.array(back))
+
+    def _has_late(self, times: Ints, low: Ints, high: Ints) -> npt.NDArray[np.bool_]:
+        """Return which ranges hold a row that was written after its time, or never."""
+        return np.asarray(self._latest_written(low, high) > times)
+
+    def _laid_out(self, feature: WindowFeature, times: Ints, low: Ints, high: Ints) -> pa.Array:
+        places, ends = flatten(low, high)
+        lengths = high - low
+        visible = self._written[places] <= np.repeat(times, lengths)
+        column = self._gathered(feature, self.timeline.order[places], visible, lengths)
+        return column(feature.function, ends - lengths, ends)
+
+    @cached_property
+    def _written(self) -> Ints:
+        """When each row was written, in order of places; never is the end of time."""
+        if self.history.created is None:
+            return np.full(len(self.timeline), NEVER)
+        created = self.history.created[self.timeline.order]
+        return np.where(created == LOWEST, NEVER, created)
+
+    @cached_property
+    def _latest_written(self) -> RangeReducer:
+        return RangeReducer(np.maximum, self._written, LOWEST)
