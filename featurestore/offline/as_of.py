@@ -104,6 +104,7 @@ class Span:
 
     @classmethod
     def of(cls, keys: NumberedKeys, ttl_us: int | None) -> "Span":
+        """Return the span in which rows can answer; there must be a spine row."""
         return cls(None if ttl_us is None else keys.first_us - ttl_us, keys.last_us)
 
 

@@ -46,7 +46,7 @@ def _widest(source: FileSource, files: tuple[SourceFile, ...], name: str) -> pa.
                 column=name,
                 expected=type_name(widest),
                 found=type_name(found),
-                hint="rewrite the files with one type, or declare it with dtype= of the aggregation",
+                hint="rewrite the files, or declare the type with dtype= of the aggregation",
             )
     if widest is None or pa.types.is_null(widest):
         raise SourceSchemaError(

@@ -194,7 +194,7 @@ class RetrievalJob:
         reader = stack.enter_context(engine.reader(scan))
         join: Join
         if task.windows:
-            join = WindowJoin(engine, reader, scan, task.windows, task.keys, mode)
+            join = WindowJoin(engine, reader, scan, task.windows, task.keys, mode=mode)
         else:
             found = winners(engine, reader, scan, task.keys, ttl_us=task.ttl_us, mode=mode)
             join = _LatestJoin(reader, scan, found, engine.threads)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from featurestore.errors import RequestError, SourceError
+from featurestore.offline.column_types import with_file_types
 from featurestore.offline.engine import Mode, OfflineEngine, SqlTable
 from featurestore.offline.files import list_files
-from featurestore.offline.column_types import with_file_types
 from featurestore.offline.scan import open_scan
 from featurestore.registry.state import RegistryState
 from featurestore.training.job import JoinTask, Progress, RetrievalJob

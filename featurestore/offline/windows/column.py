@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from featurestore.definitions.functions import AggregateFunction
 from featurestore.errors import ResourceLimitError
 from featurestore.offline.timeline import Ints, time_order
+from featurestore.offline.windows.floats import FloatRanges
 from featurestore.offline.windows.integers import RangeSums
 from featurestore.offline.windows.order_statistics import (
     count_below,
@@ -19,7 +20,6 @@ from featurestore.offline.windows.order_statistics import (
     kth_smallest,
     order_number,
 )
-from featurestore.offline.windows.floats import FloatRanges
 from featurestore.offline.windows.ranges import Floats, RangeReducer
 
 MAX_LIST_VALUES: Final = 2**31 - 1
@@ -121,9 +121,10 @@ class WindowColumn:
         if pa.types.is_floating(column.type):
             found = (self._least if least else self._greatest)(low, high)
             return pa.array(found, column.type, mask=empty)
-        ranks, rows = self._order
+        rows = self._order[1]
         reducer = self._least_rank if least else self._greatest_rank
-        places = rows[np.clip(reducer(low, high), 0, max(len(rows) - 1, 0))] if len(rows) else low
+        # What empty ranges take is masked.
+        places = rows[np.clip(reducer(low, high), 0, len(rows) - 1)] if len(rows) else low
         return column.take(pa.array(places, mask=empty))
 
     def _end(self, function: AggregateFunction, low: Ints, high: Ints) -> pa.Array:

@@ -63,7 +63,8 @@ def _limbs(values: pa.Array) -> list[Ints]:
 
 def _carried(sums: Sequence[Ints]) -> list[Ints]:
     """Return limbs in which all but the last are 0 to 2**32 - 1."""
-    limbs, carry = [], np.int64(0)
+    limbs: list[Ints] = []
+    carry: Ints = np.zeros(len(sums[0]), dtype=np.int64)
     for limb in sums[:-1]:
         total = limb + carry
         limbs.append(total & LIMB)

@@ -1,6 +1,6 @@
 """Windowed features of one view for the rows of a spine."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -66,7 +66,8 @@ def windows_as_of(
         SourceError, SourceTimeError, ResourceLimitError: See `OfflineEngine`.
     """
     with engine.reader(scan) as reader:
-        return WindowJoin(engine, reader, scan, features, spine, mode).features(0, spine.num_rows)
+        join = WindowJoin(engine, reader, scan, features, spine, mode=mode)
+        return join.features(0, spine.num_rows)
 
 
 class WindowJoin:
@@ -83,19 +84,18 @@ class WindowJoin:
         scan: SourceScan,
         features: Sequence[WindowFeature],
         spine: pa.Table,
+        *,
         mode: Mode,
     ) -> None:
         self._features = features
         self._threads = engine.threads
         self._rows = spine.num_rows
         keys = number_keys(spine)
-        self._parts: Iterator[_Part] | list[_Part]
-        self._parts = _parts(reader, scan, features, keys, passes_for(engine, scan), mode)
-        self._whole: pa.Table | None = None
-        if passes_for(engine, scan) > 1:
-            self._whole = self._computed(self._parts, 0, self._rows)
-        else:
-            self._parts = list(self._parts)
+        passes = passes_for(engine, scan)
+        span = _span(features, keys)
+        parts = _parts(reader, scan, keys, span, passes=passes, is_served=mode == "as_served")
+        self._whole = self._computed(parts, 0, self._rows) if passes > 1 else None
+        self._parts = list(parts)
 
     def features(self, start: int, stop: int) -> pa.Table:
         """Return the features of some of the spine's rows: columns `f0..`."""
@@ -104,9 +104,7 @@ class WindowJoin:
             return self._whole.slice(start, stop - start)
         return self._computed(self._parts, start, stop)
 
-    def _computed(
-        self, parts: Iterator["_Part"] | list["_Part"], start: int, stop: int
-    ) -> pa.Table:
+    def _computed(self, parts: Iterable["_Part"], start: int, stop: int) -> pa.Table:
         found: list[list[pa.Array]] = [[] for _ in self._features]
         places = np.full(stop - start, -1, dtype=np.int64)
         count = 0
@@ -143,16 +141,17 @@ def _finished(feature: WindowFeature, parts: list[pa.Array], indices: pa.Array) 
 def _parts(
     reader: ScanReader,
     scan: SourceScan,
-    features: Sequence[WindowFeature],
     keys: NumberedKeys,
+    span: Span | None,
+    *,
     passes: int,
-    mode: Mode,
+    is_served: bool,
 ) -> Iterator["_Part"]:
-    if not len(keys.rows):
+    if span is None:
         return
     aliases = [column.alias for column in scan.features]
     for table, asked in key_parts(keys, passes):
-        history = History.read(reader, scan, table, _span(features, keys), aliases)
+        history = History.read(reader, scan, table, span, aliases)
         yield _Part(
             rows=keys.rows[asked],
             groups=keys.groups[asked],
@@ -160,12 +159,14 @@ def _parts(
             history=history,
             timeline=history.by_event(),
             aliases={column.name: column.alias for column in scan.features},
-            is_served=mode == "as_served",
+            is_served=is_served,
         )
 
 
-def _span(features: Sequence[WindowFeature], keys: NumberedKeys) -> Span:
-    """Return the event times that can be in any window."""
+def _span(features: Sequence[WindowFeature], keys: NumberedKeys) -> Span | None:
+    """Return the event times that can be in any window; None if there is none to compute."""
+    if not len(keys.rows):
+        return None
     lengths = [feature.window_us for feature in features]
     if any(length is None for length in lengths):
         return Span(None, keys.last_us)
@@ -238,7 +239,7 @@ class _Part:
         counted: npt.NDArray[np.bool_] | None = None,
         lengths: Ints | None = None,
     ) -> WindowColumn:
-        """Return a feature's column at some rows; with `lengths` each range is a group of its own."""
+        """Return a feature's column at some rows; with `lengths` each range is its own group."""
         groups = self.history.groups[rows].astype(np.int64)
         if lengths is not None:
             groups = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)
@@ -269,7 +270,7 @@ class _Part:
 
     def _has_late(self, times: Ints, low: Ints, high: Ints) -> npt.NDArray[np.bool_]:
         """Return which ranges hold a row that was written after its time, or never."""
-        return np.asarray(self._latest_written(low, high) > times)
+        return self._latest_written(low, high).astype(np.int64) > times
 
     def _laid_out(self, feature: WindowFeature, times: Ints, low: Ints, high: Ints) -> pa.Array:
         places, ends = flatten(low, high)
