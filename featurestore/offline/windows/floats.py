@@ -25,6 +25,9 @@ LIMB: Final = np.int64(0xFFFFFFFF)
 LOWEST_POWER: Final = -1_074
 """The power of two of the lowest bit that a float64 can have."""
 MANTISSA_BITS: Final = 53
+MAX_LIMBS: Final = 67
+ROWS_AT_ONCE: Final = 1 << 17
+"""Rows that are cut at once: what that takes stays in the processor's cache."""
 DENSE_SHARE: Final = 4
 """A limb that one in so many values has is kept for all of them."""
 _SPLITTER: Final = 134_217_729.0  # 2**27 + 1, halves a mantissa (Dekker, 1971)
@@ -151,12 +154,16 @@ class _ExactSums:
     """Exact sums over ranges of one or more arrays of finite floats, added together."""
 
     def __init__(self, *columns: Floats) -> None:
-        pieces: dict[int, list[tuple[Ints, Ints]]] = {}
         self._count = len(columns[0])
+        common = _common_limbs(columns)
+        dense = {limb: np.zeros(self._count, dtype=np.int64) for limb in common}
+        rare: dict[int, list[tuple[Ints, Ints]]] = {}
         for column in columns:
-            for limb, rows, values in _pieces(column):
-                pieces.setdefault(limb, []).append((rows, values))
-        self._limbs = {n: _LimbSums.of(parts, self._count) for n, parts in sorted(pieces.items())}
+            for start in range(0, self._count, ROWS_AT_ONCE):
+                _cut(column[start : start + ROWS_AT_ONCE], start, dense, rare)
+        limbs = {limb: _LimbSums(None, _prefix(values)) for limb, values in dense.items()}
+        limbs |= {limb: _LimbSums.of(parts) for limb, parts in rare.items()}
+        self._limbs = limbs
 
     def sums(self, low: Ints, high: Ints) -> tuple[Floats, Floats]:
         """Return each sum as the nearest float, and what it lacks of the true sum."""
@@ -193,27 +200,48 @@ def _carried(sums: list[Ints]) -> list[Ints]:
     return [*limbs, carry]
 
 
-def _pieces(values: Floats) -> list[tuple[int, Ints, Ints]]:
-    """Return values in pieces: number of the limb, rows, and what they have in it."""
+def _common_limbs(columns: tuple[Floats, ...]) -> list[int]:
+    """Return the limbs that a good part of all values have something in."""
+    count = np.zeros(MAX_LIMBS + 2, dtype=np.int64)
+    for column in columns:
+        for start in range(0, len(column), ROWS_AT_ONCE):
+            part = column[start : start + ROWS_AT_ONCE]
+            first = _powers(np.frexp(part[part != 0])[1]) >> 5
+            count[:MAX_LIMBS] += np.bincount(np.maximum(first, 0), minlength=MAX_LIMBS)
+    reach = count + np.roll(count, 1) + np.roll(count, 2)
+    return [int(n) for n in np.flatnonzero(reach * DENSE_SHARE > len(columns[0]))]
+
+
+def _powers(exponents: npt.NDArray[np.int32]) -> Ints:
+    """Return the place of the lowest bit of floats with these exponents, 0 for the lowest."""
+    return exponents.astype(np.int64) - (MANTISSA_BITS + LOWEST_POWER)
+
+
+def _cut(
+    values: Floats,
+    start: int,
+    dense: dict[int, Ints],
+    rare: dict[int, list[tuple[Ints, Ints]]],
+) -> None:
+    """Add the pieces of values, whose rows begin at `start`, to the limbs they belong to."""
     mantissas, exponents = np.frexp(values)
     whole = np.ldexp(mantissas, MANTISSA_BITS).astype(np.int64)
-    powers = exponents.astype(np.int64) - (MANTISSA_BITS + LOWEST_POWER)
-    # The lowest floats have fewer bits: what would lie below the lowest power is zero.
-    whole = np.where(powers < 0, whole >> np.minimum(np.maximum(-powers, 0), 62), whole)
-    powers = np.maximum(powers, 0)
+    powers = _powers(exponents)
+    if powers.min() < 0:  # the lowest floats have fewer bits: those below are zeros
+        whole = np.where(powers < 0, whole >> np.clip(-powers, 0, 62), whole)
+        powers = np.maximum(powers, 0)
     first, shift = powers >> 5, powers & (LIMB_BITS - 1)
     sign, size = np.sign(whole), np.abs(whole)
     above = size >> (LIMB_BITS - shift)
-    parts = (
-        sign * ((size << shift) & LIMB),
-        sign * (above & LIMB),
-        sign * (above >> LIMB_BITS),
-    )
-    found = []
-    for limb in np.flatnonzero(np.bincount(first[whole != 0])) if whole.any() else ():
-        rows = np.flatnonzero((first == limb) & (whole != 0))
-        found += [(int(limb) + n, rows, part[rows]) for n, part in enumerate(parts)]
-    return found
+    pieces = (sign * ((size << shift) & LIMB), sign * (above & LIMB), sign * (above >> LIMB_BITS))
+    present = np.flatnonzero(np.bincount(first[whole != 0])) if whole.any() else ()
+    for limb in map(int, present):
+        belongs = first == limb
+        for number, piece in enumerate(pieces, limb):
+            if number in dense:
+                dense[number][start : start + len(values)] += piece * belongs
+            elif len(rows := np.flatnonzero(belongs & (piece != 0))):
+                rare.setdefault(number, []).append((rows + start, piece[rows]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,17 +252,11 @@ class _LimbSums:
     before: Ints
 
     @classmethod
-    def of(cls, parts: list[tuple[Ints, Ints]], count: int) -> "_LimbSums":
-        parts = [(rows[values != 0], values[values != 0]) for rows, values in parts]
-        if sum(len(rows) for rows, _ in parts) * DENSE_SHARE > count:
-            limb = np.zeros(count, dtype=np.int64)
-            for rows, values in parts:
-                limb[rows] += values
-            return cls(None, _prefix(limb))
+    def of(cls, parts: list[tuple[Ints, Ints]]) -> "_LimbSums":
+        """Return the sums of a limb that few rows have."""
         rows = np.concatenate([rows for rows, _ in parts])
-        values = np.concatenate([values for _, values in parts])
         order = np.argsort(rows, kind="stable")
-        return cls(rows[order], _prefix(values[order]))
+        return cls(rows[order], _prefix(np.concatenate([values for _, values in parts])[order]))
 
     def __call__(self, low: Ints, high: Ints) -> Ints:
         if self.rows is not None:
