@@ -125,7 +125,7 @@ def test_extremes_are_those_of_the_range(size: int) -> None:
         (pa.int8(), (-128, 127)),
         (pa.int64(), (-(2**63), 2**63 - 1)),
         (pa.uint64(), (0, 2**64 - 1)),
-        (pa.decimal128(38, 2), (GREATEST, -GREATEST)),
+        (pa.decimal128(38, 2), (GREATEST, GREATEST.copy_negate())),
     ],
     ids=str,
 )
@@ -139,7 +139,7 @@ def test_sums_of_integers_are_exact_and_overflow_is_seen(
     sums, bad = RangeSums(pa.array(values, dtype))(low, high)
     limits: dict[str, tuple[int | Decimal, int | Decimal]] = {
         "uint64": (0, 2**64 - 1),
-        "decimal128(38, 2)": (-GREATEST, GREATEST),
+        "decimal128(38, 2)": (GREATEST.copy_negate(), GREATEST),
     }
     least, greatest = map(Fraction, limits.get(str(dtype), (-(2**63), 2**63 - 1)))
     for a, b, found, is_bad in zip(low, high, sums.to_pylist(), bad, strict=True):
