@@ -98,13 +98,17 @@ class WindowFeature:
             return UNKNOWN
         return self.function.result_type(self.dtype)
 
+    def empty_json(self) -> bool | int | float | str | None:
+        """Return what an empty window has, as JSON; None for null."""
+        return 0 if self.function.is_count and self.empty is None else self.empty
+
     def empty_value(self) -> pa.Scalar:
         """Return what an empty window has, as the feature's type.
 
         Raises:
             ValueError: `empty` is not a value of that type.
         """
-        value = (0 if self.function.is_count else None) if self.empty is None else self.empty
+        value = self.empty_json()
         try:
             return pa.scalar(value, self.result_type)
         except (pa.ArrowException, TypeError, OverflowError):

@@ -43,6 +43,7 @@ def serving_view(view: RegisteredView, project: str) -> ServingView:
         ttl_us=definition.ttl_us,
         keys=tuple((name, type_name(dtype)) for name, dtype in definition.join_keys.items()),
         columns=tuple((field.name, type_name(field.dtype)) for field in definition.fields),
+        empty=tuple(feature.empty_json() for feature in definition.window_features),
     )
 
 

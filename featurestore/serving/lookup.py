@@ -6,6 +6,7 @@ is SEMANTICS, section 5.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import IntEnum
 from typing import Any, Final, NamedTuple, NoReturn, cast
 
@@ -16,7 +17,7 @@ from featurestore.online.codec import DecodedRows, encode_key_columns, key_colum
 from featurestore.online.key_values import KeyColumn
 from featurestore.online.layout import Array
 from featurestore.online.store import OnlineStore, ReadRequest
-from featurestore.serving.plan import LookupPlan, Output, Read
+from featurestore.serving.plan import Empty, LookupPlan, Output, Read
 from featurestore.time import Clock
 
 MAX_ENTITIES: Final = 10_000
@@ -64,9 +65,10 @@ class FeatureColumn(NamedTuple):
         name: The feature's name in the reply.
         dtype: Its type.
         values: A numpy array for numbers, bool, date32 (days) and timestamps (microseconds), else a
-            list. Where the status is not PRESENT there is 0 or None, never a withheld value.
+            list. Where there is no value there is 0 or None, never a withheld value.
         statuses: uint8, see `Status`.
         view_index: Position of its view in `LookupResult.views`.
+        fills: Whether an entity without a row has a value, as windows do.
     """
 
     name: str
@@ -74,6 +76,13 @@ class FeatureColumn(NamedTuple):
     values: Array | list[Any]
     statuses: Array
     view_index: int
+    fills: bool = False
+
+    @property
+    def has_value(self) -> Array:
+        """Where there is a value and not null: bool, n entities."""
+        found: Array = self.statuses == _PRESENT
+        return found | (self.statuses == _NOT_FOUND) if self.fills else found
 
 
 class ViewTimes(NamedTuple):
@@ -327,7 +336,24 @@ def _feature(output: Output, rows: _Rows) -> FeatureColumn:
         null = (statuses == _PRESENT) & ~column.valid
         statuses = np.where(null, _NULL, statuses)
     values = column.values if rows.expired is None else _withheld(column.values, rows.expired)
-    return FeatureColumn(output.name, output.dtype, values, statuses, output.read)
+    if output.empty is None:
+        return FeatureColumn(output.name, output.dtype, values, statuses, output.read)
+    values = _filled(values, statuses == _NOT_FOUND, empty_value(output.dtype, output.empty))
+    return FeatureColumn(output.name, output.dtype, values, statuses, output.read, fills=True)
+
+
+def empty_value(dtype: str, empty: Empty) -> Any:
+    """Return what an empty window has, as values of a type are in a reply."""
+    return Decimal(str(empty)) if dtype.startswith("decimal") else empty
+
+
+def _filled(values: Array | list[Any], missing: Array, empty: Any) -> Array | list[Any]:
+    if isinstance(values, list):
+        marks = missing.tolist()
+        return [empty if gone else value for value, gone in zip(values, marks, strict=True)]
+    filled = values.copy()
+    filled[missing] = empty
+    return filled
 
 
 def _with_gaps(

@@ -24,6 +24,9 @@ CATALOG_SCHEMA_VERSION: Final = 1
 Columns = tuple[tuple[str, str], ...]
 """Pairs of name and type, as `featurestore.types.type_name` writes types."""
 
+Empty = bool | int | float | str | None
+"""What a windowed feature of an entity without a row is, as JSON; None for null."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServingView:
@@ -35,6 +38,8 @@ class ServingView:
         ttl_us: Greatest age of a row in microseconds, or None.
         keys: Join keys in order, with their types.
         columns: All features in schema order, with their types: the layout of a stored row.
+        empty: Of windows: for each feature what an entity without a row has, None for null. Empty
+            for other views.
     """
 
     name: str
@@ -42,6 +47,7 @@ class ServingView:
     ttl_us: int | None
     keys: Columns
     columns: Columns
+    empty: tuple[Empty, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,12 +98,21 @@ class Read:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """A feature of the reply: its name and type, the read it comes from, its position there."""
+    """A feature of the reply.
+
+    Attributes:
+        name: What it is called.
+        dtype: Its type.
+        read: The read it comes from.
+        column: Its position there.
+        empty: What an entity without a row has instead of null; None for null.
+    """
 
     name: str
     dtype: str
     read: int
     column: int
+    empty: Empty = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,7 +270,9 @@ class _Building:
                 raise RequestError(f"Feature {role}:{feature} is asked for twice.")
             name = f"{role}__{feature}" if full_feature_names else feature
             dtype = view.columns[position][1]
-            self._outputs.append(Output(name=name, dtype=dtype, read=read, column=len(wanted)))
+            empty = view.empty[position] if view.empty else None
+            output = Output(name=name, dtype=dtype, read=read, column=len(wanted), empty=empty)
+            self._outputs.append(output)
             wanted.append(position)
 
     def _input(self, name: str, dtype: str, role: str) -> int:
@@ -330,6 +347,7 @@ def _read_view(data: Mapping[str, Any]) -> ServingView:
         ttl_us=data["ttl_us"],
         keys=_pairs(data["keys"]),
         columns=_pairs(data["columns"]),
+        empty=tuple(data["empty"]),
     )
 
 

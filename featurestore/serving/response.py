@@ -85,7 +85,10 @@ class OnlineResponse:
     def to_dict(
         self, *, include_statuses: bool = False, include_event_timestamps: bool = False
     ) -> dict[str, list[Any]]:
-        """Return column -> n Python values; None unless a value is PRESENT.
+        """Return column -> n Python values.
+
+        A value is None unless it is PRESENT; a window of an entity that is NOT_FOUND has what an
+        empty window has.
 
         Args:
             include_statuses: Add `{feature}__status` with the status's name.
@@ -102,7 +105,7 @@ class OnlineResponse:
         for feature in self.result.features:
             codes = feature.statuses.tobytes()
             is_complete = codes.count(_PRESENT) == len(codes)
-            present = None if is_complete else feature.statuses == _PRESENT
+            present = None if is_complete else feature.has_value
             columns[feature.name] = _python_values(feature.dtype, feature.values, present)
         if include_statuses:
             for name, statuses in self.statuses.items():
@@ -123,7 +126,7 @@ class OnlineResponse:
         return [dict(zip(columns, row, strict=True)) for row in rows]
 
     def to_arrow(self) -> "pa.Table":
-        """Return an Arrow table with the declared types; null unless a value is PRESENT."""
+        """Return an Arrow table with the declared types; null as in `to_dict`."""
         import pyarrow as pa
 
         keys = [(k.name, _arrow(k.dtype, k.values, k.valid)) for k in self.result.entity_columns]
@@ -157,8 +160,8 @@ def _add(columns: dict[str, list[Any]], name: str, values: list[Any]) -> None:
 
 
 def feature_array(feature: FeatureColumn) -> "pa.Array":
-    """Return a feature as an Arrow array of its declared type, null unless PRESENT."""
-    return _arrow(feature.dtype, feature.values, feature.statuses == _PRESENT)
+    """Return a feature as an Arrow array of its declared type, null where it has no value."""
+    return _arrow(feature.dtype, feature.values, feature.has_value)
 
 
 def _arrow(dtype: str, values: Array | list[Any], valid: Array | None) -> "pa.Array":

@@ -40,7 +40,8 @@ class OnlineFeatures:
     """The feature values of a batch of entities, in the order they were asked for.
 
     Columns are the join keys and then the features, under the names the reply gives them; a value
-    is None (null) unless its status is PRESENT.
+    is None (null) unless its status is PRESENT; a window of an entity that is NOT_FOUND has what an
+    empty window has.
     """
 
     def __init__(self, response: "GetOnlineFeaturesResponse") -> None:

@@ -16,8 +16,11 @@ Column: TypeAlias = Sequence[Any] | npt.NDArray[Any]
 Writer: TypeAlias = Callable[[ReplyValues, Column], None]
 
 _PRESENT: Final = int(Status.PRESENT)
+_NOT_FOUND: Final = int(Status.NOT_FOUND)
 # Null marks of statuses: 0 for PRESENT, 1 for everything else.
 _NULL_OF_STATUS: Final = bytes(status != _PRESENT for status in range(256))
+# The same of windows, of which an entity without a row has a value.
+_NULL_OF_WINDOW: Final = bytes(status not in (_PRESENT, _NOT_FOUND) for status in range(256))
 
 # The field in which a type's numbers travel, and their width there.
 _NUMBERS: Final = {
@@ -65,14 +68,22 @@ def serialize_reply(result: LookupResult, *, project: str, revision: int) -> byt
             statuses = seen.tobytes()
             is_complete = statuses.count(_PRESENT) == len(statuses)
             nulls = b"" if is_complete else statuses.translate(_NULL_OF_STATUS)
-        _write_feature(parts, feature, statuses, nulls)
+        if feature.fills and nulls:
+            _write_feature(parts, feature, statuses, _window_nulls(statuses))
+        else:
+            _write_feature(parts, feature, statuses, nulls)
     return b"".join(parts)
+
+
+def _window_nulls(statuses: bytes) -> bytes:
+    nulls = statuses.translate(_NULL_OF_WINDOW)
+    return nulls if 1 in nulls else b""
 
 
 def _write_feature(
     parts: list[bytes], feature: FeatureColumn, statuses: bytes, nulls: bytes
 ) -> None:
-    name, dtype, values, _, view = feature
+    name, dtype, values, _, view, _ = feature
     if dtype in _NUMBERS:
         width = _NUMBERS[dtype][1]
         around = _around_numbers(name, dtype, view, len(statuses), bool(nulls))
