@@ -18,7 +18,7 @@ import pyarrow as pa
 from hypothesis import strategies as st
 
 from featurestore.definitions import Entity, FeatureView, Field, FileSource
-from featurestore.testing.oracle import Files, Key, SourceRow, instant, read_source
+from featurestore.testing.oracle_rows import Files, Key, SourceRow, instant, read_source
 from featurestore.testing.plain import PlainTable, Row, difference
 from featurestore.testing.runners import Runner, play_step
 from featurestore.testing.scenario import Append, LookUp, Materialize, Scenario, Train

@@ -14,13 +14,8 @@ from featurestore.definitions import Entity, FeatureView, Field, FileSource
 from featurestore.offline.engine import OfflineEngine, RowFilter, ScanSummary
 from featurestore.offline.scan import open_scan
 from featurestore.registry.state import RegistryState
-from featurestore.testing.oracle import (
-    SourceRow,
-    count_never_visible,
-    historical,
-    instant,
-    read_source,
-)
+from featurestore.testing.oracle import historical
+from featurestore.testing.oracle_rows import SourceRow, count_never_visible, instant, read_source
 from featurestore.testing.plain import PlainTable, difference, from_array, to_array
 from featurestore.testing.strategies import History, TrainingCase
 from featurestore.testing.text_tables import read_table

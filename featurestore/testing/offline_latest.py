@@ -18,7 +18,7 @@ from featurestore.testing.offline_cases import (
     history,
     latest_rows,
 )
-from featurestore.testing.oracle import read_source
+from featurestore.testing.oracle_rows import read_source
 from featurestore.testing.plain import from_array, parse_time
 from featurestore.testing.strategies import History, histories
 

@@ -22,7 +22,7 @@ from featurestore.testing.offline_cases import (
     history,
     training_set,
 )
-from featurestore.testing.oracle import Mode
+from featurestore.testing.oracle_rows import Mode
 from featurestore.testing.plain import difference
 from featurestore.testing.strategies import History, TrainingCase, training_cases
 from featurestore.testing.text_tables import read_table

@@ -13,9 +13,9 @@ from featurestore.testing.oracle import (
     OnlineOracle,
     check_names,
     historical,
-    key_of,
     result_name,
 )
+from featurestore.testing.oracle_rows import key_of
 from featurestore.testing.plain import PlainTable, Row
 from featurestore.testing.runners import Reply, is_core_error
 from featurestore.testing.scenario import (

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from featurestore.definitions import Entity, FeatureService, FeatureView, FileSource
-from featurestore.testing.oracle import Mode, Status
+from featurestore.testing.oracle import Status
+from featurestore.testing.oracle_rows import Mode
 from featurestore.testing.plain import PlainTable
 
 Features = str | tuple[str, ...]

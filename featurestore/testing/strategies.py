@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 from featurestore.definitions import Entity, FeatureView, Field, FileSource
 from featurestore.testing.local_time import LocalTimeError, instant_ns
-from featurestore.testing.oracle import Mode
+from featurestore.testing.oracle_rows import Mode
 from featurestore.testing.plain import (
     NS_PER_SECOND,
     PlainTable,

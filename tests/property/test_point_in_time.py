@@ -14,7 +14,7 @@ from featurestore.testing.offline_cases import (
     expected_training_set,
     training_set,
 )
-from featurestore.testing.oracle import Mode
+from featurestore.testing.oracle_rows import Mode
 from featurestore.testing.plain import difference
 from featurestore.testing.strategies import TrainingCase, training_cases
 

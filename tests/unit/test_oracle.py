@@ -13,14 +13,8 @@ from featurestore.errors import (
     SpineError,
 )
 from featurestore.testing.local_time import LocalTimeError, instant_ns, round_down, round_up
-from featurestore.testing.oracle import (
-    Mode,
-    OnlineOracle,
-    count_never_visible,
-    historical,
-    key_of,
-    read_source,
-)
+from featurestore.testing.oracle import OnlineOracle, historical
+from featurestore.testing.oracle_rows import Mode, count_never_visible, key_of, read_source
 from featurestore.testing.plain import RawTime, parse_time
 from featurestore.testing.text_tables import read_table
 from featurestore.types import Float64, Int64, String

@@ -1,0 +1,183 @@
+"""A source's rows as the oracle reads them: keys and values in declared types, exact times, order.
+
+Nothing here is shared with an engine. Rows are those of `featurestore.testing.plain`; between rows
+of one key the greater is the one with the greater (event time rounded up, created time rounded up
+and null lowest, event time in nanoseconds, created time in nanoseconds, ordinal).
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Context, Decimal
+from typing import Any, Literal
+from urllib.parse import unquote
+
+import pyarrow as pa
+
+from featurestore.definitions import FeatureView, FileSource
+from featurestore.errors import SourceTimeError, SpineError
+from featurestore.testing.local_time import LocalTimeError, instant_ns, round_down, round_up
+from featurestore.testing.plain import RawTime, Row
+
+Mode = Literal["complete", "as_served"]
+
+Files = Mapping[str, Sequence[Row]]
+"""Path of a file -> its rows."""
+Key = tuple[object, ...]
+
+DAY_US = 86_400 * 10**6
+
+
+def instant(us: int) -> RawTime:
+    """Return microseconds since the epoch as an instant."""
+    return RawTime(us * 1_000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceRow:
+    """A source row that can be visible: its key and event time are not null."""
+
+    key: Key
+    event_us: int
+    created_us: int | None
+    rank: tuple[object, ...]
+    """The total order between rows of one key."""
+    values: Row
+    """Feature -> value, of the declared type."""
+
+
+def read_source(view: FeatureView, files: Files) -> list[SourceRow]:
+    """Return the rows of a view's source that can ever be visible.
+
+    Raises:
+        SourceTimeError: A local time occurs twice or never; it names file, column and row.
+    """
+    return [row for row in _all_rows(view, files) if row is not None]
+
+
+def count_never_visible(view: FeatureView, files: Files) -> int:
+    """Return how many rows have a null event time or a null in their join key."""
+    return sum(row is None for row in _all_rows(view, files))
+
+
+def _all_rows(view: FeatureView, files: Files) -> Iterator[SourceRow | None]:
+    ordinal = 0
+    for path in sorted(files, key=str.encode):
+        for number, in_file in enumerate(files[path]):
+            ordinal += 1
+            renamed = {view.source.field_mapping.get(k, k): v for k, v in in_file.items()}
+            row = {**renamed, **_folder_values(view, path)}
+            yield _source_row(view, row, ordinal, path, number)
+
+
+def _folder_values(view: FeatureView, path: str) -> Row:
+    """Return the columns that a partitioned folder's names give: `airport=JFK/part.parquet`."""
+    last = view.source.path.rpartition("/")[2]
+    if last.endswith(".parquet"):
+        return {}
+    dtypes = view.join_keys | {f.name: f.dtype for f in view.fields}
+    pairs = [folder.partition("=") for folder in path.split("/")[:-1]]
+    texts = {view.source.field_mapping.get(k, k): unquote(v) for k, sep, v in pairs if sep}
+    return {k: _from_text(v, dtypes[k]) for k, v in texts.items() if k in dtypes}
+
+
+def _from_text(text: str, dtype: pa.DataType) -> object:
+    if text == "__HIVE_DEFAULT_PARTITION__":
+        return None
+    if pa.types.is_integer(dtype):
+        return int(text)
+    return date.fromisoformat(text) if pa.types.is_date(dtype) else text
+
+
+def _source_row(
+    view: FeatureView, row: Row, ordinal: int, path: str, number: int
+) -> SourceRow | None:
+    source = view.source
+    key = key_of(row, view.join_keys, {k: k for k in view.join_keys})
+    event = _time_in(source, row, source.timestamp_field, path, number)
+    if key is None or event is None:
+        return None
+    created = None
+    if source.created_timestamp_column is not None:
+        created = _time_in(source, row, source.created_timestamp_column, path, number)
+    event_us, created_us = round_up(event), None if created is None else round_up(created)
+    rank = (event_us, null_lowest(created_us), event, null_lowest(created), ordinal)
+    values = {f.name: _feature_value(view, row, f.name, path, number) for f in view.fields}
+    return SourceRow(key=key, event_us=event_us, created_us=created_us, rank=rank, values=values)
+
+
+def null_lowest(value: int | None) -> tuple[bool, int]:
+    return (value is not None, value or 0)
+
+
+def _time_in(source: FileSource, row: Row, column: str, path: str, number: int) -> int | None:
+    raw = as_raw_time(row[column])
+    if raw is None:
+        return None
+    try:
+        return instant_ns(raw, source.timezone, ambiguous=source.ambiguous, missing=source.missing)
+    except LocalTimeError as error:
+        raise SourceTimeError(
+            f"File {path!r}, column {column!r}, row {number}: {error}.",
+            source=source.name,
+            column=column,
+            row=number,
+            file=path,
+        ) from None
+
+
+def as_raw_time(value: object) -> RawTime | None:
+    """Return what a time column holds; a date is its midnight, without a zone."""
+    if isinstance(value, date):
+        days = (value - date(1970, 1, 1)).days
+        return RawTime(days * DAY_US * 1_000, aware=False)
+    assert value is None or isinstance(value, RawTime)
+    return value
+
+
+def _feature_value(view: FeatureView, row: Row, name: str, path: str, number: int) -> object:
+    if isinstance(row[name], RawTime):
+        ns = _time_in(view.source, row, name, path, number)
+        assert ns is not None
+        return instant(round_down(ns))
+    return widened(row[name], view.field(name).dtype)
+
+
+def widened(value: object, dtype: pa.DataType) -> object:
+    """Return a value as one of the declared type, which can hold it: 5 becomes 5.0 in a float."""
+    if isinstance(value, list):
+        return [widened(item, dtype.value_type) for item in value]
+    if isinstance(value, RawTime):
+        return instant(round_down(value.ns))
+    if isinstance(value, bool) or value is None:
+        return value
+    if pa.types.is_floating(dtype):
+        assert isinstance(value, int | float)
+        return float(value)
+    if pa.types.is_decimal(dtype):
+        assert isinstance(value, int | Decimal)
+        return Decimal(value).quantize(Decimal(1).scaleb(-dtype.scale), context=Context(prec=76))
+    return value
+
+
+def key_of(row: Row, dtypes: Mapping[str, Any], columns: Mapping[str, str]) -> Key | None:
+    """Return a row's join key in the declared types, or None when any part of it is null.
+
+    Args:
+        row: The row.
+        dtypes: Join key -> declared type.
+        columns: Join key -> column of the row that has it.
+    """
+    parts = [_key_part(row[columns[key]], columns[key]) for key in dtypes]
+    return None if None in parts else tuple(parts)
+
+
+def _key_part(value: object, column: str) -> object:
+    if isinstance(value, float):
+        if math.isnan(value):  # pandas writes null as NaN
+            return None
+        if not value.is_integer():
+            raise SpineError(f"Join key {column!r} holds {value}, which is no whole number.")
+        return int(value)
+    return value
