@@ -7,8 +7,8 @@ FeatureStoreError
 ├── RequestError               the caller's request is wrong: it fails before any work
 │   ├── SpineError             the entity table: a missing column, a wrong type, an ambiguous time
 │   ├── NameCollisionError     two result columns would share one name
-│   ├── EntityValueError       an online key or request field: missing, unknown, of a wrong type
-│   └── WindowOverflowError    a sum of integers or decimals that does not fit its type
+│   ├── SumOverflowError       a sum over a window is beyond its type
+│   └── EntityValueError       an online key or request field: missing, unknown, of a wrong type
 ├── SourceError                a source's files: missing, broken, of the wrong shape
 │   ├── SourceSchemaError      a column that is missing or of the wrong type in one file
 │   ├── SourceTimeError        a local time that occurs twice or never
@@ -113,6 +113,26 @@ class NameCollisionError(RequestError):
     def __init__(self, message: str, *, names: Sequence[str], hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.names = tuple(names)
+
+
+class SumOverflowError(RequestError):
+    """A sum over a window is beyond the type that sums of its column have; there is no result.
+
+    Attributes:
+        feature: Name of the feature in its view.
+        dtype: The type that cannot hold the sum.
+        row: A spine row that asks for it (0-based); None when a materialization did.
+    """
+
+    def __init__(self, *, feature: str, dtype: str, row: int | None = None) -> None:
+        self.feature = feature
+        self.dtype = dtype
+        self.row = row
+        where = "" if row is None else f", spine row {row}"
+        super().__init__(
+            f"Feature {shown(feature)}{where}: the sum is beyond {dtype}.",
+            hint="give the aggregation dtype=Float64, or a shorter window",
+        )
 
 
 class EntityValueError(RequestError):
@@ -271,20 +291,6 @@ class StoreUnavailableError(StoreError):
 
 class StoreDataError(StoreError):
     """A stored row is not what the view's schema says; it was not served."""
-
-
-class WindowOverflowError(RequestError):
-    """A sum of integers or decimals over a window does not fit its type.
-
-    Attributes:
-        feature: The feature.
-        row: The spine's row, from 0.
-    """
-
-    def __init__(self, message: str, *, feature: str, row: int, hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
-        self.feature = feature
-        self.row = row
 
 
 class ResourceLimitError(FeatureStoreError):

@@ -10,7 +10,7 @@ from typing import Any, Final
 import pyarrow as pa
 from hypothesis import HealthCheck, settings
 
-from featurestore.definitions import Entity, FeatureView, Field, FileSource
+from featurestore.definitions import Aggregation, Entity, FeatureView, Field, FileSource
 from featurestore.offline.engine import OfflineEngine, RowFilter, ScanSummary
 from featurestore.offline.scan import open_scan
 from featurestore.registry.state import RegistryState
@@ -158,6 +158,7 @@ def history(
     *,
     keys: Mapping[str, str] | None = None,
     features: Mapping[str, str] | None = None,
+    aggregations: Sequence[Aggregation] = (),
     ttl: str | None = None,
     **source: Any,
 ) -> History:
@@ -167,6 +168,7 @@ def history(
         files: Path -> table, or the table of the only file.
         keys: Join keys and their types; default `user_id: int64`.
         features: Features and their types; default `score: float64`.
+        aggregations: What the view has instead of features.
         ttl: The view's ttl, as in "1h".
         source: More fields of the source, such as its `timezone`.
     """
@@ -180,14 +182,13 @@ def history(
         "timestamp_field": "at",
         "created_timestamp_column": "created" if dated else None,
     }
+    schema = {} if aggregations else features or {"score": "float64"}
     view = FeatureView(
         name="profile",
         entities=[Entity(name="user", join_keys=join_keys)] if join_keys else [],
         source=FileSource(name="profiles", **(fields | source)),
-        schema=[
-            Field(name=name, dtype=parse_type(dtype))
-            for name, dtype in (features or {"score": "float64"}).items()
-        ],
+        schema=[Field(name=name, dtype=parse_type(dtype)) for name, dtype in schema.items()],
+        aggregations=aggregations,
         ttl=None if ttl is None else parse_duration(ttl),
     )
     return History(view=view, files=tables, moments=())

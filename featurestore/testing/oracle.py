@@ -30,7 +30,8 @@ from featurestore.testing.oracle_rows import (
     null_lowest,
     read_source,
 )
-from featurestore.testing.plain import PlainTable
+from featurestore.testing.oracle_windows import empty_values, window_values
+from featurestore.testing.plain import PlainTable, Row
 from featurestore.types import can_widen
 
 Status = Literal["PRESENT", "NULL_VALUE", "NOT_FOUND", "OUTSIDE_MAX_AGE"]
@@ -90,6 +91,7 @@ def historical(
         RequestError: A mode that the source has no column for.
         SourceTimeError: A source holds a local time that occurs twice or never.
         SpineError: The spine holds one.
+        SumOverflowError: A sum over a window is beyond its type.
     """
     names = [
         result_name(s, f, full=full_feature_names) for s in selections for f in s.feature_names
@@ -104,13 +106,30 @@ def historical(
     for selection in selections:
         _check_mode(selection.view, mode)
         rows = read_source(selection.view, files[selection.view.source.name])
-        for answer, spine_row, at_us in zip(result, spine.rows, times, strict=True):
+        for number, (spine_row, at_us) in enumerate(zip(spine.rows, times, strict=True)):
             key = key_of(spine_row, selection.view.join_keys, selection.key_columns)
-            found = as_of(selection.view, rows, key, at_us, mode=mode)
+            values = _answer(selection, rows, key, at_us, mode=mode, number=number)
             for name in selection.feature_names:
                 column = result_name(selection, name, full=full_feature_names)
-                answer[column] = None if found is None else found.values[name]
+                result[number][column] = values[name]
     return result
+
+
+def _answer(
+    selection: FeatureViewSelection,
+    rows: Sequence[SourceRow],
+    key: Key | None,
+    at_us: int | None,
+    *,
+    mode: Mode,
+    number: int,
+) -> Row:
+    """Return the features of spine row `number`."""
+    view, names = selection.view, selection.feature_names
+    if view.aggregations:
+        return window_values(view, rows, key, at_us, names=names, mode=mode, number=number)
+    found = as_of(view, rows, key, at_us, mode=mode)
+    return dict.fromkeys(names) if found is None else found.values
 
 
 def result_name(selection: FeatureViewSelection, feature: str, *, full: bool) -> str:
@@ -179,7 +198,7 @@ class OnlineAnswer:
 
     statuses: Mapping[str, Status]
     values: Mapping[str, object]
-    """Feature -> value; None unless its status is PRESENT."""
+    """Feature -> value; None unless PRESENT, or NOT_FOUND and an empty window has a value."""
     event_us: int | None
     """Event time of the row served, or None."""
     may_be_gone: bool = False
@@ -205,9 +224,17 @@ class OnlineOracle:
     def materialize(self, files: Files, *, end_us: int, start_us: int | None = None) -> None:
         """Offer the newest row per entity of event times in (start, end].
 
+        Of a view with aggregations it is the historical answer at `end`, for every key that has a
+        row by then.
+
         Raises:
-            RequestError: start is not before end.
+            RequestError: start is not before end, or a view with aggregations is given one.
         """
+        if self.view.aggregations:
+            if start_us is not None:
+                raise RequestError(f"{self.view.name!r} has aggregations: leave out start.")
+            self._compute(files, end_us)
+            return
         if start_us is not None and start_us >= end_us:
             raise RequestError("start is not before end.")
         rows = [
@@ -221,7 +248,13 @@ class OnlineOracle:
             self._remember(rows, end_us)
 
     def materialize_incremental(self, files: Files, *, end_us: int) -> None:
-        """Offer the rows that are new since the last run, as far as times can tell."""
+        """Offer the rows that are new since the last run, as far as times can tell.
+
+        Windows move with their end, so a view with aggregations is computed anew.
+        """
+        if self.view.aggregations:
+            self._compute(files, end_us)
+            return
         rows = [
             row
             for row in read_source(self.view, files)
@@ -229,6 +262,15 @@ class OnlineOracle:
         ]
         self._offer(rows)
         self._remember(rows, end_us)
+
+    def _compute(self, files: Files, end_us: int) -> None:
+        rows = read_source(self.view, files)
+        for key in {row.key for row in rows if row.event_us <= end_us}:
+            values = window_values(self.view, rows, key, end_us)
+            # Written in order, so that among runs with one end the last one counts.
+            self._offer(
+                [SourceRow(key=key, event_us=end_us, created_us=None, rank=(), values=values)]
+            )
 
     def _may_be_new(self, row: SourceRow) -> bool:
         lateness_us = self.view.source.lateness // timedelta(microseconds=1)
@@ -274,9 +316,10 @@ class OnlineOracle:
         self, status: Status, event_us: int | None, *, may_be_gone: bool = False
     ) -> OnlineAnswer:
         names = self.view.feature_names
+        values = empty_values(self.view) if status == "NOT_FOUND" else {}
         return OnlineAnswer(
             statuses=dict.fromkeys(names, status),
-            values=dict.fromkeys(names),
+            values=dict.fromkeys(names) | values,
             event_us=event_us,
             may_be_gone=may_be_gone,
         )

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from featurestore.definitions import FeatureView, FileSource
+from featurestore.definitions.aggregation import ROWS
 from featurestore.errors import SourceTimeError, SpineError
 from featurestore.testing.local_time import LocalTimeError, instant_ns, round_down, round_up
 from featurestore.testing.plain import RawTime, Row
@@ -44,7 +45,7 @@ class SourceRow:
     rank: tuple[object, ...]
     """The total order between rows of one key."""
     values: Row
-    """Feature -> value, of the declared type."""
+    """Feature -> value, of the declared type; of a view with aggregations column -> value."""
 
 
 def read_source(view: FeatureView, files: Files) -> list[SourceRow]:
@@ -76,7 +77,8 @@ def _folder_values(view: FeatureView, path: str) -> Row:
     last = view.source.path.rpartition("/")[2]
     if last.endswith(".parquet"):
         return {}
-    dtypes = view.join_keys | {f.name: f.dtype for f in view.fields}
+    columns = {w.column: w.dtype for w in view.window_features}
+    dtypes = view.join_keys | (columns or {f.name: f.dtype for f in view.fields})
     pairs = [folder.partition("=") for folder in path.split("/")[:-1]]
     texts = {view.source.field_mapping.get(k, k): unquote(v) for k, sep, v in pairs if sep}
     return {k: _from_text(v, dtypes[k]) for k, v in texts.items() if k in dtypes}
@@ -103,7 +105,7 @@ def _source_row(
         created = _time_in(source, row, source.created_timestamp_column, path, number)
     event_us, created_us = round_up(event), None if created is None else round_up(created)
     rank = (event_us, null_lowest(created_us), event, null_lowest(created), ordinal)
-    values = {f.name: _feature_value(view, row, f.name, path, number) for f in view.fields}
+    values = _values(view, row, path, number)
     return SourceRow(key=key, event_us=event_us, created_us=created_us, rank=rank, values=values)
 
 
@@ -136,12 +138,23 @@ def as_raw_time(value: object) -> RawTime | None:
     return value
 
 
-def _feature_value(view: FeatureView, row: Row, name: str, path: str, number: int) -> object:
+def _values(view: FeatureView, row: Row, path: str, number: int) -> Row:
+    """Return the features; of a view with aggregations the whole row, which predicates may read."""
+    if view.aggregations:
+        columns = {a.column for a in view.aggregations} - {ROWS}
+        return {**row, **{c: _with_instants(view, row, c, path, number) for c in columns}}
+    return {
+        f.name: widened(_with_instants(view, row, f.name, path, number), f.dtype)
+        for f in view.fields
+    }
+
+
+def _with_instants(view: FeatureView, row: Row, name: str, path: str, number: int) -> object:
     if isinstance(row[name], RawTime):
         ns = _time_in(view.source, row, name, path, number)
         assert ns is not None
         return instant(round_down(ns))
-    return widened(row[name], view.field(name).dtype)
+    return row[name]
 
 
 def widened(value: object, dtype: pa.DataType) -> object:

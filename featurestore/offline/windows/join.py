@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from featurestore.definitions.aggregation import ROWS, WindowFeature
-from featurestore.errors import WindowOverflowError
+from featurestore.errors import SumOverflowError
 from featurestore.offline.as_of import LOWEST, History, Span, key_parts, passes_for
 from featurestore.offline.engine import Mode, OfflineEngine, ScanReader
 from featurestore.offline.scan import SourceScan
@@ -62,7 +62,7 @@ def windows_as_of(
         whole key or a time, or with an unknown key, have what an empty window has.
 
     Raises:
-        WindowOverflowError: A sum of integers or decimals does not fit its type.
+        SumOverflowError: A sum of integers or decimals does not fit its type.
         SourceError, SourceTimeError, ResourceLimitError: See `OfflineEngine`.
     """
     with engine.reader(scan) as reader:
@@ -212,12 +212,10 @@ class _Part:
                 return self._column(feature)(feature.function, low, high)
             return self._served(feature, times, low, high)
         except OverflowedError as error:
-            raise WindowOverflowError(
-                f"{feature.name}: the sum in row {int(self.rows[asked[error.row]])} of the spine"
-                f" does not fit {feature.result_type}.",
+            raise SumOverflowError(
                 feature=feature.name,
+                dtype=str(feature.result_type),
                 row=int(self.rows[asked[error.row]]),
-                hint="declare the column as float64 or with fewer digits, or take a shorter window",
             ) from None
 
     def _range(
