@@ -16,6 +16,7 @@ from featurestore.testing.oracle import (
     result_name,
 )
 from featurestore.testing.oracle_rows import key_of
+from featurestore.testing.oracle_windows import with_types_of
 from featurestore.testing.plain import PlainTable, Row
 from featurestore.testing.runners import Reply, is_core_error
 from featurestore.testing.scenario import (
@@ -43,7 +44,11 @@ class OracleRunner:
         """Take the definitions and the rows; nothing is online yet."""
         self.scenario = scenario
         self.now_us = scenario.now_us
-        self.online = {name: OnlineOracle(view) for name, view in scenario.views.items()}
+        self.views = {
+            name: with_types_of(view, scenario.files[view.source.name])
+            for name, view in scenario.views.items()
+        }
+        self.online = {name: OnlineOracle(view) for name, view in self.views.items()}
         self.files: dict[str, dict[str, list[Row]]] = {
             source: {path: list(table.rows) for path, table in files.items()}
             for source, files in scenario.files.items()
@@ -120,16 +125,23 @@ class OracleRunner:
             services = self.scenario.services
             if features not in services:
                 raise NotFoundError("feature service", features, known=services)
-            return services[features].selections
+            return [self._with_types(selection) for selection in services[features].selections]
         if len(set(features)) < len(features):
             raise RequestError(f"A feature is asked for twice in {features}.")
         return [self._one_feature(name) for name in features]
 
     def _one_feature(self, name: str) -> FeatureViewSelection:
         view, _, feature = name.partition(":")
-        if view not in self.scenario.views:
-            raise NotFoundError("feature view", view, known=self.scenario.views)
-        return self.scenario.views[view][[feature]]
+        if view not in self.views:
+            raise NotFoundError("feature view", view, known=self.views)
+        return self.views[view][[feature]]
+
+    def _with_types(self, selection: FeatureViewSelection) -> FeatureViewSelection:
+        """Return a service's selection of the view whose columns have types."""
+        view = self.views[selection.view.name]
+        typed = view.select() if selection.features is None else view[selection.features]
+        typed = typed if selection.alias is None else typed.with_name(selection.alias)
+        return typed.with_join_key_map(selection.join_key_map)
 
 
 def _names(selections: Sequence[FeatureViewSelection], *, full: bool) -> list[str]:

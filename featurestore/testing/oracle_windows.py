@@ -305,11 +305,11 @@ def with_types_of(view: FeatureView, files: Mapping[str, PlainTable]) -> Feature
     if view.is_resolved:
         return view
     types: dict[str, pa.DataType] = {}
-    for aggregation in view.aggregations:
-        held = view.source.column_in_file(aggregation.column)
+    for column in {a.column for a in view.aggregations} - {ROWS}:
+        held = view.source.column_in_file(column)
         for table in files.values():
             found = base_type(table.columns.get(held, UNKNOWN))
-            known = types.setdefault(aggregation.column, found)
-            if not can_widen(found, known):
-                types[aggregation.column] = found
+            known = types.get(column, UNKNOWN)
+            if found != UNKNOWN and not can_widen(found, known):
+                types[column] = found
     return view.with_column_types(types)

@@ -25,6 +25,11 @@ A scenario is one TOML file:
     schema = { score = "float64" }
     ttl = "1h"
 
+    [views.spend]                 # or, instead of a schema, aggregations: fields of Aggregation,
+    entities = ["user"]           # windows "all" for all history
+    source = "payments"
+    aggregations = [{ column = "amount", functions = ["sum", "last_2"], windows = ["7d", "all"] }]
+
     [services]                    # a view, or some of its features, perhaps under a role
     model = ["profile", { view = "profile", features = ["score"], name = "friend_profile",
                           join_key_map = { user_id = "friend_id" } }]
@@ -48,8 +53,9 @@ A scenario is one TOML file:
     '''
 
 Left of `||` is what is given, right of it what must come back: all columns, their types, all rows,
-in order. In a lookup a cell may be a status instead of a value (a value means PRESENT), and a
-column `@view` is the event time of the row served. A `train` step takes the options `mode`,
+in order. In a lookup a cell may be a status instead of a value (a value means PRESENT); behind
+NOT_FOUND may come the value of an empty window, as in `NOT_FOUND 0`. A column `@view` is the event
+time of the row served. A `train` step takes the options `mode`,
 `timezone`, `timestamp_field`, `full_feature_names`, a `look_up` step the last of them. Any call may
 have `error = { type = "SpineError", words = ["row 1"] }` instead of an answer; its rows then need
 no right side.
@@ -62,6 +68,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from featurestore.definitions import (
+    Aggregation,
     Entity,
     FeatureService,
     FeatureView,
@@ -93,6 +100,8 @@ _WITHHELD: Final[dict[str, Status]] = {
     "NOT_FOUND": "NOT_FOUND",
     "OUTSIDE_MAX_AGE": "OUTSIDE_MAX_AGE",
 }
+
+_EMPTY_WINDOW: Final = "NOT_FOUND "
 
 
 class ScenarioError(ValueError):
@@ -159,8 +168,10 @@ def _view(
     fields = dict(document)
     fields["entities"] = [entities[entity] for entity in fields.get("entities", ())]
     fields["source"] = sources[fields["source"]]
-    fields["schema"] = [Field(name=n, dtype=dtype) for n, dtype in fields["schema"].items()]
-    return FeatureView(name=name, **fields)
+    schema = fields.pop("schema", {})
+    aggregations = [Aggregation(**a) for a in fields.pop("aggregations", ())]
+    fields["schema"] = [Field(name=n, dtype=dtype) for n, dtype in schema.items()]
+    return FeatureView(name=name, aggregations=aggregations, **fields)
 
 
 def _service(
@@ -302,14 +313,18 @@ class _Cells:
         return {name: [_status(row[n]) for row in self.rows] for n, name in enumerate(names)}
 
     def without_statuses(self) -> "_Cells":
-        rows = [["null" if cell in _WITHHELD else cell for cell in row] for row in self.rows]
+        rows = [[_value_of(cell) for cell in row] for row in self.rows]
         return _Cells(self.columns, rows)
 
 
 def _status(cell: str) -> Status:
     if cell == "null":
         raise ScenarioError("a looked-up cell is a value or a status: write NULL_VALUE")
-    return _WITHHELD.get(cell, "PRESENT")
+    return "NOT_FOUND" if cell.startswith(_EMPTY_WINDOW) else _WITHHELD.get(cell, "PRESENT")
+
+
+def _value_of(cell: str) -> str:
+    return "null" if cell in _WITHHELD else cell.removeprefix(_EMPTY_WINDOW)
 
 
 def _two_sides(document: Mapping[str, Any]) -> tuple[_Cells, _Cells | None]:

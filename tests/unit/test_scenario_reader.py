@@ -244,3 +244,59 @@ def test_plain_values_survive_arrow() -> None:
 
 def test_a_table_without_columns_still_has_rows() -> None:
     assert len(PlainTable({}, [{}, {}]).rows) == 2
+
+
+WINDOWS = """
+name = "Windows."
+day = "2024-03-05"
+[sources.payments]
+timestamp_field = "at"
+[sources.payments.files]
+"a.parquet" = '''
+user_id: int64 | at: time | x: int64
+1              | 10:00    | 5
+'''
+[entities.user]
+user_id = "int64"
+[views.spend]
+entities = ["user"]
+source = "payments"
+aggregations = [{ column = "x", functions = ["count", "sum"], windows = ["1h", "all"] }]
+[services]
+spend = ["spend"]
+[[step]]
+materialize = { end = "11:30Z" }
+[[step]]
+look_up = "spend"
+rows = '''
+user_id: int64 || x_count_1h: int64 | x_count_all: int64 | x_sum_1h: int64 | x_sum_all: int64
+1              || 0                 | 1                  | NULL_VALUE      | 5
+2              || NOT_FOUND 0       | NOT_FOUND 0        | NOT_FOUND       | NOT_FOUND
+'''
+"""
+
+
+def test_a_scenario_of_windows_that_is_right_passes(tmp_path: Path) -> None:
+    play_text(WINDOWS, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "says"),
+    [
+        ("|| NOT_FOUND 0 ", "|| NOT_FOUND 1 ", "expected 1"),
+        ("|| NOT_FOUND 0 ", "|| NOT_FOUND ", "expected None"),
+        ("|| NOT_FOUND 0 ", "|| 0 ", "statuses of 'x_count_1h'"),
+        ("| NULL_VALUE ", "| NOT_FOUND ", "statuses of 'x_sum_1h'"),
+    ],
+)
+def test_a_scenario_of_windows_that_is_wrong_fails_and_says_why(
+    tmp_path: Path, right: str, wrong: str, says: str
+) -> None:
+    assert WINDOWS.count(right) == 1
+    with pytest.raises(AssertionError, match=says):
+        play_text(WINDOWS.replace(right, wrong), tmp_path)
+
+
+def test_an_aggregation_that_breaks_a_rule_is_refused_with_the_file(tmp_path: Path) -> None:
+    with pytest.raises(ScenarioError, match=r"scenario\.toml.*no aggregate function"):
+        play_text(WINDOWS.replace('"sum"', '"summ"'), tmp_path)
