@@ -5,17 +5,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, Final
 
 import pyarrow as pa
+import pytest
 
-from featurestore.errors import SumOverflowError
+from featurestore.definitions import Aggregation
+from featurestore.errors import SumOverflowError, UnsupportedError
 from featurestore.offline.engine import OfflineEngine
 from featurestore.testing.local_time import instant_ns, round_down
-from featurestore.testing.offline_cases import training_set
-from featurestore.testing.oracle_rows import as_raw_time, key_of, read_source
+from featurestore.testing.offline_cases import DAY, history, training_set
+from featurestore.testing.oracle_rows import Mode, as_raw_time, key_of, read_source
 from featurestore.testing.oracle_windows import Cell, window_cells, with_types_of
 from featurestore.testing.plain import PlainTable, difference, from_array, same_value
 from featurestore.testing.strategies import TrainingCase
+from featurestore.testing.text_tables import read_table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,3 +114,68 @@ def is_as_good(found: object, cell: Cell) -> bool:
     if cell.never_negative and found < 0:
         return False
     return found == wanted or abs(found - wanted) <= cell.slack
+
+
+# Cases from text tables
+
+ALL_NUMBERS: Final = (
+    *("count", "sum", "mean", "min", "max", "var", "stddev", "first", "last", "count_distinct"),
+    *("median", "p0", "p25", "p95", "p99.9", "p100", "last_1", "last_3", "first_2", "first_1000"),
+)
+"""Every function that numbers have."""
+
+
+def spine_of(times: Sequence[str], *, user: int | None = 1) -> str:
+    """Return a spine of one user at these times."""
+    key = "null" if user is None else user
+    return "\n".join(["user_id: int64 | event_timestamp: time", *(f"{key} | {t}" for t in times)])
+
+
+def around(*times: str) -> str:
+    """Return a spine of user 1 at these minutes, and a microsecond before and after."""
+    rows = [at for time in times for at in (_before(time), time, f"{time}:00.000001")]
+    return spine_of(rows)
+
+
+def _before(time: str) -> str:
+    hour, minute = divmod(int(time[:2]) * 60 + int(time[3:]) - 1, 60)
+    return f"{hour:02}:{minute:02}:59.999999"
+
+
+def case_of(
+    rows: str | Mapping[str, str],
+    spine: str,
+    *aggregations: Aggregation,
+    mode: Mode = "complete",
+    **of: Any,
+) -> TrainingCase:
+    """Return a case from text tables; more keywords are those of `history`."""
+    return TrainingCase(
+        history=history(rows, aggregations=aggregations, **of),
+        spine=read_table(spine, day=DAY),
+        timezone="UTC",
+        mode=mode,
+    )
+
+
+def check_tables(
+    engine: OfflineEngine,
+    rows: str | Mapping[str, str],
+    spine: str,
+    *aggregations: Aggregation,
+    mode: Mode = "complete",
+    **of: Any,
+) -> None:
+    """Do the same as `check_windows` from text tables; a mode it does not promise it refuses."""
+    case = case_of(rows, spine, *aggregations, mode=mode, **of)
+    if mode == "as_served" and not engine.capabilities.as_served:
+        with pytest.raises(UnsupportedError):
+            check_windows(engine, case)
+    else:
+        check_windows(engine, case)
+
+
+def numbered(values: Sequence[object], dtype: str) -> str:
+    """Return rows of user 1 with these values, a minute apart from 10:00 on."""
+    lines = [f"1 | {10 + n // 60}:{n % 60:02} | {value}" for n, value in enumerate(values)]
+    return "\n".join([f"user_id: int64 | at: time | x: {dtype}", *lines])

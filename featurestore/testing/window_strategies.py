@@ -233,8 +233,15 @@ def _event_times(setting: _Setting) -> list[int]:
     return [*edges, *inside * 2]
 
 
-def _held(times: Sequence[int], dtype: str) -> list[Any]:
-    return [as_column_holds(at, parse_physical(dtype), "UTC") for at in times]
+def _times(
+    instants: Sequence[int], dtype: pa.DataType, late: tuple[int, ...]
+) -> st.SearchStrategy[Any]:
+    """Draw one of these instants, perhaps some time later, as a column holds it, or null."""
+
+    def held(at: int, by: int | None) -> Any:
+        return None if by is None else as_column_holds(at + by, dtype, "UTC")
+
+    return st.builds(held, st.sampled_from(instants), st.sampled_from((*late * 4, None)))
 
 
 @st.composite
@@ -251,8 +258,7 @@ def _files(draw: st.DrawFn, setting: _Setting, max_rows: int) -> PlainTable:
     events = _event_times(setting)
     for name, dtype in setting.time_types.items():
         types[name] = parse_physical(dtype)
-        late = (0,) if name == "event" else _LATE
-        cells[name] = _or_null(_held([at + by for at in events for by in late], dtype))
+        cells[name] = _times(events, types[name], _LATE if name == "created" else (0,) * 3)
     fewest = draw(st.sampled_from((0, max_rows // 2)))
     rows = draw(st.lists(st.fixed_dictionaries(cells), min_size=fewest, max_size=max_rows))
     # Drifting series drift in the order of rows, not at random.
@@ -277,7 +283,7 @@ def _spines(draw: st.DrawFn, setting: _Setting, max_rows: int) -> PlainTable:
     time_type = draw(st.sampled_from(("timestamp[us, UTC]", "timestamp[ns, UTC]")))
     types["event_timestamp"] = parse_physical(time_type)
     times = [end + off for end in setting.moments for off in _OFF]
-    cells["event_timestamp"] = _or_null(_held(times, time_type))
+    cells["event_timestamp"] = _times(times, types["event_timestamp"], (0,) * 3)
     fewest = draw(st.sampled_from((0, max_rows // 2)))
     rows = draw(st.lists(st.fixed_dictionaries(cells), min_size=fewest, max_size=max_rows))
     return plain_table(types, [[row[name] for name in types] for row in rows])
