@@ -91,13 +91,13 @@ def _at(entities: PlainTable, at_us: int) -> PlainTable:
     )
 
 
-_KEYS: Final[tuple[dict[str, str], ...]] = (
+KEYS: Final[tuple[dict[str, str], ...]] = (
     {"id": "int64"},
     {"id": "int32", "name": "string"},
     {},
 )
 _KEY_VALUES: Final[dict[str, tuple[object, ...]]] = {"id": (1, 2, 3, 4, 5), "name": ("a", "b")}
-_BASE_US: Final = 1_709_640_000_000_000
+BASE_US: Final = 1_709_640_000_000_000
 _US: Final = timedelta(microseconds=1)
 
 
@@ -106,7 +106,7 @@ def growths(draw: st.DrawFn) -> Growth:
     """Draw a source, how it grows, and the runs in between; all within a few microseconds."""
     view = draw(_views())
     shift = draw(st.sampled_from((0, -9)))
-    tables = [draw(_batches(view, number, shift)) for number in range(draw(st.integers(2, 4)))]
+    tables = [draw(batches(view, number, shift)) for number in range(draw(st.integers(2, 4)))]
     first, *later = _honest(view, tables)
     end = draw(st.integers(3, 7))
     runs = st.lists(_runs(end), min_size=1, max_size=2)
@@ -117,15 +117,15 @@ def growths(draw: st.DrawFn) -> Growth:
     steps += draw(st.lists(_runs(end), max_size=1))
     # A full run would make good what those before it left out.
     incremental = draw(st.sampled_from((True, True, True, False)))
-    steps.append(Materialize(end_us=_BASE_US + end, incremental=incremental))
-    keys = _keys(view, {"0.parquet": [row for t in (first, *later) for row in t.rows]})
-    return Growth(view=view, first=first, steps=steps, end_us=_BASE_US + end, keys=keys)
+    steps.append(Materialize(end_us=BASE_US + end, incremental=incremental))
+    keys = asked_keys(view, {"0.parquet": [row for t in (first, *later) for row in t.rows]})
+    return Growth(view=view, first=first, steps=steps, end_us=BASE_US + end, keys=keys)
 
 
 @st.composite
 def _views(draw: st.DrawFn) -> FeatureView:
     dated = draw(st.sampled_from((True, True, False)))
-    keys = {name: parse_type(dtype) for name, dtype in draw(st.sampled_from(_KEYS)).items()}
+    keys = {name: parse_type(dtype) for name, dtype in draw(st.sampled_from(KEYS)).items()}
     lateness_us, ttl_us = (
         draw(st.sampled_from((0, 2, 9))),
         draw(st.sampled_from((None, None, 1, 3))),
@@ -147,7 +147,7 @@ def _views(draw: st.DrawFn) -> FeatureView:
 
 
 @st.composite
-def _batches(draw: st.DrawFn, view: FeatureView, number: int, shift: int) -> PlainTable:
+def batches(draw: st.DrawFn, view: FeatureView, number: int, shift: int) -> PlainTable:
     """Draw the rows of one file; created times go up from file to file, but not by much.
 
     They begin `shift` microseconds after the events, which may be long before them.
@@ -159,11 +159,11 @@ def _batches(draw: st.DrawFn, view: FeatureView, number: int, shift: int) -> Pla
     }
     # Without created times only the events can go up from file to file.
     events = range(8) if dated else range(2 * number, 2 * number + 4)
-    cells["event"] = st.sampled_from([*(instant(_BASE_US + us) for us in events), None])
+    cells["event"] = st.sampled_from([*(instant(BASE_US + us) for us in events), None])
     cells["score"] = st.sampled_from([0.5, None])
     if dated:
         columns["created"] = Timestamp
-        created = [instant(_BASE_US + shift + 3 * number + us) for us in range(-2, 3)]
+        created = [instant(BASE_US + shift + 3 * number + us) for us in range(-2, 3)]
         cells["created"] = st.sampled_from([*created, None, None])
     rows = draw(st.lists(st.fixed_dictionaries(cells), min_size=1, max_size=6))
     numbered = [{**row, "row": 10 * number + n} for n, row in enumerate(rows)]
@@ -176,8 +176,8 @@ def _runs(draw: st.DrawFn, last: int) -> Materialize:
     kind = draw(st.sampled_from(("incremental", "range", "full")))
     start = draw(st.integers(0, end - 1)) if kind == "range" else None
     return Materialize(
-        start_us=None if start is None else _BASE_US + start,
-        end_us=_BASE_US + end,
+        start_us=None if start is None else BASE_US + start,
+        end_us=BASE_US + end,
         incremental=kind == "incremental",
     )
 
@@ -212,8 +212,8 @@ def _version(row: SourceRow) -> tuple[object, ...]:
     return (row.key, row.event_us, row.created_us)
 
 
-def _keys(view: FeatureView, files: Files) -> list[Key]:
-    """Return every key of the source, mixtures that may be unknown, and one of nulls."""
+def asked_keys(view: FeatureView, files: Files) -> list[Key]:
+    """Return every key of a source, mixtures that may be unknown, and one of nulls."""
     known = list({row.key: None for row in read_source(view, files)})
     mixed = [(*a[:1], *b[1:]) for a in known for b in known[:2]] if len(view.join_keys) > 1 else []
     asked = [*known, *mixed, tuple(None for _ in view.join_keys)]

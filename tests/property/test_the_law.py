@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from featurestore.testing.growth import Growth, check_law, growths
 from featurestore.testing.oracle_runner import OracleRunner
 from featurestore.testing.store_runner import StoreRunner
+from featurestore.testing.window_growth import window_growths
 from tests.servers import redis_url
 
 __all__ = ["redis_url"]
@@ -36,10 +37,26 @@ def test_the_oracle_keeps_the_law(growth: Growth) -> None:
     check_law(growth, OracleRunner(), OracleRunner())
 
 
+@given(growth=window_growths())
+def test_the_oracle_keeps_the_law_of_windows(growth: Growth) -> None:
+    check_law(growth, OracleRunner(), OracleRunner())
+
+
 # An example is a repository with a registry of its own, so there are fewer of them.
 @settings(max_examples=max(1, DEPTH // 5), suppress_health_check=list(HealthCheck))
 @given(growth=growths())
 def test_every_store_keeps_the_law(growth: Growth, online_store: dict[str, Any]) -> None:
+    keep_the_law(growth, online_store)
+
+
+@settings(max_examples=max(1, DEPTH // 5), suppress_health_check=list(HealthCheck))
+@given(growth=window_growths())
+def test_every_store_keeps_the_law_of_windows(growth: Growth, online_store: dict[str, Any]) -> None:
+    keep_the_law(growth, online_store)
+
+
+def keep_the_law(growth: Growth, online_store: dict[str, Any]) -> None:
+    """Play a growth in a project of its own."""
     configuration = {"project": f"p{uuid.uuid4().hex}", "online_store": online_store}
     with (
         TemporaryDirectory() as folder,
