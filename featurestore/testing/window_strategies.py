@@ -98,7 +98,7 @@ _WHERE: Final = (
 
 
 @st.composite
-def window_cases(draw: st.DrawFn, *, max_rows: int = 12, max_spine_rows: int = 8) -> TrainingCase:
+def window_cases(draw: st.DrawFn, *, max_rows: int = 8, max_spine_rows: int = 8) -> TrainingCase:
     """Draw a history of a view with aggregations, and a spine at the edges of its windows.
 
     Args:
@@ -256,9 +256,12 @@ def _files(draw: st.DrawFn, setting: _Setting, max_rows: int) -> PlainTable:
     cells["state"] = st.sampled_from(("ok", "ok", "ok", "bad", None))
     cells["n"] = st.sampled_from((0, 1, 2, 2, None))
     events = _event_times(setting)
-    for name, dtype in setting.time_types.items():
-        types[name] = parse_physical(dtype)
-        cells[name] = _times(events, types[name], _LATE if name == "created" else (0,) * 3)
+    types |= {name: parse_physical(dtype) for name, dtype in setting.time_types.items()}
+    cells["event"] = _times(events, types["event"], (0,) * 3)
+    if "created" in types:
+        # Often at the very instant at which a window ends.
+        at_ends = [end + off for end in setting.moments for off in _OFF]
+        cells["created"] = _times([*events, *at_ends * 5], types["created"], _LATE)
     fewest = draw(st.sampled_from((0, max_rows // 2)))
     rows = draw(st.lists(st.fixed_dictionaries(cells), min_size=fewest, max_size=max_rows))
     # Drifting series drift in the order of rows, not at random.
