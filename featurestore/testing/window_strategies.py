@@ -183,7 +183,7 @@ def _aggregations(
     dtype = parse_physical(column.dtype)
     is_number = not column.dtype.startswith(("bool", "string", "binary", "date", "timestamp"))
     known = (*_NUMBERS, *_NUMBERS, *_ANY_TYPE) if is_number else _ANY_TYPE
-    functions = draw(st.lists(st.sampled_from(known), min_size=1, max_size=4, unique=True))
+    functions = draw(st.lists(st.sampled_from(known), min_size=3, max_size=8, unique=True))
     plain = is_number and all(parse_function(f).length is None for f in functions)
     where = draw(st.sampled_from((None, None, *_WHERE)))
     return Aggregation(
@@ -256,6 +256,8 @@ def _files(draw: st.DrawFn, setting: _Setting, max_rows: int) -> PlainTable:
     cells["state"] = st.sampled_from(("ok", "ok", "ok", "bad", None))
     cells["n"] = st.sampled_from((0, 1, 2, 2, None))
     events = _event_times(setting)
+    if draw(st.booleans()):  # ties
+        events = draw(st.lists(st.sampled_from(events), min_size=2, max_size=3))
     types |= {name: parse_physical(dtype) for name, dtype in setting.time_types.items()}
     cells["event"] = _times(events, types["event"], (0,) * 3)
     if "created" in types:
