@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featurestore.definitions.functions import parse_function
+from featurestore.definitions import Aggregation
 from featurestore.offline.windows import order_statistics
 from featurestore.offline.windows.column import WindowColumn
 from featurestore.offline.windows.floats import FloatRanges
@@ -204,4 +204,5 @@ def test_strings_have_extremes_in_byte_order_and_lists_the_newest_first() -> Non
         "count": [4, 0, 2],
         "count_distinct": [4, 0, 2],
     }.items():
-        assert column(parse_function(function), low, high).to_pylist() == expected, function
+        (feature,) = Aggregation("x", [function], ["1h"], dtype=pa.string()).features
+        assert column(feature, low, high).to_pylist() == expected, function

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from featurestore.definitions.aggregation import WindowFeature
 from featurestore.definitions.functions import AggregateFunction
 from featurestore.errors import ResourceLimitError
 from featurestore.offline.timeline import Ints, time_order
@@ -61,8 +62,10 @@ class WindowColumn:
             values = values.filter(pa.array(keep))
         self._values = values
 
-    def __call__(self, function: AggregateFunction, low: Ints, high: Ints) -> pa.Array:
-        """Return the function over each range of places; null where nothing counts.
+    def __call__(self, feature: WindowFeature, low: Ints, high: Ints) -> pa.Array:
+        """Return a feature's function over each range of places.
+
+        Where nothing counts it is what the feature says of an empty window.
 
         Raises:
             OverflowedError: A sum does not fit.
@@ -70,7 +73,9 @@ class WindowColumn:
         if self._before is not None:
             low, high = self._before[low], self._before[high]
         high = np.maximum(low, high)
-        return self._functions[function.kind](function, low, high)
+        found = self._functions[feature.function.kind](feature.function, low, high)
+        empty = feature.empty_value()
+        return pc.if_else(pa.array(high <= low), empty, found) if empty.is_valid else found
 
     @property
     def _functions(self) -> dict[str, Callable[[AggregateFunction, Ints, Ints], pa.Array]]:
@@ -188,7 +193,7 @@ class WindowColumn:
 
     @cached_property
     def _numbers(self) -> Floats:
-        return np.asarray(self._column.cast(pa.float64()).to_numpy())
+        return np.asarray(self._column.cast(pa.float64(), safe=False).to_numpy())
 
     @cached_property
     def _floats(self) -> FloatRanges:
@@ -260,7 +265,7 @@ def _comparable(column: pa.Array) -> Ints:
     """Return numbers that are equal and in order as the values are; NaN is one value, the last."""
     dtype = column.type
     if pa.types.is_floating(dtype):
-        numbers = np.asarray(column.cast(pa.float64()).to_numpy())
+        numbers = np.asarray(column.cast(pa.float64(), safe=False).to_numpy())
         ordered = order_number(np.where(np.isnan(numbers), 0.0, numbers))
         return np.where(np.isnan(numbers), np.int64(2**63 - 1), ordered)
     if pa.types.is_uint64(dtype):

@@ -21,6 +21,7 @@ from featurestore.offline.spine_keys import NumberedKeys, number_keys
 from featurestore.offline.timeline import Ints, Side, Timeline
 from featurestore.offline.windows.column import OverflowedError, WindowColumn
 from featurestore.offline.windows.ranges import RangeReducer, flatten, in_parts
+from featurestore.types import type_name
 
 PAIRS_AT_ONCE: Final = 4_000_000
 """Rows looked at one by one at a time, where rows written after a moment are to be left out."""
@@ -125,17 +126,10 @@ class WindowJoin:
 
 
 def _finished(feature: WindowFeature, parts: list[pa.Array], indices: pa.Array) -> pa.Array:
-    """Return a feature in the spine's order, with what empty windows have."""
-    dtype = feature.result_type
-    whole = pa.chunked_array(parts, dtype).combine_chunks() if parts else pa.nulls(0, dtype)
-    ordered = whole.take(indices)
-    empty = feature.empty_value()
-    if not empty.is_valid:
-        return ordered
-    missing = ordered.is_null()
-    if feature.function.is_count:
-        missing = pc.or_(missing, pc.fill_null(pc.equal(ordered, 0), fill_value=True))
-    return pc.if_else(missing, empty, ordered)
+    """Return a feature in the spine's order; rows without a place have an empty window."""
+    whole = pa.chunked_array(parts, feature.result_type).combine_chunks()
+    ordered, empty = whole.take(indices), feature.empty_value()
+    return pc.if_else(indices.is_null(), empty, ordered) if empty.is_valid else ordered
 
 
 def _parts(
@@ -209,12 +203,12 @@ class _Part:
         low, high = self._range(feature, groups, times)
         try:
             if not self.is_served:
-                return self._column(feature)(feature.function, low, high)
+                return self._column(feature)(feature, low, high)
             return self._served(feature, times, low, high)
         except OverflowedError as error:
             raise SumOverflowError(
                 feature=feature.name,
-                dtype=str(feature.result_type),
+                dtype=type_name(feature.result_type),
                 row=int(self.rows[asked[error.row]]),
             ) from None
 
@@ -255,7 +249,7 @@ class _Part:
         window for itself.
         """
         late = self._has_late(times, low, high)
-        parts = [self._column(feature)(feature.function, low[~late], high[~late])]
+        parts = [self._column(feature)(feature, low[~late], high[~late])]
         order = [np.flatnonzero(~late)]
         lated = np.flatnonzero(late)
         for some in in_parts((high - low)[lated], PAIRS_AT_ONCE):
@@ -275,7 +269,7 @@ class _Part:
         lengths = high - low
         visible = self._written[places] <= np.repeat(times, lengths)
         column = self._gathered(feature, self.timeline.order[places], visible, lengths)
-        return column(feature.function, ends - lengths, ends)
+        return column(feature, ends - lengths, ends)
 
     @cached_property
     def _written(self) -> Ints:
