@@ -14,6 +14,9 @@ if TYPE_CHECKING:
         FeatureViewSelection,
         Field,
         FileSource,
+        OnDemandFeatureView,
+        OnDemandSelection,
+        RequestSource,
     )
     from featurestore.errors import FeatureStoreError
     from featurestore.store import FeatureStore
@@ -31,6 +34,9 @@ __all__ = [
     "FeatureViewSelection",
     "Field",
     "FileSource",
+    "OnDemandFeatureView",
+    "OnDemandSelection",
+    "RequestSource",
     "RetrievalJob",
     "sql",
 ]
@@ -44,6 +50,9 @@ _HOMES = {
     "FeatureViewSelection": "definitions",
     "Field": "definitions",
     "FileSource": "definitions",
+    "OnDemandFeatureView": "definitions",
+    "OnDemandSelection": "definitions",
+    "RequestSource": "definitions",
     "RetrievalJob": "training.job",
     "sql": "training.spine",
 }

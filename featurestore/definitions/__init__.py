@@ -3,6 +3,8 @@
 from featurestore.definitions.base import Definition
 from featurestore.definitions.entity import Entity
 from featurestore.definitions.field import Field
+from featurestore.definitions.on_demand import OnDemandFeatureView, OnDemandSelection
+from featurestore.definitions.request import RequestSource
 from featurestore.definitions.service import FeatureService
 from featurestore.definitions.source import FileSource
 from featurestore.definitions.view import FeatureView, FeatureViewSelection
@@ -15,4 +17,7 @@ __all__ = [
     "FeatureViewSelection",
     "Field",
     "FileSource",
+    "OnDemandFeatureView",
+    "OnDemandSelection",
+    "RequestSource",
 ]

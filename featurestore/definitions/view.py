@@ -244,6 +244,16 @@ class FeatureViewSelection(Model):
         return FeatureViewSelection(**(current | changes))
 
 
+def selection_document(selection: FeatureViewSelection) -> Document:
+    """Return a selection as JSON-ready data; its view appears by name."""
+    return {
+        "view": selection.view.name,
+        "features": None if selection.features is None else list(selection.features),
+        "alias": selection.alias,
+        "join_key_map": selection.join_key_map,
+    }
+
+
 def _keys(entity: Entity) -> list[tuple[str, pa.DataType]]:
     return list(entity.join_keys.items())
 

@@ -147,20 +147,13 @@ FLOAT: Final[dict[str, Kernel]] = {
     "ln": np.log,
     "log10": np.log10,
     "log2": np.log2,
+    "sin": np.sin,
+    "cos": np.cos,
     "power": np.power,
     "isnan": np.isnan,
     "isinf": np.isinf,
     "isfinite": np.isfinite,
 }
-
-
-def trigonometric(function: Kernel, name: str) -> Checked:
-    """Return sine or cosine, which infinity has none of."""
-
-    def run(a: Array) -> tuple[Array, Array, str]:
-        return function(a), np.isinf(a), f"{name} of infinity"
-
-    return run
 
 
 def compared(op: str, a: Array, b: Array) -> Array:

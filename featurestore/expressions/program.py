@@ -170,8 +170,6 @@ def _days_between(end: Array, start: Array) -> tuple[Array, Array, str]:
 
 
 _CHECKED: Final[dict[str, numbers.Checked]] = {
-    "sin": numbers.trigonometric(np.sin, "sin"),
-    "cos": numbers.trigonometric(np.cos, "cos"),
     "days +": _days_added(1),
     "days -": _days_added(-1),
     "days between": _days_between,

@@ -112,8 +112,13 @@ def truncation_kernel(part: str) -> Kernel:
     return lambda us: number(us) * _UNITS[part]
 
 
+def _milliseconds(us: Array) -> Array:
+    """Return the nearest milliseconds, halves away from zero, as DuckDB has them."""
+    return np.asarray((np.abs(us) + 500) // 1_000 * np.sign(us))
+
+
 EPOCHS: Final[dict[str, Kernel]] = {
     "epoch": lambda us: us / 1e6,
-    "epoch_ms": lambda us: np.floor_divide(us, 1_000),
+    "epoch_ms": _milliseconds,
     "epoch_us": lambda us: us,
 }

@@ -143,7 +143,7 @@ def coerced(node: Typed, dtype: str) -> Typed:
         if node.value is None:
             return Typed("constant", dtype)
         if dtype in FLOATS and node.dtype in (*OPEN, *INTEGERS):
-            return Typed("constant", dtype, value=float(node.value))
+            return Typed("constant", dtype, value=float(node.value) + 0.0)  # no decimal is -0.0
         if dtype in INTEGERS and node.dtype in ("integer", *INTEGERS):
             return Typed("constant", dtype, value=node.value)
     return Typed("cast", dtype, (node,))
