@@ -237,7 +237,7 @@ def _service(_store: "FeatureStore", state: "RegistryState", name: str) -> Descr
             "type": type_name(selection.view.field(feature).dtype),
             "view": selection.view.name,
             "role": selection.name,
-            "keys": selection.key_columns,
+            "keys": getattr(selection, "key_columns", {}),
         }
         for selection in service.selections
         for feature in selection.feature_names

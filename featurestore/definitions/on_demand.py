@@ -179,7 +179,8 @@ class OnDemandFeatureView(Definition):
         """Return what the features called `names` are computed from, each once."""
         scope = Scope(self.sources)
         columns = (c for name in names for c in columns_of(self.field(name).tree))
-        return tuple(dict.fromkeys(scope.find(column) for column in columns))
+        found = (scope.find(column) for column in columns)
+        return tuple({str(given): given for given in found}.values())
 
     def contract(self) -> list[tuple[object, ...]]:
         """Return what callers and models rely on: what they bring, and what they get."""

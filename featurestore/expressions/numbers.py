@@ -112,19 +112,20 @@ def rounded(digits: int) -> Kernel:
     scale = 10.0**digits
 
     def run(a: Array) -> Array:
-        scaled = a * a.dtype.type(scale) if digits else a
-        whole = np.trunc(scaled)
-        with_half = whole + np.copysign(
-            (np.abs(scaled - whole) >= _HALF).astype(a.dtype),
-            scaled,
-        )
-        whole = np.where(np.isfinite(scaled), with_half, scaled)
         if not digits:
-            return whole
-        result = whole / a.dtype.type(scale)
-        return np.where(np.isfinite(result), result, a)
+            return _whole(a)
+        wide = a.astype(np.float64)
+        result = _whole(wide * scale) / scale
+        return np.where(np.isfinite(result), result, wide).astype(a.dtype)
 
     return run
+
+
+def _whole(a: Array) -> Array:
+    """Return the nearest whole numbers; adding a half would go wrong just below one."""
+    down = np.trunc(a)
+    away = (np.abs(a - down) >= _HALF).astype(a.dtype)
+    return np.where(np.isfinite(a), down + np.copysign(away, a), a)
 
 
 def sign(a: Array) -> Array:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from featurestore.expressions.errors import InvalidExpressionError, unknown
 from featurestore.expressions.functions import ALIASES, FUNCTIONS, PARTS
-from featurestore.expressions.syntax import check_parentheses, parsed, shown
+from featurestore.expressions.syntax import RESERVED, check_parentheses, parsed, shown
 from featurestore.expressions.tree import (
     MAX_DEPTH,
     MAX_TEXT,
@@ -107,8 +107,15 @@ def _read_paren(node: Any) -> Node:
 
 def _read_column(node: Any) -> Node:
     _only(node, {"this", "table"})
-    if type(node.this).__name__ != "Identifier":
-        raise InvalidExpressionError(_refusal(node.this, type(node.this).__name__))
+    for part in (node.this, node.args.get("table")):
+        if part is None:
+            continue
+        if type(part).__name__ != "Identifier":
+            raise InvalidExpressionError(_refusal(part, type(part).__name__))
+        if not part.args.get("quoted") and part.name.lower() in RESERVED:
+            raise InvalidExpressionError(
+                f'{part.name!r} is a reserved word; a column of that name is written "{part.name}"'
+            )
     return Column(node.name, node.table or None)
 
 

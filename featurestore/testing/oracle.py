@@ -19,7 +19,12 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from featurestore.definitions import FeatureView, FeatureViewSelection, FileSource
+from featurestore.definitions import (
+    FeatureView,
+    FeatureViewSelection,
+    FileSource,
+    OnDemandSelection,
+)
 from featurestore.errors import NameCollisionError, RequestError, SourceTimeError, SpineError
 from featurestore.testing.local_time import LocalTimeError, instant_ns, round_down, round_up
 from featurestore.testing.plain import PlainTable, RawTime, Row
@@ -269,7 +274,9 @@ def historical(
     return result
 
 
-def result_name(selection: FeatureViewSelection, feature: str, *, full: bool) -> str:
+def result_name(
+    selection: FeatureViewSelection | OnDemandSelection, feature: str, *, full: bool
+) -> str:
     """Return what a feature's column in a result is called."""
     return f"{selection.name}__{feature}" if full else feature
 

@@ -55,12 +55,14 @@ class RetrievalJob:
         query: FeatureQuery,
         tasks: tuple[JoinTask, ...],
         mode: Mode,
+        request: pa.Table | None = None,
         progress: Progress | None = None,
     ) -> None:
         self._engine = engine
         self._spine = spine
         self._query = query
         self._tasks = tasks
+        self._request = request
         self._mode: Mode = mode
         self._progress = progress
 
@@ -77,16 +79,19 @@ class RetrievalJob:
     @property
     def schema(self) -> pa.Schema:
         """The result's schema: the spine's fields, then the features with their declared types."""
-        fields = list(self._spine.schema)
-        for output in self._query.outputs:
-            column = self._tasks[output.join].scan.features[output.feature]
-            fields.append(pa.field(output.name, column.dtype))
-        return pa.schema(fields)
+        joined = [self._tasks[o.join].scan.features[o.feature] for o in self._query.outputs]
+        types = [column.dtype for column in joined]
+        if self._query.on_demand is not None:
+            types = self._query.on_demand.dtypes(types)
+        fields = map(pa.field, self._query.names, types)
+        return pa.schema([*self._spine.schema, *fields])
 
     def to_arrow(self) -> pa.Table:
         """Return the result as an Arrow table."""
         joined = [self._join(number, task) for number, task in enumerate(self._tasks)]
         features = [joined[o.join].column(o.feature) for o in self._query.outputs]
+        if self._query.on_demand is not None:
+            features = self._query.on_demand.columns(self._request, features)
         return pa.table([*self._spine.columns, *features], schema=self.schema)
 
     def to_batches(self, max_rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
@@ -151,6 +156,8 @@ class RetrievalJob:
             )
             text = self._engine.explain_as_of(scan, task.keys, ttl_us=task.ttl_us, mode=self._mode)
             parts.append(text)
+        if self._query.on_demand is not None:
+            parts.append(self._query.on_demand.explain())
         return "\n".join(parts)
 
     def _join(self, number: int, task: JoinTask) -> pa.Table:
