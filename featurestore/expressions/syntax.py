@@ -152,6 +152,8 @@ def parsed(text: str) -> Any:
 
     if "\0" in text:
         raise InvalidExpressionError("it holds a NUL")
+    if text.lstrip().lower().startswith(("select ", "with ")):
+        raise InvalidExpressionError("it is a statement; write one expression, without SELECT")
     try:
         _check_tokens(text)
         statements = sqlglot.parse(f"SELECT {text}", read=_dialect())

@@ -131,6 +131,10 @@ class RegistryState:
         """Return the view called `name`; raises NotFoundError like `entity`."""
         return self._find(FeatureView.kind, name, self.views)
 
+    def request_source(self, name: str) -> RequestSource:
+        """Return the request source called `name`; raises NotFoundError like `entity`."""
+        return self._find(RequestSource.kind, name, self.request_sources)
+
     def on_demand_view(self, name: str) -> OnDemandFeatureView:
         """Return the on-demand view called `name`; raises NotFoundError like `entity`."""
         return self._find(OnDemandFeatureView.kind, name, self.on_demand_views)
