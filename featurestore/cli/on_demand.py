@@ -42,7 +42,7 @@ def fields_text(source: "RequestSource") -> str:
 
 def sources_text(view: "OnDemandFeatureView") -> str:
     """Return what an on-demand view is computed from."""
-    return listed(source.name for source in view.sources)
+    return listed(source.name for source in view.origins)
 
 
 def view_document(view: "OnDemandFeatureView") -> dict[str, Any]:

@@ -109,7 +109,8 @@ class OnDemandFeatureView(Definition):
     semantic_fields: ClassVar[frozenset[str]] = frozenset({"sources", "features"})
 
     sources: Annotated[
-        Sequence[FeatureViewSelection | RequestSource], BeforeValidator(_read_sources)
+        Sequence[FeatureView | FeatureViewSelection | RequestSource],
+        BeforeValidator(_read_sources),
     ]
     features: Mapping[str, str] | Sequence[OnDemandFeature]
 
@@ -151,6 +152,11 @@ class OnDemandFeatureView(Definition):
                 )
 
     @property
+    def origins(self) -> tuple[Origin, ...]:
+        """The sources as selections and request sources."""
+        return tuple(s.select() if isinstance(s, FeatureView) else s for s in self.sources)
+
+    @property
     def computed(self) -> tuple[OnDemandFeature, ...]:
         """The features, in order."""
         assert not isinstance(self.features, Mapping)  # noqa: S101 - `_compile` saw to it
@@ -164,7 +170,7 @@ class OnDemandFeatureView(Definition):
     @property
     def request_fields(self) -> dict[str, pa.DataType]:
         """All fields of the request sources with their types: what a caller has to bring."""
-        sources = (s for s in self.sources if isinstance(s, RequestSource))
+        sources = (s for s in self.origins if isinstance(s, RequestSource))
         return {name: dtype for s in sources for name, dtype in s.schema_types.items()}
 
     def field(self, name: str) -> OnDemandFeature:
@@ -177,7 +183,7 @@ class OnDemandFeatureView(Definition):
 
     def inputs_of(self, names: Sequence[str]) -> tuple[Input, ...]:
         """Return what the features called `names` are computed from, each once."""
-        scope = Scope(self.sources)
+        scope = Scope(self.origins)
         columns = (c for name in names for c in columns_of(self.field(name).tree))
         found = (scope.find(column) for column in columns)
         return tuple({str(given): given for given in found}.values())

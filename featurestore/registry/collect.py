@@ -222,7 +222,7 @@ def _fitted_on_demand(
             return views[source.view.name] is source.view
         return requests[source.name] is source
 
-    if all(map(is_same, view.sources)):
+    if all(map(is_same, view.origins)):
         return view
     try:
         return OnDemandFeatureView.from_document(

@@ -196,7 +196,7 @@ def parts_of(definition: Definition) -> tuple[Definition, ...]:
         return (*definition.entities, definition.source)
     if isinstance(definition, OnDemandFeatureView):
         return tuple(
-            s.view if isinstance(s, FeatureViewSelection) else s for s in definition.sources
+            s.view if isinstance(s, FeatureViewSelection) else s for s in definition.origins
         )
     if isinstance(definition, FeatureService):
         return tuple(selection.view for selection in definition.selections)

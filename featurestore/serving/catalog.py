@@ -7,7 +7,7 @@ from featurestore.definitions import (
     OnDemandSelection,
 )
 from featurestore.definitions.on_demand import Input, Scope
-from featurestore.expressions.computation import ComputedFeature, bound
+from featurestore.expressions.features import ComputedFeature, bound
 from featurestore.online.store import TableId
 from featurestore.registry.state import RegisteredView, RegistryState
 from featurestore.serving.computed import ServingInput, ServingOnDemand
@@ -31,7 +31,7 @@ def catalog_from_state(state: RegistryState, *, clock: Clock) -> ServingCatalog:
     on_demand = {
         name: serving_on_demand(view)
         for name, view in state.on_demand_views.items()
-        if all(s.view.name in views for s in view.sources if isinstance(s, FeatureViewSelection))
+        if all(s.view.name in views for s in view.origins if isinstance(s, FeatureViewSelection))
     }
     services = {
         name: serving_service(service)
@@ -70,7 +70,7 @@ def serving_service(service: FeatureService) -> ServingService:
 def serving_on_demand(view: OnDemandFeatureView) -> ServingOnDemand:
     """Return what a lookup needs to know of an on-demand view."""
     inputs = view.inputs_of(view.feature_names)
-    scope, places = Scope(view.sources), [str(given) for given in inputs]
+    scope, places = Scope(view.origins), [str(given) for given in inputs]
     features = (
         ComputedFeature(
             feature.name,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from featurestore.errors import NotFoundError, RequestError, shown
-from featurestore.expressions.computation import ComputedFeature, bound
+from featurestore.expressions.features import ComputedFeature, bound
 from featurestore.expressions.tree import Column
 
 Columns = tuple[tuple[str, str], ...]

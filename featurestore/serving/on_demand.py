@@ -135,9 +135,10 @@ class OnDemandLookup:
         """Return the reply: features in the order asked, without inputs that nobody asked for."""
         plan = self._plan
         nowhere = np.zeros(entities, np.bool_)
+        everywhere = np.full(entities, _PRESENT_8)
         views = [ViewTimes(n, np.zeros(entities, np.int64), nowhere) for n in plan.view_names]
         computed = [
-            _feature(name, feature.dtype, vector, entities, len(result.views) + view)
+            _feature(name, feature.dtype, vector, everywhere, len(result.views) + view)
             for name, feature, vector, view in zip(
                 plan.names, plan.features, vectors, plan.views, strict=True
             )
@@ -184,11 +185,9 @@ def _vector(feature: FeatureColumn) -> Vector:
     return values, None if is_complete else feature.statuses == _PRESENT
 
 
-def _feature(name: str, dtype: str, vector: Vector, entities: int, view: int) -> FeatureColumn:
+def _feature(name: str, dtype: str, vector: Vector, everywhere: Array, view: int) -> FeatureColumn:
     values, valid = vector
-    statuses = (
-        np.full(entities, _PRESENT_8) if valid is None else np.where(valid, _PRESENT_8, _NULL_8)
-    )
+    statuses = everywhere if valid is None else np.where(valid, _PRESENT_8, _NULL_8)
     if dtype != "string":
         return FeatureColumn(name, dtype, values, statuses, view)
     texts = values.tolist()

@@ -30,7 +30,7 @@ def view_sources(selections: Sequence[Selection]) -> list[FeatureViewSelection]:
         source.name: source
         for selection in selections
         if isinstance(selection, OnDemandSelection)
-        for source in selection.view.sources
+        for source in selection.view.origins
         if isinstance(source, FeatureViewSelection)
     }
     return list(found.values())
@@ -104,9 +104,9 @@ def compute(
         ComputationError: DuckDB refuses to compute it.
     """
     defined = view.field(feature)
-    tables = ", ".join(f'"{source.name}"' for source in view.sources)
+    tables = ", ".join(f'"{source.name}"' for source in view.origins)
     with duckdb.connect(config={"threads": 1}) as connection:
-        for source in view.sources:
+        for source in view.origins:
             connection.register(source.name, _one_row(source, values[source.name]))
         try:
             text = f"SELECT {defined.expression} AS result FROM {tables}"  # noqa: S608 - a test's

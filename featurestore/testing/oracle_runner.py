@@ -207,7 +207,7 @@ def _by_source(
         source.name: {field.name: request[field.name] for field in source.fields}
         if isinstance(source, RequestSource)
         else views[source.name]
-        for source in selection.view.sources
+        for source in selection.view.origins
     }
 
 

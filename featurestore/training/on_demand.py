@@ -9,7 +9,8 @@ from featurestore.definitions import FeatureViewSelection, OnDemandFeatureView, 
 from featurestore.definitions.on_demand import Scope
 from featurestore.errors import RequestError, shown
 from featurestore.expressions.arrow import from_arrow, to_arrow
-from featurestore.expressions.computation import Computation, ComputedFeature, bound
+from featurestore.expressions.computation import Computation
+from featurestore.expressions.features import ComputedFeature, bound
 from featurestore.expressions.tree import Column
 from featurestore.types import parse_type, type_name
 
@@ -145,7 +146,7 @@ def _computed(
     inputs: dict[int | str, str],
     joined: Callable[[FeatureViewSelection, str], int],
 ) -> ComputedFeature:
-    scope, feature = Scope(view.sources), view.field(name)
+    scope, feature = Scope(view.origins), view.field(name)
 
     def position(column: Column) -> int:
         found = scope.find(column)

@@ -220,7 +220,7 @@ def store(tmp_path: Path) -> FeatureStore:
 
 def test_objects_and_names_ask_for_the_same(store: FeatureStore) -> None:
     shifted = store.get_on_demand_feature_view("shifted")
-    entities = {"k": [1, 2], "y": [0.5, 0.5]}
+    entities: dict[str, list[Any]] = {"k": [1, 2], "y": [0.5, 0.5]}
     asked: list[Any] = ["model", store.get_feature_service("model"), [view(), shifted]]
     asked += [[view(), shifted.select()], ["reading:x", "shifted:sum", "shifted:is_odd"]]
     found = [store.get_online_features(features, entities).to_dict() for features in asked]
