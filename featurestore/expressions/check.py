@@ -35,8 +35,7 @@ def _typed(node: Node, inputs: Inputs) -> Typed:
         position, dtype = inputs(node)
         if dtype not in INPUT_TYPES:
             raise InvalidExpressionError(
-                f"{str(node)!r} is {dtype}, which expressions cannot compute with; use a Python"
-                " function"
+                f"{str(node)!r} is {dtype}, which expressions cannot compute with"
             )
         return Typed("column", dtype, value=position)
     return _call(node, tuple(_typed(arg, inputs) for arg in node.args))
