@@ -173,6 +173,21 @@ class OnDemandFeatureView(Definition):
         sources = (s for s in self.origins if isinstance(s, RequestSource))
         return {name: dtype for s in sources for name, dtype in s.schema_types.items()}
 
+    @property
+    def key_columns(self) -> dict[str, pa.DataType]:
+        """The columns that hold the join keys of all views among the sources, with their types."""
+        return {
+            column: source.view.join_keys[key]
+            for source in self.origins
+            if isinstance(source, FeatureViewSelection)
+            for key, column in source.key_columns.items()
+        }
+
+    @property
+    def brought(self) -> dict[str, pa.DataType]:
+        """What a caller brings, whichever features are asked for: join keys and request fields."""
+        return self.key_columns | self.request_fields
+
     def field(self, name: str) -> OnDemandFeature:
         """Return the feature called `name`; NotFoundError suggests names that look alike."""
         for feature in self.computed:
@@ -188,12 +203,9 @@ class OnDemandFeatureView(Definition):
         found = (scope.find(column) for column in columns)
         return tuple({str(given): given for given in found}.values())
 
-    def contract(self) -> list[tuple[object, ...]]:
-        """Return what callers and models rely on: what they bring, and what they get."""
-        brought: list[tuple[object, ...]] = [
-            ("request", name, type_name(dtype)) for name, dtype in self.request_fields.items()
-        ]
-        return brought + [self._meaning(feature) for feature in self.computed]
+    def meanings(self) -> list[tuple[object, ...]]:
+        """Return what each feature is: its name, its type, and how it is computed from what."""
+        return [self._meaning(feature) for feature in self.computed]
 
     def _meaning(self, feature: OnDemandFeature) -> tuple[object, ...]:
         origins = [

@@ -239,10 +239,9 @@ def _view_impact(before: FeatureView, after: FeatureView) -> Impact:
 
 def _on_demand_impact(before: OnDemandFeatureView, after: OnDemandFeatureView) -> Impact:
     """Judge an on-demand view: callers must not have to bring anything that they did not."""
-    brought = dict(before.request_fields)
-    if after.request_fields != brought:
+    if before.brought != after.brought:
         return "breaking"
-    return _order_impact(before.contract(), after.contract())
+    return _order_impact(before.meanings(), after.meanings())
 
 
 def _types(view: FeatureView) -> list[tuple[object, ...]]:

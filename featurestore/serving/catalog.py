@@ -81,6 +81,7 @@ def serving_on_demand(view: OnDemandFeatureView) -> ServingOnDemand:
     )
     return ServingOnDemand(
         name=view.name,
+        keys=tuple((name, type_name(dtype)) for name, dtype in view.key_columns.items()),
         fields=tuple((name, type_name(dtype)) for name, dtype in view.request_fields.items()),
         inputs=tuple(map(_serving_input, inputs)),
         features=tuple(features),

@@ -36,12 +36,15 @@ class ServingOnDemand:
 
     Attributes:
         name: Its name.
+        keys: The columns of the join keys of all views that it may read, with their types: a caller
+            brings them whichever features are asked for, so that new features change nothing.
         fields: All request fields that a caller brings, with their types.
         inputs: What its features are computed from.
         features: Its features in order; columns of their trees are positions in `inputs`.
     """
 
     name: str
+    keys: Columns
     fields: Columns
     inputs: tuple[ServingInput, ...]
     features: tuple[ComputedFeature, ...]
@@ -50,6 +53,7 @@ class ServingOnDemand:
         """Return this as JSON-ready data."""
         return {
             "name": self.name,
+            "keys": self.keys,
             "fields": self.fields,
             "inputs": [
                 {
@@ -69,6 +73,7 @@ class ServingOnDemand:
         """Return what `to_document` wrote; KeyError, TypeError or ValueError for anything else."""
         return cls(
             name=document["name"],
+            keys=tuple((name, dtype) for name, dtype in document["keys"]),
             fields=tuple((name, dtype) for name, dtype in document["fields"]),
             inputs=tuple(
                 ServingInput(**{**i, "key_columns": tuple((a, b) for a, b in i["key_columns"])})

@@ -59,7 +59,7 @@ class OnDemandLookup:
         self._lookup = Lookup(
             store, replace(plan, on_demand=None), clock, max_entities=max_entities
         )
-        self._reads = bool(plan.reads)
+        self._looks_up = bool(plan.inputs or plan.reads)
         self._clock = clock
         self._max_entities = max_entities
         self._plan = computed
@@ -87,7 +87,7 @@ class OnDemandLookup:
         if fields:
             count = self._count(columns, fields)
         result = self._looked_up(columns, count)
-        entities = count or _rows(result)
+        entities = _rows(result) if count is None else count
         inputs = [self._input(i, fields, result) for i in self._plan.inputs]
         vectors = self._computation.run(inputs, entities)
         return self._combined(result, vectors, entities)
@@ -120,7 +120,7 @@ class OnDemandLookup:
         return lengths[first]
 
     def _looked_up(self, columns: Mapping[str, Any], count: int | None) -> LookupResult:
-        if not self._reads:
+        if not self._looks_up:
             return LookupResult([], [], [], self._clock.now_micros())
         return self._lookup.run({name: columns[name] for name in self._keys}, count=count)
 
@@ -171,6 +171,8 @@ class OnDemandLookup:
 
 
 def _rows(result: LookupResult) -> int:
+    if result.entity_columns:
+        return len(result.entity_columns[0].values)
     return len(result) if result.views else 1
 
 

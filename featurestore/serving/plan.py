@@ -297,6 +297,8 @@ class _Building:
         """Add the features of one on-demand view."""
         view = self._catalog.on_demand[selection.view]
         names = selection.features
+        for name, dtype in view.keys:
+            self._input(name, dtype, view.name)
         self._order += self._computing.add(view, names, full_feature_names=full_feature_names)
 
     def _looked_up(self, given: ServingInput) -> int:

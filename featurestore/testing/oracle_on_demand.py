@@ -36,6 +36,19 @@ def view_sources(selections: Sequence[Selection]) -> list[FeatureViewSelection]:
     return list(found.values())
 
 
+def read_by(selections: Sequence[Selection]) -> list[FeatureViewSelection]:
+    """Return the views that features come from, or are computed from, in the order asked."""
+    return [
+        view
+        for selection in selections
+        for view in (
+            [selection]
+            if isinstance(selection, FeatureViewSelection)
+            else view_sources([selection])
+        )
+    ]
+
+
 def request_fields(selections: Sequence[Selection]) -> dict[str, pa.DataType]:
     """Return the request fields that a caller has to bring."""
     return {

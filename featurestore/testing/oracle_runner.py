@@ -20,6 +20,7 @@ from featurestore.testing.oracle import (
 from featurestore.testing.oracle_on_demand import (
     Selection,
     compute,
+    read_by,
     request_fields,
     request_row,
     view_sources,
@@ -122,7 +123,7 @@ class OracleRunner:
         selections = self._resolve(call.features)
         sources = view_sources(selections)
         stored = [s for s in selections if isinstance(s, FeatureViewSelection)]
-        keys, fields = _request_columns([*stored, *sources]), request_fields(selections)
+        keys, fields = _request_columns(read_by(selections)), request_fields(selections)
         _check_entities(call.entities, keys, fields)
         types = _types(selections, full=call.full_feature_names)
         check_names([*{**keys, **fields}, *types_named(selections, full=call.full_feature_names)])

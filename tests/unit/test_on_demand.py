@@ -352,3 +352,16 @@ def test_request_sources_list_their_types() -> None:
     assert source.schema_types == {"a": Bool, "b": Date, "c": Timestamp}
     with pytest.raises(DefinitionError, match="case is ignored"):
         RequestSource(name="request", schema=[fields[0], Field(name="A", dtype=Int8)])
+
+
+def test_a_lookup_takes_the_keys_of_all_sources_whichever_features_are_asked_for(
+    store: FeatureStore,
+) -> None:
+    only_request = ratio(view(), AGE, name="plain", twice="2 * y")
+    store.apply([only_request])
+    found = store.get_online_features(["plain:twice"], {"k": [1, 2], "y": [1.5, None]})
+    assert found.to_dict() == {"k": [1, 2], "twice": [3.0, None]}
+    with pytest.raises(EntityValueError, match="join key 'k' is missing"):
+        store.get_online_features(["plain:twice"], {"y": [1.5]})
+    nobody = store.get_online_features(["plain:twice"], {"k": [], "y": []})
+    assert nobody.to_dict() == {"k": [], "twice": []}
