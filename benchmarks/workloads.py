@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from benchmarks import bench_materialize, bench_online, bench_pit, bench_start
+from benchmarks import (
+    bench_materialize,
+    bench_on_demand,
+    bench_online,
+    bench_pit,
+    bench_start,
+)
 from benchmarks.errors import BenchmarkError
 
 if TYPE_CHECKING:
@@ -50,6 +56,11 @@ WORKLOADS = {
                 partial(bench_online.online, batch=batch),
             )
             for batch in (1, 100, 500)
+        ),
+        Workload(
+            "on-demand",
+            "an on-demand expression for one row, and for a million (us per expression)",
+            bench_on_demand.on_demand,
         ),
         Workload("start", "import, --help and a server until it is ready (s)", bench_start.start),
     )

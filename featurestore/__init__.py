@@ -15,6 +15,9 @@ if TYPE_CHECKING:
         FeatureViewSelection,
         Field,
         FileSource,
+        OnDemandFeatureView,
+        OnDemandSelection,
+        RequestSource,
     )
     from featurestore.errors import FeatureStoreError
     from featurestore.store import FeatureStore
@@ -33,6 +36,9 @@ __all__ = [
     "FeatureViewSelection",
     "Field",
     "FileSource",
+    "OnDemandFeatureView",
+    "OnDemandSelection",
+    "RequestSource",
     "RetrievalJob",
     "sql",
 ]
@@ -47,6 +53,9 @@ _HOMES = {
     "FeatureViewSelection": "definitions",
     "Field": "definitions",
     "FileSource": "definitions",
+    "OnDemandFeatureView": "definitions",
+    "OnDemandSelection": "definitions",
+    "RequestSource": "definitions",
     "RetrievalJob": "training.job",
     "sql": "training.spine",
 }

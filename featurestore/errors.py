@@ -21,6 +21,7 @@ FeatureStoreError
 ├── StoreError                 the online store answered, and the answer is an error
 │   ├── StoreUnavailableError  the online store cannot be reached (retryable)
 │   └── StoreDataError         a stored row cannot be decoded
+├── ComputationError           an on-demand feature has no value for a row: overflow, x // 0
 ├── ResourceLimitError         memory or temporary space ran out
 ├── OutputError                a result cannot be written: disk full, no permission
 ├── VerificationError          nothing could be compared, or the comparison found a defect
@@ -291,6 +292,25 @@ class StoreUnavailableError(StoreError):
 
 class StoreDataError(StoreError):
     """A stored row is not what the view's schema says; it was not served."""
+
+
+class ComputationError(FeatureStoreError):
+    """An on-demand feature has no value for a row: an integer overflow, a division by zero.
+
+    Attributes:
+        feature: As in "view:feature".
+        row: The row of the spine, or the entity of the request (0-based).
+        reason: What happened.
+    """
+
+    def __init__(self, *, feature: str, row: int, reason: str) -> None:
+        self.feature = feature
+        self.row = row
+        self.reason = reason
+        super().__init__(
+            f"On-demand feature {feature!r} cannot be computed for row {row}: {reason}.",
+            hint="guard the expression, for instance with nullif(), try_cast() or CASE",
+        )
 
 
 class ResourceLimitError(FeatureStoreError):

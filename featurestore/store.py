@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from featurestore.config import RepoConfig, Settings, load_config, make_config
-from featurestore.definitions import Definition, Entity, FeatureService, FeatureView, FileSource
+from featurestore.definitions import (
+    Definition,
+    Entity,
+    FeatureService,
+    FeatureView,
+    FileSource,
+    OnDemandFeatureView,
+    RequestSource,
+)
 from featurestore.errors import DestructiveChangeError, RequestError
 from featurestore.registry.diff import make_plan
 from featurestore.registry.plan import Plan
@@ -149,6 +157,14 @@ class FeatureStore:
         """Return a registered view; NotFoundError suggests names that look alike."""
         return self.state().view(name).definition
 
+    def get_request_source(self, name: str) -> RequestSource:
+        """Return a registered request source; NotFoundError suggests names that look alike."""
+        return self.state().request_source(name)
+
+    def get_on_demand_feature_view(self, name: str) -> OnDemandFeatureView:
+        """Return a registered on-demand view; NotFoundError suggests names that look alike."""
+        return self.state().on_demand_view(name)
+
     def get_feature_service(self, name: str) -> FeatureService:
         """Return a registered service; NotFoundError suggests names that look alike."""
         return self.state().service(name)
@@ -164,6 +180,14 @@ class FeatureStore:
     def list_feature_views(self) -> list[FeatureView]:
         """Return all views in order of their names."""
         return [view.definition for view in self.state().views.values()]
+
+    def list_request_sources(self) -> list[RequestSource]:
+        """Return all request sources in order of their names."""
+        return list(self.state().request_sources.values())
+
+    def list_on_demand_feature_views(self) -> list[OnDemandFeatureView]:
+        """Return all on-demand views in order of their names."""
+        return list(self.state().on_demand_views.values())
 
     def list_feature_services(self) -> list[FeatureService]:
         """Return all services in order of their names."""
@@ -191,7 +215,8 @@ class FeatureStore:
         Args:
             entity_df: The spine, n rows: pandas, Polars, Arrow, a DuckDB relation, anything with
                 the Arrow PyCapsule interface, a `Path` to a Parquet file, or `sql("SELECT ...")`
-                over the registered sources.
+                over the registered sources. With on-demand features it has a column for every
+                request field.
             features: A feature service or its name, or a list of "view:feature", views and
                 selections such as `view[["a", "b"]]`.
             full_feature_names: Call columns `view__feature` instead of `feature`.
@@ -306,7 +331,8 @@ class FeatureStore:
         Args:
             features: As for `get_historical_features`.
             entity_rows: A list of rows (`[{"user_id": 42}]`) or a dict of columns
-                (`{"user_id": [42]}`), n entities.
+                (`{"user_id": [42]}`), n entities: join keys, and the request fields of on-demand
+                features.
             full_feature_names: Call columns `view__feature` instead of `feature`.
 
         Returns:
@@ -314,7 +340,8 @@ class FeatureStore:
             that is not there, or whose row is older than the view's ttl, has null values.
 
         Raises:
-            EntityValueError: A join key is missing, unknown or of the wrong type.
+            EntityValueError: A join key or request field is missing, unknown or of the wrong type.
+            ComputationError: An on-demand feature has no value for an entity.
             StoreUnavailableError: The online store cannot be reached (retryable).
         """
         from featurestore.serving.local import look_up

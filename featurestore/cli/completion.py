@@ -52,6 +52,8 @@ def _feature_names(context: typer.Context) -> Iterator[str]:
             yield name
         elif kind == "feature view":
             yield from (f"{name}:{field['name']}" for field in json.loads(document)["schema"])
+        elif kind == "on-demand feature view":
+            yield from (f"{name}:{found['name']}" for found in json.loads(document)["features"])
 
 
 def _objects(context: typer.Context) -> Iterator[tuple[str, str, str]]:

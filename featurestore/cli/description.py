@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from featurestore.cli import on_demand
 from featurestore.cli.completion import complete_objects
 from featurestore.cli.listing import end_text, keys_text, run_document, view_document, watermark
 from featurestore.cli.output import counted, listed, print_facts, print_heading, print_table
@@ -13,7 +14,7 @@ from featurestore.cli.session import Session
 from featurestore.errors import NotFoundError, RequestError, SourceError
 
 if TYPE_CHECKING:
-    from featurestore.definitions import Definition, FileSource
+    from featurestore.definitions import Definition, FeatureService, FileSource
     from featurestore.registry.state import ObjectRef, RegistryState
     from featurestore.store import FeatureStore
 
@@ -45,7 +46,8 @@ def describe(
         str,
         typer.Argument(
             metavar="NAME",
-            help="A name, or kind/name: entity/x, source/x, view/x, service/x.",
+            help="A name, or kind/name: entity/x, source/x, request/x, view/x, on-demand/x,"
+            " service/x.",
             autocompletion=complete_objects,
         ),
     ],
@@ -100,6 +102,7 @@ def _names(state: "RegistryState") -> Mapping[str, Mapping[str, object]]:
         "source": state.sources,
         "view": state.views,
         "service": state.services,
+        **on_demand.names(state),
     }
 
 
@@ -227,6 +230,32 @@ def _tags(tags: Mapping[str, str]) -> str:
     return listed(f"{key}={value}" for key, value in tags.items())
 
 
+def _request_source(_store: "FeatureStore", state: "RegistryState", name: str) -> Description:
+    source = state.request_source(name)
+    return Description(
+        kind=source.kind,
+        name=name,
+        facts=_common(source, state),
+        tables={"fields": on_demand.field_table(source)},
+        document={**source.to_document(), **_used_by(source, state)},
+    )
+
+
+def _on_demand_view(_store: "FeatureStore", state: "RegistryState", name: str) -> Description:
+    view = state.on_demand_view(name)
+    return Description(
+        kind=view.kind,
+        name=name,
+        facts={
+            "computed from": on_demand.sources_text(view),
+            "asks for": on_demand.brought_text(view),
+            **_common(view, state),
+        },
+        tables={"features": on_demand.feature_table(view)},
+        document={**on_demand.view_document(view), **_used_by(view, state)},
+    )
+
+
 def _service(_store: "FeatureStore", state: "RegistryState", name: str) -> Description:
     from featurestore.types import type_name
 
@@ -237,12 +266,13 @@ def _service(_store: "FeatureStore", state: "RegistryState", name: str) -> Descr
             "type": type_name(selection.view.field(feature).dtype),
             "view": selection.view.name,
             "role": selection.name,
-            "keys": selection.key_columns,
+            "keys": getattr(selection, "key_columns", {}),
         }
         for selection in service.selections
         for feature in selection.feature_names
     ]
     keys = dict.fromkeys(column for f in features for column in f["keys"].values())
+    keys |= _brought(service)
     rows = [(f["name"], f["type"], f["role"], f["view"], _keys(f["keys"])) for f in features]
     return Description(
         kind=service.kind,
@@ -253,6 +283,20 @@ def _service(_store: "FeatureStore", state: "RegistryState", name: str) -> Descr
     )
 
 
+def _brought(service: "FeatureService") -> dict[str, None]:
+    """Return the keys and request fields that the service's on-demand features need."""
+    from featurestore.definitions import FeatureViewSelection, OnDemandSelection
+
+    found: dict[str, None] = {}
+    for selection in service.selections:
+        if isinstance(selection, OnDemandSelection):
+            for given in selection.view.inputs_of(selection.feature_names):
+                if isinstance(given.origin, FeatureViewSelection):
+                    found |= dict.fromkeys(given.origin.key_columns.values())
+            found |= dict.fromkeys(selection.view.request_fields)
+    return found
+
+
 def _keys(columns: Mapping[str, str]) -> str:
     pairs = columns.items()
     return listed(key if key == column else f"{key} = {column}" for key, column in pairs)
@@ -261,6 +305,8 @@ def _keys(columns: Mapping[str, str]) -> str:
 _DESCRIBERS: Final[dict[str, Callable[["FeatureStore", "RegistryState", str], Description]]] = {
     "entity": _entity,
     "source": _source,
+    "request": _request_source,
     "view": _view,
+    "on-demand": _on_demand_view,
     "service": _service,
 }

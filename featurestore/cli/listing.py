@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from featurestore.cli.completion import complete_views
+from featurestore.cli.on_demand import list_on_demand_views, list_request_sources
 from featurestore.cli.output import listed, print_table
 from featurestore.cli.session import Session
 
@@ -22,7 +23,9 @@ class Kind(StrEnum):
 
     ENTITIES = "entities"
     SOURCES = "sources"
+    REQUEST_SOURCES = "request-sources"
     VIEWS = "views"
+    ON_DEMAND_VIEWS = "on-demand-views"
     SERVICES = "services"
     RUNS = "runs"
 
@@ -70,8 +73,8 @@ def _everything(store: "FeatureStore") -> Listing:
     state = store.state()
     rows = [(d.kind, d.name, d.owner, d.description) for d in state.definitions]
     document = {"revision": state.revision}
-    for kind in (Kind.ENTITIES, Kind.SOURCES, Kind.VIEWS, Kind.SERVICES):
-        document |= _LISTS[kind](store)[2]
+    for lists in _LISTS.values():
+        document |= lists(store)[2]
     return ("kind", "name", "owner", "description"), list(rows), document
 
 
@@ -223,6 +226,8 @@ def run_document(run: "RunRecord") -> dict[str, Any]:
 _LISTS: Final[dict[Kind, Callable[["FeatureStore"], Listing]]] = {
     Kind.ENTITIES: _entities,
     Kind.SOURCES: _sources,
+    Kind.REQUEST_SOURCES: list_request_sources,
     Kind.VIEWS: _views,
+    Kind.ON_DEMAND_VIEWS: list_on_demand_views,
     Kind.SERVICES: _services,
 }

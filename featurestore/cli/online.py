@@ -57,7 +57,7 @@ def get_online(
     request = feature_request(features)
     with session.store() as store:
         plan = store.serving_catalog().prepare(request, full_feature_names=full_feature_names)
-        types = dict(plan.columns)
+        types = dict(plan.request_columns)
         rows = [entity_row(e, types, row=n) for n, e in enumerate(entity or [""])]
         response = store.get_online_features(request, rows, full_feature_names=full_feature_names)
     _show(session, plan, response)
@@ -108,8 +108,8 @@ def _entities(
     statuses = response.statuses
     for row in range(len(response)):
         cells = []
-        for output in plan.outputs:
-            times = response.result.views[output.read]
+        for output in response.result.features:
+            times = response.result.views[output.view_index]
             event_us = int(times.event_us[row]) if times.found[row] else None
             age_us = None if event_us is None else response.result.request_us - event_us
             cell = Cell(
@@ -131,7 +131,8 @@ def _document(
     return {
         "request_time": instant_text(response.result.request_us, "us", aware=True),
         "features": [
-            {"name": o.name, "type": o.dtype, "view": plan.reads[o.read].role} for o in plan.outputs
+            {"name": f.name, "type": f.dtype, "view": response.result.views[f.view_index].name}
+            for f in response.result.features
         ],
         "entities": [
             {

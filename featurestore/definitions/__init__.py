@@ -4,6 +4,8 @@ from featurestore.definitions.aggregation import Aggregation
 from featurestore.definitions.base import Definition
 from featurestore.definitions.entity import Entity
 from featurestore.definitions.field import Field
+from featurestore.definitions.on_demand import OnDemandFeatureView, OnDemandSelection
+from featurestore.definitions.request import RequestSource
 from featurestore.definitions.service import FeatureService
 from featurestore.definitions.source import FileSource
 from featurestore.definitions.view import FeatureView, FeatureViewSelection
@@ -17,4 +19,7 @@ __all__ = [
     "FeatureViewSelection",
     "Field",
     "FileSource",
+    "OnDemandFeatureView",
+    "OnDemandSelection",
+    "RequestSource",
 ]

@@ -94,8 +94,8 @@ class WindowFeature:
     @property
     def result_type(self) -> pa.DataType:
         """The feature's type; `UNKNOWN` if the column's is."""
-        if self.dtype == UNKNOWN and not self.function.is_count:
-            return UNKNOWN
+        if self.dtype == UNKNOWN:
+            return self.function.certain_type or UNKNOWN
         return self.function.result_type(self.dtype)
 
     def empty_json(self) -> bool | int | float | str | None:

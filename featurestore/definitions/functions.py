@@ -69,6 +69,13 @@ class AggregateFunction:
         """Whether an empty window counts 0 rather than being null."""
         return self.kind in _COUNTS
 
+    @property
+    def certain_type(self) -> pa.DataType | None:
+        """The result's type where it does not depend on that of the values, else None."""
+        if self.kind in _COUNTS:
+            return Int64
+        return Float64 if self.kind in _FLOATS else None
+
     def result_type(self, dtype: pa.DataType) -> pa.DataType:
         """Return the type of the result over values of `dtype`.
 
@@ -76,14 +83,12 @@ class AggregateFunction:
             ValueError: The function cannot be taken of such values.
         """
         dtype = base_type(dtype)
-        if self.kind in _COUNTS:
-            return Int64
         if self.kind in _NEED_NUMBERS and not _is_number(dtype):
             raise ValueError(f"{self.text} takes numbers, not {type_name(dtype)}")
-        if pa.types.is_nested(dtype):
+        if pa.types.is_nested(dtype) and not self.is_count:
             raise ValueError(f"{self.text} takes plain values, not {type_name(dtype)}")
-        if self.kind in _FLOATS:
-            return Float64
+        if self.certain_type is not None:
+            return self.certain_type
         if self.kind == "sum":
             return _sum_type(dtype)
         return pa.list_(dtype) if self.length is not None else dtype

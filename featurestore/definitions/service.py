@@ -7,10 +7,14 @@ from pydantic import BeforeValidator, field_serializer
 
 from featurestore.definitions.base import Definition, Document
 from featurestore.definitions.names import check_distinct
-from featurestore.definitions.view import FeatureView, FeatureViewSelection
+from featurestore.definitions.on_demand import OnDemandFeatureView, OnDemandSelection
+from featurestore.definitions.view import FeatureView, FeatureViewSelection, selection_document
 from featurestore.errors import NotFoundError
 
 MAX_SELECTIONS = 500
+
+Selection = FeatureViewSelection | OnDemandSelection
+"""A view of either kind as it is used."""
 
 
 def _read_selections(value: object) -> object:
@@ -18,40 +22,35 @@ def _read_selections(value: object) -> object:
         raise ValueError(  # noqa: TRY004 - pydantic reports this as a validation error
             "features is a list of views and selections, as in [view, other[['a']]]"
         )
-    return tuple(item.select() if isinstance(item, FeatureView) else item for item in value)
+    whole = FeatureView | OnDemandFeatureView
+    return tuple(item.select() if isinstance(item, whole) else item for item in value)
 
 
 class FeatureService(Definition):
     """What one model is trained on and served with.
 
     Attributes:
-        features: Views (all their features) and selections (`view[["a", "b"]]`, roles), in the
-            order the model wants its columns.
+        features: Views of either kind (all their features) and selections (`view[["a", "b"]]`,
+            roles), in the order the model wants its columns.
     """
 
     kind: ClassVar[str] = "feature service"
     semantic_fields: ClassVar[frozenset[str]] = frozenset({"features"})
 
     features: Annotated[
-        Sequence[FeatureView | FeatureViewSelection], BeforeValidator(_read_selections)
+        Sequence[FeatureView | FeatureViewSelection | OnDemandFeatureView | OnDemandSelection],
+        BeforeValidator(_read_selections),
     ]
 
     @property
-    def selections(self) -> tuple[FeatureViewSelection, ...]:
+    def selections(self) -> tuple[Selection, ...]:
         """The features as selections, one per view or role."""
-        return tuple(s.select() if isinstance(s, FeatureView) else s for s in self.features)
+        whole = FeatureView | OnDemandFeatureView
+        return tuple(s.select() if isinstance(s, whole) else s for s in self.features)
 
     @field_serializer("features")
     def _documents(self, _features: object) -> list[Document]:
-        return [
-            {
-                "view": s.view.name,
-                "features": None if s.features is None else list(s.features),
-                "alias": s.alias,
-                "join_key_map": s.join_key_map,
-            }
-            for s in self.selections
-        ]
+        return [_document(selection) for selection in self.selections]
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse an empty service, and two selections that share a role's name."""
@@ -61,7 +60,11 @@ class FeatureService(Definition):
 
     @classmethod
     def from_document(
-        cls, document: Mapping[str, Any], *, views: Mapping[str, FeatureView] | None = None
+        cls,
+        document: Mapping[str, Any],
+        *,
+        views: Mapping[str, FeatureView] | None = None,
+        on_demand_views: Mapping[str, OnDemandFeatureView] | None = None,
     ) -> Self:
         """Return the service that `to_document` wrote, with the views it names.
 
@@ -69,11 +72,25 @@ class FeatureService(Definition):
             NotFoundError: It names a view or feature that is not there.
             DefinitionError: The document is not a service.
         """
-        known = views or {}
+        known: dict[str, FeatureView | OnDemandFeatureView]
+        known = {**(views or {}), **(on_demand_views or {})}
         selections = []
         for item in document["features"]:
             if item["view"] not in known:
                 where = f", which {cls.kind} {document['name']!r} uses"
                 raise NotFoundError(FeatureView.kind, item["view"], known=known, where=where)
-            selections.append(FeatureViewSelection(**(item | {"view": known[item["view"]]})))
+            selections.append(_selection(item, known[item["view"]]))
         return cls(**(dict(document) | {"features": selections}))
+
+
+def _document(selection: Selection) -> Document:
+    if isinstance(selection, FeatureViewSelection):
+        return selection_document(selection)
+    names = selection.features
+    return {"view": selection.name, "features": None if names is None else list(names)}
+
+
+def _selection(item: Document, view: FeatureView | OnDemandFeatureView) -> Selection:
+    if isinstance(view, FeatureView):
+        return FeatureViewSelection(**(item | {"view": view}))
+    return OnDemandSelection(view=view, features=item["features"])

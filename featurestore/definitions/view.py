@@ -9,7 +9,7 @@ import pyarrow as pa
 import pydantic
 from pydantic import AfterValidator, field_serializer
 
-from featurestore.definitions.aggregation import UNKNOWN, Aggregation, WindowFeature
+from featurestore.definitions.aggregation import ROWS, UNKNOWN, Aggregation, WindowFeature
 from featurestore.definitions.base import (
     Definition,
     Document,
@@ -141,8 +141,8 @@ class FeatureView(Definition):
 
     @property
     def is_resolved(self) -> bool:
-        """Whether the types of all features are known; see `with_column_types`."""
-        return all(field.dtype != UNKNOWN for field in self.fields)
+        """Whether the types of all columns are known; see `with_column_types`."""
+        return all(a.dtype is not None or a.column == ROWS for a in self.aggregations)
 
     def with_column_types(self, types: Mapping[str, pa.DataType]) -> "FeatureView":
         """Return this view with the types of the columns that its aggregations take.
@@ -292,6 +292,16 @@ def _window_field(feature: WindowFeature) -> Field:
     if feature.result_type == UNKNOWN:  # no user may declare this type
         return Field.model_construct(name=feature.name, dtype=UNKNOWN, description="", tags={})
     return Field(name=feature.name, dtype=feature.result_type)
+
+
+def selection_document(selection: FeatureViewSelection) -> Document:
+    """Return a selection as JSON-ready data; its view appears by name."""
+    return {
+        "view": selection.view.name,
+        "features": None if selection.features is None else list(selection.features),
+        "alias": selection.alias,
+        "join_key_map": selection.join_key_map,
+    }
 
 
 def _keys(entity: Entity) -> list[tuple[str, pa.DataType]]:

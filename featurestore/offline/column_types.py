@@ -23,7 +23,7 @@ def with_file_types(view: FeatureView, root: Path) -> FeatureView:
             types that do not widen to one another.
         DefinitionError: A function cannot be taken of such values.
     """
-    if view.is_resolved and all(a.dtype is not None or a.column == ROWS for a in view.aggregations):
+    if view.is_resolved:
         return view
     files = list_files(view.source, root)
     names = {a.column for a in view.aggregations if a.dtype is None and a.column != ROWS}

@@ -1,15 +1,24 @@
 """From the objects that somebody wants applied to all definitions that there should be."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
-from featurestore.definitions import Definition, Entity, FeatureService, FeatureView, FileSource
+from featurestore.definitions import (
+    Definition,
+    Entity,
+    FeatureService,
+    FeatureView,
+    FeatureViewSelection,
+    FileSource,
+    OnDemandFeatureView,
+    RequestSource,
+)
 from featurestore.definitions.base import Document
 from featurestore.errors import DefinitionError, FeatureStoreError, shown
 from featurestore.naming import duplicate_name
 from featurestore.registry.fields import field_changes
-from featurestore.registry.state import KINDS, ObjectRef, RegistryState
+from featurestore.registry.state import KINDS, ObjectRef, RegistryState, parts_of
 
 D = TypeVar("D", bound=Definition)
 
@@ -23,7 +32,9 @@ class Definitions:
 
     entities: Mapping[str, Entity]
     sources: Mapping[str, FileSource]
+    request_sources: Mapping[str, RequestSource]
     views: Mapping[str, FeatureView]
+    on_demand_views: Mapping[str, OnDemandFeatureView]
     services: Mapping[str, FeatureService]
 
     def of(self, kind: str) -> Mapping[str, Definition]:
@@ -31,7 +42,9 @@ class Definitions:
         by_kind: dict[str, Mapping[str, Definition]] = {
             Entity.kind: self.entities,
             FileSource.kind: self.sources,
+            RequestSource.kind: self.request_sources,
             FeatureView.kind: self.views,
+            OnDemandFeatureView.kind: self.on_demand_views,
             FeatureService.kind: self.services,
         }
         return by_kind.get(kind, {})
@@ -42,7 +55,9 @@ def definitions_of(state: RegistryState) -> Definitions:
     return Definitions(
         entities=state.entities,
         sources=state.sources,
+        request_sources=state.request_sources,
         views={name: view.definition for name, view in state.views.items()},
+        on_demand_views=state.on_demand_views,
         services=state.services,
     )
 
@@ -66,7 +81,9 @@ def collect(desired: Iterable[Definition]) -> Definitions:
         Definitions(
             entities=_of_type(found, Entity),
             sources=_of_type(found, FileSource),
+            request_sources=_of_type(found, RequestSource),
             views=_of_type(found, FeatureView),
+            on_demand_views=_of_type(found, OnDemandFeatureView),
             services=_of_type(found, FeatureService),
         )
     )
@@ -89,17 +106,8 @@ def _add(found: dict[ObjectRef, _Found], definition: Definition, origin: str) ->
         found[ref] = new
     elif known.document != new.document:
         raise _contradiction(ref, known, new)
-    for part in _parts(definition):
+    for part in parts_of(definition):
         _add(found, part, f"used by {definition.kind} {definition.name!r}")
-
-
-def _parts(definition: Definition) -> Sequence[Definition]:
-    """Return the definitions that one refers to directly."""
-    if isinstance(definition, FeatureView):
-        return (*definition.entities, definition.source)
-    if isinstance(definition, FeatureService):
-        return [selection.view for selection in definition.selections]
-    return ()
 
 
 def _contradiction(ref: ObjectRef, known: _Found, new: _Found) -> DefinitionError:
@@ -135,15 +143,39 @@ def checked(definitions: Definitions) -> Definitions:
                 " only by case.",
                 hint="rename one of them",
             )
+    _check_view_names(definitions)
     if total > MAX_OBJECTS:
         raise DefinitionError(f"{total:,} objects are too many; {MAX_OBJECTS:,} are allowed.")
     return definitions
 
 
 def with_views(definitions: Definitions, views: Mapping[str, FeatureView]) -> Definitions:
-    """Return `definitions` with other views under their names, which services then use."""
-    services = {n: _fitted_service(s, views) for n, s in definitions.services.items()}
-    return replace(definitions, views=views, services=services)
+    """Return `definitions` with other views under their names, which all others then use.
+
+    Raises:
+        DefinitionError: An on-demand view does not fit the types that views have now.
+    """
+    requests = definitions.request_sources
+    on_demand = {
+        name: OnDemandFeatureView.from_document(
+            view.to_document(), views=views, request_sources=requests
+        )
+        for name, view in definitions.on_demand_views.items()
+    }
+    services = {n: _fitted_service(s, views, on_demand) for n, s in definitions.services.items()}
+    return replace(definitions, views=views, on_demand_views=on_demand, services=services)
+
+
+def _check_view_names(definitions: Definitions) -> None:
+    """Refuse a view and an on-demand view of one name: "name:feature" would mean both."""
+    taken = {name.casefold(): name for name in definitions.views}
+    for name in definitions.on_demand_views:
+        if (view := taken.get(name.casefold())) is not None:
+            raise DefinitionError(
+                f"Feature view {shown(view)} and on-demand feature view {shown(name)} share a name,"
+                " by which features are asked for.",
+                hint="rename one of them",
+            )
 
 
 def merged(state: RegistryState, given: Definitions) -> Definitions:
@@ -161,12 +193,27 @@ def merged(state: RegistryState, given: Definitions) -> Definitions:
         for name, registered in state.views.items()
         if name not in given.views
     } | dict(given.views)
+    requests = {**state.request_sources, **given.request_sources}
+    on_demand = {
+        name: _fitted_on_demand(view, views, requests)
+        for name, view in state.on_demand_views.items()
+        if name not in given.on_demand_views
+    } | dict(given.on_demand_views)
     services = {
-        name: _fitted_service(service, views)
+        name: _fitted_service(service, views, on_demand)
         for name, service in state.services.items()
         if name not in given.services
     } | dict(given.services)
-    return checked(Definitions(entities=entities, sources=sources, views=views, services=services))
+    return checked(
+        Definitions(
+            entities=entities,
+            sources=sources,
+            request_sources=requests,
+            views=views,
+            on_demand_views=on_demand,
+            services=services,
+        )
+    )
 
 
 def _fitted_view(
@@ -182,11 +229,38 @@ def _fitted_view(
         raise _misfit(view, error) from None
 
 
-def _fitted_service(service: FeatureService, views: Mapping[str, FeatureView]) -> FeatureService:
-    if all(views[selection.view.name] is selection.view for selection in service.selections):
+def _fitted_on_demand(
+    view: OnDemandFeatureView,
+    views: Mapping[str, FeatureView],
+    requests: Mapping[str, RequestSource],
+) -> OnDemandFeatureView:
+    def is_same(source: FeatureViewSelection | RequestSource) -> bool:
+        if isinstance(source, FeatureViewSelection):
+            return views[source.view.name] is source.view
+        return requests[source.name] is source
+
+    if all(map(is_same, view.origins)):
+        return view
+    try:
+        return OnDemandFeatureView.from_document(
+            view.to_document(), views=views, request_sources=requests
+        )
+    except FeatureStoreError as error:
+        raise _misfit(view, error) from None
+
+
+def _fitted_service(
+    service: FeatureService,
+    views: Mapping[str, FeatureView],
+    on_demand: Mapping[str, OnDemandFeatureView],
+) -> FeatureService:
+    known: Mapping[str, FeatureView | OnDemandFeatureView] = {**views, **on_demand}
+    if all(known[selection.view.name] is selection.view for selection in service.selections):
         return service
     try:
-        return FeatureService.from_document(service.to_document(), views=views)
+        return FeatureService.from_document(
+            service.to_document(), views=views, on_demand_views=on_demand
+        )
     except FeatureStoreError as error:
         raise _misfit(service, error) from None
 

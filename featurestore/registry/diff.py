@@ -3,7 +3,18 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from featurestore.definitions import Definition, Entity, FeatureService, FeatureView, FileSource
+from featurestore.definitions import (
+    Definition,
+    Entity,
+    FeatureService,
+    FeatureView,
+    FeatureViewSelection,
+    FileSource,
+    OnDemandFeatureView,
+    OnDemandSelection,
+    RequestSource,
+)
+from featurestore.definitions.base import Document
 from featurestore.errors import DefinitionError, NotFoundError
 from featurestore.registry.collect import (
     Definitions,
@@ -14,7 +25,7 @@ from featurestore.registry.collect import (
     with_views,
 )
 from featurestore.registry.fields import field_changes
-from featurestore.registry.plan import Change, Impact, Plan
+from featurestore.registry.plan import Change, FieldChange, Impact, Plan
 from featurestore.registry.state import KINDS, ObjectRef, RegistryState
 
 D = TypeVar("D", bound=Definition)
@@ -45,7 +56,9 @@ def make_plan(
     """
     given = collect(desired)
     if resolve is not None:
-        given = with_views(given, {name: resolve(view) for name, view in given.views.items()})
+        views = {name: resolve(view) for name, view in given.views.items()}
+        if any(views[name] is not view for name, view in given.views.items()):
+            given = with_views(given, views)
     return compare(state, given if full else merged(state, given), asked_for=frozenset(given.views))
 
 
@@ -70,7 +83,9 @@ def plan_deletion(targets: Iterable[ObjectRef], state: RegistryState) -> Plan:
             Definitions(
                 entities=_without(now.entities, Entity.kind, gone),
                 sources=_without(now.sources, FileSource.kind, gone),
+                request_sources=_without(now.request_sources, RequestSource.kind, gone),
                 views=_without(now.views, FeatureView.kind, gone),
+                on_demand_views=_without(now.on_demand_views, OnDemandFeatureView.kind, gone),
                 services=_without(now.services, FeatureService.kind, gone),
             )
         ),
@@ -161,7 +176,7 @@ def _update(state: RegistryState, before: Definition, after: Definition) -> Chan
         kind=after.kind,
         name=after.name,
         impact=_impact(before, after),
-        fields=field_changes(old, new),
+        fields=_shown_changes(old, new),
         before=old,
         after=new,
         affects=_users(state, after),
@@ -189,6 +204,12 @@ def _view_update(state: RegistryState, before: FeatureView, after: FeatureView) 
     )
 
 
+def _shown_changes(old: Document, new: Document) -> tuple[FieldChange, ...]:
+    """Return what differs for people: an expression, and not the tree that it was read into."""
+    found = field_changes(old, new)
+    return tuple(change for change in found if not change.path.endswith(".tree")) or found
+
+
 def _users(state: RegistryState, definition: Definition) -> tuple[ObjectRef, ...]:
     return state.users.get(ObjectRef(definition.kind, definition.name), ())
 
@@ -212,6 +233,8 @@ def _semantics(definition: Definition) -> dict[str, object]:
 def _impact(before: Definition, after: Definition) -> Impact:
     if isinstance(before, FeatureService) and isinstance(after, FeatureService):
         return _order_impact(_columns(before), _columns(after))
+    if isinstance(before, OnDemandFeatureView) and isinstance(after, OnDemandFeatureView):
+        return _on_demand_impact(before, after)
     return "metadata" if _semantics(before) == _semantics(after) else "breaking"
 
 
@@ -229,6 +252,13 @@ def _view_impact(before: FeatureView, after: FeatureView) -> Impact:
     return "additive" if is_switched_on and impact == "metadata" else impact
 
 
+def _on_demand_impact(before: OnDemandFeatureView, after: OnDemandFeatureView) -> Impact:
+    """Judge an on-demand view: callers must not have to bring anything that they did not."""
+    if before.brought != after.brought:
+        return "breaking"
+    return _order_impact(before.meanings(), after.meanings())
+
+
 def _types(view: FeatureView) -> list[tuple[object, ...]]:
     return [(field.name, field.dtype) for field in view.fields]
 
@@ -236,10 +266,14 @@ def _types(view: FeatureView) -> list[tuple[object, ...]]:
 def _columns(service: FeatureService) -> list[tuple[object, ...]]:
     """Return what a service yields: per column the role, the feature, and how its key is found."""
     return [
-        (role.name, role.view.name, tuple(role.key_columns.items()), feature)
+        (role.name, role.view.name, _keys(role), feature)
         for role in service.selections
         for feature in role.feature_names
     ]
+
+
+def _keys(role: FeatureViewSelection | OnDemandSelection) -> tuple[tuple[str, str], ...]:
+    return tuple(role.key_columns.items()) if isinstance(role, FeatureViewSelection) else ()
 
 
 def _order_impact(before: list[tuple[object, ...]], after: list[tuple[object, ...]]) -> Impact:

@@ -6,13 +6,29 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
-from featurestore.definitions import Definition, Entity, FeatureService, FeatureView, FileSource
+from featurestore.definitions import (
+    Definition,
+    Entity,
+    FeatureService,
+    FeatureView,
+    FeatureViewSelection,
+    FileSource,
+    OnDemandFeatureView,
+    RequestSource,
+)
 from featurestore.definitions.base import fingerprint
 from featurestore.errors import FeatureStoreError, NotFoundError, RegistryError, shown
 
 T = TypeVar("T")
 
-KINDS: Final[tuple[type[Definition], ...]] = (Entity, FileSource, FeatureView, FeatureService)
+KINDS: Final[tuple[type[Definition], ...]] = (
+    Entity,
+    FileSource,
+    RequestSource,
+    FeatureView,
+    OnDemandFeatureView,
+    FeatureService,
+)
 """The kinds of objects in order of dependency: each refers only to those before it."""
 
 
@@ -63,6 +79,17 @@ class RegisteredView:
     version: int
 
 
+_MAPPINGS: Final = (
+    "entities",
+    "sources",
+    "request_sources",
+    "views",
+    "on_demand_views",
+    "services",
+    "retired",
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class RegistryState:
     """A project at one revision; mappings go from name to object, in order of names.
@@ -77,12 +104,14 @@ class RegistryState:
     revision: int = 0
     entities: Mapping[str, Entity] = field(default_factory=dict)
     sources: Mapping[str, FileSource] = field(default_factory=dict)
+    request_sources: Mapping[str, RequestSource] = field(default_factory=dict)
     views: Mapping[str, RegisteredView] = field(default_factory=dict)
+    on_demand_views: Mapping[str, OnDemandFeatureView] = field(default_factory=dict)
     services: Mapping[str, FeatureService] = field(default_factory=dict)
     retired: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("entities", "sources", "views", "services", "retired"):
+        for name in _MAPPINGS:
             in_order = dict(sorted(getattr(self, name).items()))
             object.__setattr__(self, name, MappingProxyType(in_order))
 
@@ -102,6 +131,14 @@ class RegistryState:
         """Return the view called `name`; raises NotFoundError like `entity`."""
         return self._find(FeatureView.kind, name, self.views)
 
+    def request_source(self, name: str) -> RequestSource:
+        """Return the request source called `name`; raises NotFoundError like `entity`."""
+        return self._find(RequestSource.kind, name, self.request_sources)
+
+    def on_demand_view(self, name: str) -> OnDemandFeatureView:
+        """Return the on-demand view called `name`; raises NotFoundError like `entity`."""
+        return self._find(OnDemandFeatureView.kind, name, self.on_demand_views)
+
     def service(self, name: str) -> FeatureService:
         """Return the service called `name`; raises NotFoundError like `entity`."""
         return self._find(FeatureService.kind, name, self.services)
@@ -115,7 +152,14 @@ class RegistryState:
     def definitions(self) -> tuple[Definition, ...]:
         """All objects, in order of dependency, then of name."""
         views = [view.definition for view in self.views.values()]
-        return (*self.entities.values(), *self.sources.values(), *views, *self.services.values())
+        return (
+            *self.entities.values(),
+            *self.sources.values(),
+            *self.request_sources.values(),
+            *views,
+            *self.on_demand_views.values(),
+            *self.services.values(),
+        )
 
     @cached_property
     def content_hash(self) -> str:
@@ -129,23 +173,34 @@ class RegistryState:
     def users(self) -> Mapping[ObjectRef, tuple[ObjectRef, ...]]:
         """Which views and services use an object, directly or through a view; unused ones lack."""
         found: dict[ObjectRef, list[ObjectRef]] = {}
-        services = _services_by_view(self.services.values())
-        for view in (registered.definition for registered in self.views.values()):
-            users = [ObjectRef(view.kind, view.name), *services.get(view.name, ())]
-            for used in (*view.entities, view.source):
-                found.setdefault(ObjectRef(used.kind, used.name), []).extend(users)
-        for name, using in services.items():
-            found[ObjectRef(FeatureView.kind, name)] = using
-        return {used: tuple(dict.fromkeys(users)) for used, users in found.items()}
+        for definition in reversed(self.definitions):
+            ref = ref_of(definition)
+            users = [ref, *found.get(ref, ())]
+            for used in parts_of(definition):
+                found.setdefault(ref_of(used), []).extend(users)
+        order = {ref_of(d): n for n, d in enumerate(self.definitions)}
+        return {
+            used: tuple(sorted(dict.fromkeys(users), key=order.__getitem__))
+            for used, users in found.items()
+        }
 
 
-def _services_by_view(services: Iterable[FeatureService]) -> dict[str, list[ObjectRef]]:
-    found: dict[str, list[ObjectRef]] = {}
-    for service in services:
-        for selection in service.selections:
-            ref = ObjectRef(service.kind, service.name)
-            found.setdefault(selection.view.name, []).append(ref)
-    return found
+def ref_of(definition: Definition) -> ObjectRef:
+    """Return what names a definition."""
+    return ObjectRef(definition.kind, definition.name)
+
+
+def parts_of(definition: Definition) -> tuple[Definition, ...]:
+    """Return the definitions that one refers to directly."""
+    if isinstance(definition, FeatureView):
+        return (*definition.entities, definition.source)
+    if isinstance(definition, OnDemandFeatureView):
+        return tuple(
+            s.view if isinstance(s, FeatureViewSelection) else s for s in definition.origins
+        )
+    if isinstance(definition, FeatureService):
+        return tuple(selection.view for selection in definition.selections)
+    return ()
 
 
 def build_state(project: str, revision: int, records: Iterable[ObjectRecord]) -> RegistryState:
@@ -182,22 +237,31 @@ def _build(
 ) -> RegistryState:
     entities = {r.name: _read(r, Entity.from_document) for r in live[Entity.kind]}
     sources = {r.name: _read(r, FileSource.from_document) for r in live[FileSource.kind]}
+    requests = {r.name: _read(r, RequestSource.from_document) for r in live[RequestSource.kind]}
 
     def read_view(document: Mapping[str, Any]) -> FeatureView:
         return FeatureView.from_document(document, entities=entities, sources=sources)
 
+    def read_on_demand(document: Mapping[str, Any]) -> OnDemandFeatureView:
+        return OnDemandFeatureView.from_document(
+            document, views=definitions, request_sources=requests
+        )
+
     def read_service(document: Mapping[str, Any]) -> FeatureService:
-        return FeatureService.from_document(document, views=definitions)
+        return FeatureService.from_document(document, views=definitions, on_demand_views=on_demand)
 
     views = {r.name: _registered(r, _read(r, read_view)) for r in live[FeatureView.kind]}
     definitions = {name: view.definition for name, view in views.items()}
+    on_demand = {r.name: _read(r, read_on_demand) for r in live[OnDemandFeatureView.kind]}
     services = {r.name: _read(r, read_service) for r in live[FeatureService.kind]}
     return RegistryState(
         project=project,
         revision=revision,
         entities=entities,
         sources=sources,
+        request_sources=requests,
         views=views,
+        on_demand_views=on_demand,
         services=services,
         retired=retired,
     )

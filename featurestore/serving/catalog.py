@@ -1,8 +1,16 @@
 """From the registry's state to what serving needs: plain data, handed to servers as JSON."""
 
-from featurestore.definitions import FeatureService, FeatureViewSelection
+from featurestore.definitions import (
+    FeatureService,
+    FeatureViewSelection,
+    OnDemandFeatureView,
+    OnDemandSelection,
+)
+from featurestore.definitions.on_demand import Input, Scope
+from featurestore.expressions.features import ComputedFeature, bound
 from featurestore.online.store import TableId
 from featurestore.registry.state import RegisteredView, RegistryState
+from featurestore.serving.computed import ServingInput, ServingOnDemand
 from featurestore.serving.plan import (
     ServingCatalog,
     ServingSelection,
@@ -20,10 +28,15 @@ def catalog_from_state(state: RegistryState, *, clock: Clock) -> ServingCatalog:
         for name, view in state.views.items()
         if view.definition.online
     }
+    on_demand = {
+        name: serving_on_demand(view)
+        for name, view in state.on_demand_views.items()
+        if all(s.view.name in views for s in view.origins if isinstance(s, FeatureViewSelection))
+    }
     services = {
         name: serving_service(service)
         for name, service in state.services.items()
-        if all(s.view.name in views for s in service.selections)
+        if all(s.view.name in views or s.view.name in on_demand for s in service.selections)
     }
     return ServingCatalog(
         project=state.project,
@@ -31,6 +44,7 @@ def catalog_from_state(state: RegistryState, *, clock: Clock) -> ServingCatalog:
         clock=str(clock),
         views=views,
         services=services,
+        on_demand=on_demand,
     )
 
 
@@ -54,8 +68,44 @@ def serving_service(service: FeatureService) -> ServingService:
     )
 
 
-def serving_selection(selection: FeatureViewSelection) -> ServingSelection:
+def serving_on_demand(view: OnDemandFeatureView) -> ServingOnDemand:
+    """Return what a lookup needs to know of an on-demand view."""
+    inputs = view.inputs_of(view.feature_names)
+    scope, places = Scope(view.origins), [str(given) for given in inputs]
+    features = (
+        ComputedFeature(
+            feature.name,
+            type_name(feature.dtype),
+            bound(feature.tree, lambda column: places.index(str(scope.find(column)))),
+        )
+        for feature in view.computed
+    )
+    return ServingOnDemand(
+        name=view.name,
+        keys=tuple((name, type_name(dtype)) for name, dtype in view.key_columns.items()),
+        fields=tuple((name, type_name(dtype)) for name, dtype in view.request_fields.items()),
+        inputs=tuple(map(_serving_input, inputs)),
+        features=tuple(features),
+    )
+
+
+def _serving_input(given: Input) -> ServingInput:
+    dtype = type_name(given.dtype)
+    if not isinstance(given.origin, FeatureViewSelection):
+        return ServingInput(name=given.name, dtype=dtype)
+    return ServingInput(
+        name=given.name,
+        dtype=dtype,
+        view=given.origin.view.name,
+        alias=given.origin.alias,
+        key_columns=tuple(given.origin.key_columns.items()),
+    )
+
+
+def serving_selection(selection: FeatureViewSelection | OnDemandSelection) -> ServingSelection:
     """Return what a lookup needs to know of a view as it is used."""
+    if isinstance(selection, OnDemandSelection):
+        return ServingSelection(view=selection.name, features=selection.features)
     return ServingSelection(
         view=selection.view.name,
         alias=selection.alias,

@@ -3,22 +3,29 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from featurestore.definitions import FeatureService, FeatureView, FeatureViewSelection
+from featurestore.definitions import (
+    FeatureService,
+    FeatureView,
+    FeatureViewSelection,
+    OnDemandFeatureView,
+    OnDemandSelection,
+)
 from featurestore.errors import EntityValueError, RequestError
 from featurestore.online.store import OnlineStore
 from featurestore.serving.catalog import serving_selection, serving_service
-from featurestore.serving.lookup import Lookup
+from featurestore.serving.on_demand import open_lookup
 from featurestore.serving.plan import ServingCatalog, ServingSelection, ServingService
 from featurestore.serving.response import OnlineResponse
 from featurestore.time import Clock
 
+Selectable = FeatureView | FeatureViewSelection | OnDemandFeatureView | OnDemandSelection
 EntityRows = Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]]
 
 
 def look_up(
     store: OnlineStore,
     catalog: ServingCatalog,
-    features: str | FeatureService | Sequence[str | FeatureView | FeatureViewSelection],
+    features: str | FeatureService | Sequence[str | Selectable],
     entity_rows: EntityRows,
     *,
     clock: Clock,
@@ -27,13 +34,13 @@ def look_up(
     """Return the newest features of some entities; see `FeatureStore.get_online_features`."""
     asked = _request(features, catalog)
     plan = catalog.prepare(asked, full_feature_names=full_feature_names)
-    lookup = Lookup(store, plan, clock)
+    lookup = open_lookup(store, plan, clock)
     count = None if isinstance(entity_rows, Mapping) else len(entity_rows)
     return OnlineResponse(lookup.run(to_columns(entity_rows), count=count))
 
 
 def _request(
-    features: str | FeatureService | Sequence[str | FeatureView | FeatureViewSelection],
+    features: str | FeatureService | Sequence[str | Selectable],
     catalog: ServingCatalog,
 ) -> str | ServingService | list[str | ServingSelection]:
     if isinstance(features, str):
@@ -46,8 +53,9 @@ def _request(
     for item in features:
         if isinstance(item, str):
             asked.append(item)
-        elif isinstance(item, FeatureView | FeatureViewSelection):
-            selection = item.select() if isinstance(item, FeatureView) else item
+        elif isinstance(item, Selectable):
+            whole = FeatureView | OnDemandFeatureView
+            selection = item.select() if isinstance(item, whole) else item
             _check_served([selection.view.name], catalog)
             asked.append(serving_selection(selection))
         else:
@@ -57,7 +65,8 @@ def _request(
 
 def _check_served(views: Sequence[str], catalog: ServingCatalog) -> None:
     for view in views:
-        catalog.view(view)
+        if view not in catalog.on_demand:
+            catalog.view(view)
 
 
 def to_columns(entity_rows: EntityRows) -> dict[str, Sequence[Any]]:

@@ -18,8 +18,15 @@ from featurestore.errors import (
 )
 from featurestore.naming import duplicate_name
 from featurestore.online.store import TableId
+from featurestore.serving.computed import (
+    Computing,
+    OnDemandPlan,
+    ServingInput,
+    ServingOnDemand,
+    comparable,
+)
 
-CATALOG_SCHEMA_VERSION: Final = 1
+CATALOG_SCHEMA_VERSION: Final = 2
 
 Columns = tuple[tuple[str, str], ...]
 """Pairs of name and type, as `featurestore.types.type_name` writes types."""
@@ -124,13 +131,23 @@ class LookupPlan:
         inputs: The same, once more for every other width of integer that a view declares for such a
             column: what is read from a request.
         reads: What is read, one per role.
-        outputs: The features of the reply, in the order asked.
+        outputs: The features of the reply, in the order asked; with on-demand features all that are
+            looked up, and `on_demand` has the order.
+        on_demand: What is computed, and from what; None when nothing is.
     """
 
     columns: Columns
     inputs: Columns
     reads: tuple[Read, ...]
     outputs: tuple[Output, ...]
+    on_demand: OnDemandPlan | None = None
+
+    @property
+    def request_columns(self) -> Columns:
+        """What a request has to hold: join keys, then request fields, with their types."""
+        fields = () if self.on_demand is None else self.on_demand.fields
+        known = dict(self.columns)
+        return (*self.columns, *((name, dtype) for name, dtype in fields if name not in known))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +159,7 @@ class ServingCatalog:
     clock: str
     views: Mapping[str, ServingView] = field(default_factory=dict)
     services: Mapping[str, ServingService] = field(default_factory=dict)
+    on_demand: Mapping[str, ServingOnDemand] = field(default_factory=dict)
 
     def prepare(
         self,
@@ -158,7 +176,10 @@ class ServingCatalog:
         """
         building = _Building(self)
         for selection in self._selections(features):
-            building.add(selection, full_feature_names=full_feature_names)
+            if selection.view in self.on_demand:
+                building.compute(selection, full_feature_names=full_feature_names)
+            else:
+                building.add(selection, full_feature_names=full_feature_names)
         return building.plan()
 
     def _selections(
@@ -181,8 +202,10 @@ class ServingCatalog:
         view, colon, feature = reference.partition(":")
         if not colon:
             where = " ('view:feature')"
-            known = (*self.views, *self.services)
+            known = (*self.views, *self.on_demand, *self.services)
             raise NotFoundError("feature", reference, known=known, where=where)
+        if view in self.on_demand:
+            return ServingSelection(view=view, features=(feature,))
         keys = tuple((key, key) for key, _ in self.view(view).keys)
         return ServingSelection(view=view, features=(feature,), key_columns=keys)
 
@@ -193,7 +216,7 @@ class ServingCatalog:
             NotFoundError: It is not served; names that look alike are suggested.
         """
         if name not in self.views:
-            self._not_found("feature view", name, self.views)
+            self._not_found("feature view", name, (*self.views, *self.on_demand))
         return self.views[name]
 
     def _not_found(self, kind: str, name: str, known: Iterable[str]) -> NoReturn:
@@ -208,6 +231,7 @@ class ServingCatalog:
             "clock": self.clock,
             "views": [asdict(view) for view in self.views.values()],
             "services": [asdict(service) for service in self.services.values()],
+            "on_demand": [view.to_document() for view in self.on_demand.values()],
         }
         return json.dumps(document, separators=(",", ":"))
 
@@ -224,12 +248,14 @@ class ServingCatalog:
                 raise ConfigError("The serving catalog was written by another version.")
             views = [_read_view(v) for v in document["views"]]
             services = [_read_service(s) for s in document["services"]]
+            on_demand = [ServingOnDemand.from_document(v) for v in document["on_demand"]]
             return cls(
                 project=document["project"],
                 revision=document["revision"],
                 clock=document["clock"],
                 views={view.name: view for view in views},
                 services={service.name: service for service in services},
+                on_demand={view.name: view for view in on_demand},
             )
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"This is not a serving catalog ({type(error).__name__}).") from None
@@ -252,14 +278,14 @@ class _Building:
         self._inputs: dict[tuple[str, str], str] = {}
         self._reads: dict[tuple[str, str, tuple[int, ...]], tuple[int, list[int]]] = {}
         self._outputs: list[Output] = []
+        self._order: list[int] = []
+        self._computing = Computing()
 
     def add(self, selection: ServingSelection, *, full_feature_names: bool) -> None:
         """Add the features of one selection."""
         view = self._catalog.view(selection.view)
         role = selection.alias or view.name
-        mapped = dict(selection.key_columns)
-        keys = tuple(self._input(mapped.get(k, k), dtype, role) for k, dtype in view.keys)
-        read, wanted = self._reads.setdefault((role, view.name, keys), (len(self._reads), []))
+        read, wanted = self._read(view, role, selection.key_columns)
         positions = {name: position for position, (name, _) in enumerate(view.columns)}
         for feature in positions if selection.features is None else selection.features:
             if feature not in positions:
@@ -272,13 +298,43 @@ class _Building:
             dtype = view.columns[position][1]
             empty = view.empty[position] if view.empty else None
             output = Output(name=name, dtype=dtype, read=read, column=len(wanted), empty=empty)
+            self._order.append(len(self._outputs))
             self._outputs.append(output)
             wanted.append(position)
+
+    def _read(
+        self, view: ServingView, role: str, key_columns: tuple[tuple[str, str], ...]
+    ) -> tuple[int, list[int]]:
+        """Return the position of a read, and the columns that it takes; both may be new."""
+        mapped = dict(key_columns)
+        keys = tuple(self._input(mapped.get(k, k), dtype, role) for k, dtype in view.keys)
+        return self._reads.setdefault((role, view.name, keys), (len(self._reads), []))
+
+    def compute(self, selection: ServingSelection, *, full_feature_names: bool) -> None:
+        """Add the features of one on-demand view."""
+        view = self._catalog.on_demand[selection.view]
+        names = selection.features
+        for name, dtype in view.keys:
+            self._input(name, dtype, view.name)
+        self._order += self._computing.add(view, names, full_feature_names=full_feature_names)
+
+    def _looked_up(self, given: ServingInput) -> int:
+        """Return the position of an input among the outputs; it is added unless it is there."""
+        view = self._catalog.view(given.view or "")
+        read, wanted = self._read(view, given.alias or view.name, given.key_columns)
+        position = [column for column, _ in view.columns].index(given.name)
+        if position not in wanted:
+            output = Output(name=given.name, dtype=given.dtype, read=read, column=len(wanted))
+            wanted.append(position)
+            self._outputs.append(output)
+            return len(self._outputs) - 1
+        column = wanted.index(position)
+        return next(n for n, o in enumerate(self._outputs) if (o.read, o.column) == (read, column))
 
     def _input(self, name: str, dtype: str, role: str) -> int:
         """Return the position of a request's column as a key of this type."""
         for (known, other), first_role in self._inputs.items():
-            if known == name and _comparable(other) != _comparable(dtype):
+            if known == name and comparable(other) != comparable(dtype):
                 raise RequestError(
                     f"Column {shown(name)} is a key of type {other} in {first_role!r} and of type"
                     f" {dtype} in {role!r}.",
@@ -289,17 +345,26 @@ class _Building:
 
     def plan(self) -> LookupPlan:
         """Return what was added as a plan."""
-        if not self._outputs:
+        if not self._order:
             raise RequestError("No feature is asked for.", hint="name a service or 'view:feature'")
+        asked = [output.name for output in self._outputs]
+        on_demand = self._computing.plan(self._looked_up, self._inputs, self._order)
         columns = dict(reversed(self._inputs))
         columns = {name: columns[name] for name, _ in self._inputs}
-        _check_roles([role for role, _, _ in self._reads])
-        _check_names([*columns], [output.name for output in self._outputs])
+        roles = [role for role, _, _ in self._reads]
+        brought = dict.fromkeys(columns)
+        if on_demand is not None:
+            roles += on_demand.view_names
+            brought |= dict.fromkeys(name for name, _ in on_demand.fields)
+            asked += on_demand.names
+        _check_roles(roles)
+        _check_names([*brought], asked)
         return LookupPlan(
             columns=tuple(columns.items()),
             inputs=tuple(self._inputs),
             reads=tuple(self._finished_reads()),
             outputs=tuple(self._outputs),
+            on_demand=on_demand,
         )
 
     def _finished_reads(self) -> Iterator[Read]:
@@ -313,10 +378,6 @@ class _Building:
                 layout=tuple(dtype for _, dtype in view.columns),
                 wanted=tuple(wanted),
             )
-
-
-def _comparable(dtype: str) -> str:
-    return "integer" if dtype.lstrip("u").startswith("int") else dtype
 
 
 def _check_roles(roles: Sequence[str]) -> None:

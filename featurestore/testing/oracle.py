@@ -16,7 +16,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-from featurestore.definitions import FeatureView, FeatureViewSelection
+from featurestore.definitions import FeatureView, FeatureViewSelection, OnDemandSelection
 from featurestore.errors import NameCollisionError, RequestError, SpineError
 from featurestore.testing.local_time import LocalTimeError, instant_ns, round_down
 from featurestore.testing.oracle_rows import (
@@ -132,7 +132,9 @@ def _answer(
     return dict.fromkeys(names) if found is None else found.values
 
 
-def result_name(selection: FeatureViewSelection, feature: str, *, full: bool) -> str:
+def result_name(
+    selection: FeatureViewSelection | OnDemandSelection, feature: str, *, full: bool
+) -> str:
     """Return what a feature's column in a result is called."""
     return f"{selection.name}__{feature}" if full else feature
 

@@ -6,14 +6,23 @@ from typing import Final
 
 import pyarrow as pa
 
-from featurestore.definitions import FeatureViewSelection
-from featurestore.errors import EntityValueError, NotFoundError, RequestError
+from featurestore.definitions import FeatureViewSelection, OnDemandSelection, RequestSource
+from featurestore.errors import EntityValueError, NotFoundError, RequestError, SpineError
 from featurestore.testing.oracle import (
     OnlineAnswer,
     OnlineOracle,
+    Status,
     check_names,
     historical,
     result_name,
+)
+from featurestore.testing.oracle_on_demand import (
+    Selection,
+    compute,
+    read_by,
+    request_fields,
+    request_row,
+    view_sources,
 )
 from featurestore.testing.oracle_rows import key_of
 from featurestore.testing.oracle_windows import with_types_of
@@ -65,17 +74,44 @@ class OracleRunner:
     def train(self, call: Train) -> pa.Table:
         """Return the training set."""
         selections = self._resolve(call.features)
-        rows = historical(
+        full = call.full_feature_names
+        check_names([*call.spine.columns, *types_named(selections, full=full)])
+        requests = _spine_requests(call.spine, request_fields(selections))
+        stored = [s for s in selections if isinstance(s, FeatureViewSelection)]
+        joined = self._history(call, stored, full=full)
+        origins = {s.name: self._history(call, [s], full=True) for s in view_sources(selections)}
+        rows: list[dict[str, object]] = []
+        for number, row in enumerate(call.spine.rows):
+            brought = {
+                name: {f: found[number][f"{name}__{f}"] for f in source.feature_names}
+                for source in view_sources(selections)
+                for name, found in [(source.name, origins[source.name])]
+            }
+            answer = dict(row)
+            for selection in selections:
+                for feature in selection.feature_names:
+                    column = result_name(selection, feature, full=full)
+                    if isinstance(selection, FeatureViewSelection):
+                        answer[column] = joined[number][column]
+                    else:
+                        values = _by_source(selection, brought, requests[number])
+                        answer[column] = compute(selection.view, feature, values, row=number)
+            rows.append(answer)
+        columns = {**call.spine.columns, **_types(selections, full=full)}
+        return PlainTable(columns, rows).to_arrow()
+
+    def _history(
+        self, call: Train, selections: Sequence[FeatureViewSelection], *, full: bool
+    ) -> list[dict[str, object]]:
+        return historical(
             selections,
             self.files,
             call.spine,
             timestamp_field=call.timestamp_field,
             timezone=call.timezone,
             mode=call.mode,
-            full_feature_names=call.full_feature_names,
+            full_feature_names=full,
         )
-        columns = {**call.spine.columns, **_types(selections, full=call.full_feature_names)}
-        return PlainTable(columns, rows).to_arrow()
 
     def materialize(self, call: Materialize) -> None:
         """Bring values online; an end in the future becomes now."""
@@ -90,24 +126,33 @@ class OracleRunner:
     def look_up(self, call: LookUp) -> Reply:
         """Return the online values."""
         selections = self._resolve(call.features)
-        keys = _request_columns(selections)
-        _check_entities(call.entities, keys)
+        sources = view_sources(selections)
+        stored = [s for s in selections if isinstance(s, FeatureViewSelection)]
+        keys, fields = _request_columns(read_by(selections)), request_fields(selections)
+        _check_entities(call.entities, keys, fields)
         types = _types(selections, full=call.full_feature_names)
-        check_names([*keys, *_names(selections, full=call.full_feature_names)])
-        answers = {id(s): self._answers(s, call.entities.rows) for s in selections}
-        named = [
-            (result_name(s, feature, full=call.full_feature_names), feature, answers[id(s)])
-            for s in selections
-            for feature in s.feature_names
-        ]
+        check_names([*{**keys, **fields}, *types_named(selections, full=call.full_feature_names)])
+        requests = [request_row(row, fields, n) for n, row in enumerate(call.entities.rows)]
+        found = {s.name: self._answers(s, call.entities.rows) for s in [*stored, *sources]}
+        values: dict[str, list[object]] = {}
+        statuses: dict[str, list[Status]] = {}
+        for selection in selections:
+            for feature in selection.feature_names:
+                name = result_name(selection, feature, full=call.full_feature_names)
+                if isinstance(selection, FeatureViewSelection):
+                    values[name] = [a.values[feature] for a in found[selection.name]]
+                    statuses[name] = [a.statuses[feature] for a in found[selection.name]]
+                    continue
+                values[name] = _computed(selection, feature, found, requests)
+                statuses[name] = ["NULL_VALUE" if v is None else "PRESENT" for v in values[name]]
         rows = [
-            dict(entity) | {name: answers[n].values[feature] for name, feature, answers in named}
+            {k: entity[k] for k in keys} | {name: column[n] for name, column in values.items()}
             for n, entity in enumerate(call.entities.rows)
         ]
         return Reply(
             table=PlainTable({**keys, **types}, rows).to_arrow(),
-            statuses={n: [a.statuses[feature] for a in found] for n, feature, found in named},
-            event_times={s.name: [a.event_us for a in answers[id(s)]] for s in selections},
+            statuses=statuses,
+            event_times={name: [a.event_us for a in answers] for name, answers in found.items()},
             request_us=self.now_us,
         )
 
@@ -120,7 +165,7 @@ class OracleRunner:
         """Whether an error is of the class that the scenario names."""
         return is_core_error(error, expected)
 
-    def _resolve(self, features: Features) -> Sequence[FeatureViewSelection]:
+    def _resolve(self, features: Features) -> Sequence[Selection]:
         if isinstance(features, str):
             services = self.scenario.services
             if features not in services:
@@ -130,30 +175,69 @@ class OracleRunner:
             raise RequestError(f"A feature is asked for twice in {features}.")
         return [self._one_feature(name) for name in features]
 
-    def _one_feature(self, name: str) -> FeatureViewSelection:
+    def _one_feature(self, name: str) -> Selection:
         view, _, feature = name.partition(":")
+        if view in self.scenario.on_demand_views:
+            return self.scenario.on_demand_views[view][[feature]]
         if view not in self.views:
             raise NotFoundError("feature view", view, known=self.views)
         return self.views[view][[feature]]
 
-    def _with_types(self, selection: FeatureViewSelection) -> FeatureViewSelection:
+    def _with_types(self, selection: Selection) -> Selection:
         """Return a service's selection of the view whose columns have types."""
+        if not isinstance(selection, FeatureViewSelection):
+            return selection
         view = self.views[selection.view.name]
         typed = view.select() if selection.features is None else view[selection.features]
         typed = typed if selection.alias is None else typed.with_name(selection.alias)
         return typed.with_join_key_map(selection.join_key_map)
 
 
-def _names(selections: Sequence[FeatureViewSelection], *, full: bool) -> list[str]:
+def types_named(selections: Sequence[Selection], *, full: bool) -> list[str]:
+    """Return the names of all features in a result, those that collide twice."""
     return [result_name(s, feature, full=full) for s in selections for feature in s.feature_names]
 
 
-def _types(selections: Sequence[FeatureViewSelection], *, full: bool) -> dict[str, pa.DataType]:
+def _types(selections: Sequence[Selection], *, full: bool) -> dict[str, pa.DataType]:
     return {
         result_name(s, feature, full=full): s.view.field(feature).dtype
         for s in selections
         for feature in s.feature_names
     }
+
+
+def _spine_requests(
+    spine: PlainTable, fields: Mapping[str, pa.DataType]
+) -> list[dict[str, object]]:
+    try:
+        return [request_row(row, fields, number) for number, row in enumerate(spine.rows)]
+    except EntityValueError as error:
+        raise SpineError(error.message, column=error.field, row=error.row) from None
+
+
+def _by_source(
+    selection: OnDemandSelection, views: Mapping[str, Row], request: Row
+) -> dict[str, Row]:
+    return {
+        source.name: {field.name: request[field.name] for field in source.fields}
+        if isinstance(source, RequestSource)
+        else views[source.name]
+        for source in selection.view.origins
+    }
+
+
+def _computed(
+    selection: OnDemandSelection,
+    feature: str,
+    found: Mapping[str, Sequence[OnlineAnswer]],
+    requests: Sequence[Row],
+) -> list[object]:
+    results = []
+    for number, request in enumerate(requests):
+        views = {name: answers[number].values for name, answers in found.items()}
+        values = _by_source(selection, views, request)
+        results.append(compute(selection.view, feature, values, row=number))
+    return results
 
 
 def _request_columns(selections: Sequence[FeatureViewSelection]) -> dict[str, pa.DataType]:
@@ -164,13 +248,16 @@ def _request_columns(selections: Sequence[FeatureViewSelection]) -> dict[str, pa
     return columns
 
 
-def _check_entities(entities: PlainTable, keys: Mapping[str, pa.DataType]) -> None:
-    for name in keys:
+def _check_entities(
+    entities: PlainTable, keys: Mapping[str, pa.DataType], fields: Mapping[str, pa.DataType]
+) -> None:
+    for name in (*keys, *fields):
         if name not in entities.columns:
-            raise EntityValueError(f"Join key {name!r} is missing.", field=name)
+            raise EntityValueError(f"{name!r} is missing.", field=name)
     for name in entities.columns:
-        if name not in keys:
-            raise EntityValueError(f"There is no join key {name!r}.", field=name)
+        if name not in keys and name not in fields:
+            raise EntityValueError(f"There is no join key or field {name!r}.", field=name)
+    for name in keys:
         for number, value in enumerate(entities.column(name)):
             if value is not None and not _is_key_value(value, keys[name]):
                 raise EntityValueError(

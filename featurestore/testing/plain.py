@@ -10,7 +10,7 @@ import re
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -120,10 +120,20 @@ class PlainTable:
         schema = pa.schema(list(self.columns.items()))
         return pa.Table.from_arrays(arrays, schema=schema)
 
+    def python_rows(self) -> list[dict[str, object]]:
+        """Return the rows as a caller would write them: times as datetimes in UTC."""
+        return [{name: _python(value) for name, value in row.items()} for row in self.rows]
+
     def write_parquet(self, path: Path, *, row_group_rows: int | None = None) -> None:
         """Write the rows, in order, to one file, and make its folder."""
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(self.to_arrow(), path, row_group_size=row_group_rows)
+
+
+def _python(value: object) -> object:
+    if not isinstance(value, RawTime):
+        return value
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=value.ns // 1_000)
 
 
 def plain_table(columns: Mapping[str, pa.DataType], rows: Iterable[Sequence[object]]) -> PlainTable:

@@ -3,7 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from featurestore.definitions import Entity, FeatureService, FeatureView, FileSource
+from featurestore.definitions import (
+    Definition,
+    Entity,
+    FeatureService,
+    FeatureView,
+    FileSource,
+    OnDemandFeatureView,
+    RequestSource,
+)
 from featurestore.testing.oracle import Status
 from featurestore.testing.oracle_rows import Mode
 from featurestore.testing.plain import PlainTable
@@ -98,12 +106,16 @@ class Scenario:
     files: Mapping[str, Mapping[str, PlainTable]]
     """Source -> path within the source's folder -> rows."""
     steps: Sequence[Step]
+    request_sources: Mapping[str, RequestSource] = field(default_factory=dict)
+    on_demand_views: Mapping[str, OnDemandFeatureView] = field(default_factory=dict)
 
-    def definitions(self) -> list[Entity | FileSource | FeatureView | FeatureService]:
+    def definitions(self) -> list[Definition]:
         """Return all definitions, those first that others use."""
         return [
             *self.entities.values(),
             *self.sources.values(),
+            *self.request_sources.values(),
             *self.views.values(),
+            *self.on_demand_views.values(),
             *self.services.values(),
         ]

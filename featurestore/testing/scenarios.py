@@ -30,6 +30,13 @@ A scenario is one TOML file:
     source = "payments"
     aggregations = [{ column = "amount", functions = ["sum", "last_2"], windows = ["7d", "all"] }]
 
+    [request_sources.request]     # request fields and their types
+    amount = "float64"
+
+    [on_demand_views.ratio]       # sources as in services; name of a feature = expression
+    sources = ["profile", "request"]
+    features = { amount_to_score = "amount / nullif(score, 0)" }
+
     [services]                    # a view, or some of its features, perhaps under a role
     model = ["profile", { view = "profile", features = ["score"], name = "friend_profile",
                           join_key_map = { user_id = "friend_id" } }]
@@ -75,6 +82,9 @@ from featurestore.definitions import (
     FeatureViewSelection,
     Field,
     FileSource,
+    OnDemandFeatureView,
+    OnDemandSelection,
+    RequestSource,
 )
 from featurestore.errors import FeatureStoreError
 from featurestore.testing.local_time import round_down
@@ -94,7 +104,10 @@ from featurestore.testing.scenario import (
 from featurestore.testing.text_tables import read_header, read_rows, read_table, split_row
 
 DATA_FOLDER: Final = "data"
-_TOP: Final = {"name", "day", "clock", "entities", "sources", "views", "services", "step"}
+_TOP: Final = {"name", "day", "clock", "entities", "sources", "views", "services", "step"} | {
+    "request_sources",
+    "on_demand_views",
+}
 _WITHHELD: Final[dict[str, Status]] = {
     "NULL_VALUE": "NULL_VALUE",
     "NOT_FOUND": "NOT_FOUND",
@@ -134,7 +147,13 @@ def _scenario(scenario_id: str, document: Mapping[str, Any]) -> Scenario:
     }
     sources = {n: _source(n, fields) for n, fields in document["sources"].items()}
     views = {n: _view(n, fields, entities, sources) for n, fields in document["views"].items()}
-    services = {n: _service(n, items, views) for n, items in document.get("services", {}).items()}
+    requests = {n: _request(n, fields) for n, fields in document.get("request_sources", {}).items()}
+    on_demand = {
+        n: _on_demand(n, fields, views, requests)
+        for n, fields in document.get("on_demand_views", {}).items()
+    }
+    known: dict[str, FeatureView | OnDemandFeatureView] = {**views, **on_demand}
+    services = {n: _service(n, items, known) for n, items in document.get("services", {}).items()}
     files = {n: _files(fields, day) for n, fields in document["sources"].items()}
     return Scenario(
         id=scenario_id,
@@ -145,8 +164,32 @@ def _scenario(scenario_id: str, document: Mapping[str, Any]) -> Scenario:
         views=views,
         services=services,
         files=files,
-        steps=[_step(number, step, day) for number, step in enumerate(document["step"])],
+        request_sources=requests,
+        on_demand_views=on_demand,
+        steps=[
+            _without_request_fields(_step(number, step, day), services, on_demand)
+            for number, step in enumerate(document["step"])
+        ],
     )
+
+
+def _without_request_fields(
+    step: Step,
+    services: Mapping[str, FeatureService],
+    on_demand: Mapping[str, OnDemandFeatureView],
+) -> Step:
+    """Return a step; a lookup gives back join keys and features, and no request fields."""
+    if not isinstance(step, LookUp) or step.expected is None:
+        return step
+    if isinstance(step.features, str):
+        asked = [s.view.name for s in services[step.features].selections]
+    else:
+        asked = [name.partition(":")[0] for name in step.features]
+    views = [on_demand[name] for name in asked if name in on_demand]
+    fields = {name for view in views for name in view.request_fields}
+    columns = {n: t for n, t in step.expected.columns.items() if n not in fields}
+    rows = [{name: row[name] for name in columns} for row in step.expected.rows]
+    return replace(step, expected=PlainTable(columns, rows))
 
 
 def _source(name: str, document: Mapping[str, Any]) -> FileSource:
@@ -174,20 +217,44 @@ def _view(
     return FeatureView(name=name, aggregations=aggregations, **fields)
 
 
+def _request(name: str, fields: Mapping[str, str]) -> RequestSource:
+    return RequestSource(name=name, schema=[Field(name=n, dtype=t) for n, t in fields.items()])
+
+
+def _on_demand(
+    name: str,
+    document: Mapping[str, Any],
+    views: Mapping[str, FeatureView],
+    requests: Mapping[str, RequestSource],
+) -> OnDemandFeatureView:
+    fields = dict(document)
+    sources: list[Any] = [
+        requests[item] if isinstance(item, str) and item in requests else _selection(item, views)
+        for item in fields.pop("sources")
+    ]
+    return OnDemandFeatureView(name=name, sources=sources, **fields)
+
+
 def _service(
-    name: str, items: Sequence[str | Mapping[str, Any]], views: Mapping[str, FeatureView]
+    name: str,
+    items: Sequence[str | Mapping[str, Any]],
+    views: Mapping[str, FeatureView | OnDemandFeatureView],
 ) -> FeatureService:
     return FeatureService(name=name, features=[_selection(item, views) for item in items])
 
 
 def _selection(
-    item: str | Mapping[str, Any], views: Mapping[str, FeatureView]
-) -> FeatureViewSelection:
+    item: str | Mapping[str, Any], views: Mapping[str, Any]
+) -> FeatureViewSelection | OnDemandSelection:
     if isinstance(item, str):
-        return views[item].select()
+        whole: FeatureViewSelection | OnDemandSelection = views[item].select()
+        return whole
     _check_keys("a selection", item, {"view", "features", "name", "join_key_map"})
+    view = views[item["view"]]
+    if isinstance(view, OnDemandFeatureView):
+        return view[item["features"]]
     return FeatureViewSelection(
-        view=views[item["view"]],
+        view=view,
         features=item.get("features"),
         alias=item.get("name"),
         join_key_map=item.get("join_key_map", {}),

@@ -102,7 +102,9 @@ class StoreRunner:
     def look_up(self, call: LookUp) -> Reply:
         """Return the online values."""
         response = self.store.get_online_features(
-            _asked(call.features), call.entities.rows, full_feature_names=call.full_feature_names
+            _asked(call.features),
+            call.entities.python_rows(),
+            full_feature_names=call.full_feature_names,
         )
         return Reply(
             table=response.to_arrow(),

@@ -75,12 +75,14 @@ class RetrievalJob:
         query: FeatureQuery,
         tasks: tuple[JoinTask, ...],
         mode: Mode,
+        request: pa.Table | None = None,
         progress: Progress | None = None,
     ) -> None:
         self._engine = engine
         self._spine = spine
         self._query = query
         self._tasks = tasks
+        self._request = request
         self._mode: Mode = mode
         self._progress = progress
 
@@ -97,11 +99,12 @@ class RetrievalJob:
     @property
     def schema(self) -> pa.Schema:
         """The result's schema: the spine's fields, then the features with their declared types."""
-        fields = list(self._spine.schema)
-        for output in self._query.outputs:
-            dtype = self._tasks[output.join].dtypes[output.feature]
-            fields.append(pa.field(output.name, dtype))
-        return pa.schema(fields)
+        tasks, outputs = self._tasks, self._query.outputs
+        types = [tasks[output.join].dtypes[output.feature] for output in outputs]
+        if self._query.on_demand is not None:
+            types = self._query.on_demand.dtypes(types)
+        fields = map(pa.field, self._query.names, types)
+        return pa.schema([*self._spine.schema, *fields])
 
     def to_arrow(self) -> pa.Table:
         """Return the result as an Arrow table."""
@@ -171,6 +174,8 @@ class RetrievalJob:
                 f"  keys {', '.join(f'{k.name} {type_name(k.dtype)}' for k in scan.keys) or 'none'}"
             )
             parts.append(explain(self._engine, scan, task.keys, ttl_us=task.ttl_us))
+        if self._query.on_demand is not None:
+            parts.append(self._query.on_demand.explain())
         return "\n".join(parts)
 
     def _chunks(self) -> Iterator[pa.Table]:
@@ -181,6 +186,9 @@ class RetrievalJob:
             for start in range(0, max(self.num_rows, 1), step):
                 parts = [join.features(start, start + step) for join in joins]
                 features = [parts[o.join].column(o.feature) for o in self._query.outputs]
+                if self._query.on_demand is not None and self._request is not None:
+                    request = self._request.slice(start, step)
+                    features = self._query.on_demand.columns(request, features, first_row=start)
                 spine = self._spine.slice(start, step)
                 yield pa.table([*spine.columns, *features], schema=self.schema)
 

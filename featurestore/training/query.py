@@ -3,12 +3,22 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from featurestore.definitions import FeatureService, FeatureView, FeatureViewSelection
+from featurestore.definitions import (
+    FeatureService,
+    FeatureView,
+    FeatureViewSelection,
+    OnDemandFeatureView,
+    OnDemandSelection,
+)
 from featurestore.errors import NameCollisionError, NotFoundError, RequestError, shown
 from featurestore.naming import duplicate_name
 from featurestore.registry.state import RegistryState
+from featurestore.training.on_demand import OnDemandColumns, Wanted, on_demand_columns
 
-FeatureRequest = str | FeatureService | Sequence[str | FeatureView | FeatureViewSelection]
+Selection = FeatureViewSelection | OnDemandSelection
+FeatureRequest = (
+    str | FeatureService | Sequence[str | FeatureView | OnDemandFeatureView | Selection]
+)
 """A service (or its name), or a list of "view:feature", views and selections."""
 
 
@@ -27,7 +37,7 @@ class ViewJoin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """A feature column of the result: which join it comes from, and its position there."""
+    """A joined feature: what its column is called, which join it comes from, its position there."""
 
     name: str
     join: int
@@ -36,14 +46,24 @@ class Output:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureQuery:
-    """What was asked for, resolved: joins in the order of their first feature, and columns."""
+    """What was asked for, resolved.
+
+    Attributes:
+        joins: In the order of their first feature.
+        outputs: The joined features, in the order asked; those that only on-demand features need
+            come last.
+        on_demand: What is computed from them, and the order of it all; None when nothing is.
+    """
 
     joins: tuple[ViewJoin, ...]
     outputs: tuple[Output, ...]
+    on_demand: OnDemandColumns | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
         """The feature columns' names, in the order asked."""
+        if self.on_demand is not None:
+            return self.on_demand.names
         return tuple(output.name for output in self.outputs)
 
 
@@ -66,26 +86,62 @@ def resolve(
         raise RequestError("No feature is asked for.", hint="name a service or 'view:feature'")
     _check_asked_once(asked)
     _check_roles([selection for selection, _ in asked])
-    joins: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[FeatureViewSelection, list[str]]]
-    joins = {}
-    outputs = []
+    joining, wanted = _Joining(), []
     for selection, name in asked:
-        key = (selection.name, tuple(selection.key_columns.items()))
-        _, wanted = joins.setdefault(key, (selection, []))
         shown_name = f"{selection.name}__{name}" if full_feature_names else name
-        outputs.append(Output(name=shown_name, join=list(joins).index(key), feature=len(wanted)))
-        wanted.append(name)
-    check_names([o.name for o in outputs])
-    return FeatureQuery(
-        joins=tuple(
+        if isinstance(selection, OnDemandSelection):
+            wanted.append(Wanted(shown_name, selection.view, name))
+        else:
+            wanted.append(Wanted(shown_name, None, name, joining.add(selection, name, shown_name)))
+    on_demand = on_demand_columns(wanted, joining.find)
+    query = FeatureQuery(joins=joining.joins, outputs=tuple(joining.outputs), on_demand=on_demand)
+    check_names(query.names)
+    _check_roles([*(join.selection for join in query.joins), *(s for s, _ in asked)])
+    return query
+
+
+class _Joining:
+    """The joins of a query, while it is made."""
+
+    def __init__(self) -> None:
+        self._joins: dict[object, tuple[FeatureViewSelection, list[str]]] = {}
+        self.outputs: list[Output] = []
+
+    @property
+    def joins(self) -> tuple[ViewJoin, ...]:
+        """The joins so far."""
+        return tuple(
             ViewJoin(selection=selection, features=tuple(wanted))
-            for selection, wanted in joins.values()
-        ),
-        outputs=tuple(outputs),
-    )
+            for selection, wanted in self._joins.values()
+        )
+
+    def add(self, selection: FeatureViewSelection, feature: str, name: str) -> int:
+        """Add a feature; return its position among the outputs."""
+        key = _role(selection)
+        _, wanted = self._joins.setdefault(key, (selection, []))
+        join = list(self._joins).index(key)
+        self.outputs.append(Output(name=name, join=join, feature=len(wanted)))
+        wanted.append(feature)
+        return len(self.outputs) - 1
+
+    def find(self, selection: FeatureViewSelection, feature: str) -> int:
+        """Return the position of a feature among the outputs; it is added unless it is there."""
+        key = _role(selection)
+        _, wanted = self._joins.get(key, (selection, []))
+        if feature not in wanted:
+            return self.add(selection, feature, feature)
+        place = (list(self._joins).index(key), wanted.index(feature))
+        return next(n for n, o in enumerate(self.outputs) if (o.join, o.feature) == place)
 
 
-def _selections(features: FeatureRequest, state: RegistryState) -> Iterator[FeatureViewSelection]:
+def _role(selection: Selection) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """Return what tells apart roles: a view may be used with several choices of join keys."""
+    if isinstance(selection, OnDemandSelection):
+        return selection.name, ()
+    return selection.name, tuple(selection.key_columns.items())
+
+
+def _selections(features: FeatureRequest, state: RegistryState) -> Iterator[Selection]:
     if isinstance(features, str):
         if ":" in features:
             raise RequestError(
@@ -102,12 +158,12 @@ def _selections(features: FeatureRequest, state: RegistryState) -> Iterator[Feat
         yield _selection(item, state)
 
 
-def _selection(item: object, state: RegistryState) -> FeatureViewSelection:
+def _selection(item: object, state: RegistryState) -> Selection:
     if isinstance(item, str):
         return _reference(item, state)
-    if isinstance(item, FeatureView):
+    if isinstance(item, FeatureView | OnDemandFeatureView):
         return item.select()
-    if isinstance(item, FeatureViewSelection):
+    if isinstance(item, Selection):
         return item
     raise _not_a_request("A feature", item)
 
@@ -119,32 +175,39 @@ def _not_a_request(what: str, value: object) -> RequestError:
     )
 
 
-def _reference(reference: str, state: RegistryState) -> FeatureViewSelection:
+def _reference(reference: str, state: RegistryState) -> Selection:
     view, colon, feature = reference.partition(":")
     if not colon:
-        known = (*state.views, *state.services)
+        known = (*state.views, *state.on_demand_views, *state.services)
         if view in known:
             raise RequestError(
                 f"{shown(reference)} is not a feature.",
                 hint=f"write 'view:feature', or features={reference!r} for a service",
             )
         raise NotFoundError("feature", reference, known=known, where=" ('view:feature')")
+    if view in state.on_demand_views:
+        computed = state.on_demand_views[view]
+        return computed[computed.field(feature).name]
+    if view not in state.views:
+        known = (*state.views, *state.on_demand_views)
+        where = f" in project {state.project!r}"
+        raise NotFoundError(FeatureView.kind, view, known=known, where=where)
     definition = state.view(view).definition
     return definition[definition.field(feature).name]
 
 
-def _check_asked_once(asked: Sequence[tuple[FeatureViewSelection, str]]) -> None:
+def _check_asked_once(asked: Sequence[tuple[Selection, str]]) -> None:
     seen = set()
     for selection, name in asked:
-        key = (selection.name, tuple(selection.key_columns.items()), name)
+        key = (_role(selection), name)
         if key in seen:
             raise RequestError(f"Feature {selection.name}:{name} is asked for twice.")
         seen.add(key)
 
 
-def _check_roles(selections: Sequence[FeatureViewSelection]) -> None:
+def _check_roles(selections: Sequence[Selection]) -> None:
     """Refuse one role name for two views: their features could not be told apart."""
-    views: dict[str, FeatureView] = {}
+    views: dict[str, FeatureView | OnDemandFeatureView] = {}
     for selection in selections:
         view = views.setdefault(selection.name.casefold(), selection.view)
         if view.name != selection.view.name:

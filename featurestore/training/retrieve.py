@@ -14,6 +14,7 @@ from featurestore.offline.scan import open_scan
 from featurestore.registry.state import RegistryState
 from featurestore.training.job import JoinTask, Progress, RetrievalJob
 from featurestore.training.query import FeatureRequest, ViewJoin, check_names, resolve
+from featurestore.training.request import request_table
 from featurestore.training.spine import SqlSpine, key_column, times_us, to_table
 
 MODES: tuple[Mode, ...] = ("complete", "as_served")
@@ -44,12 +45,16 @@ def retrieve(
         spine = to_table(entity_df, timestamp_field=timestamp_field)
     check_names(query.names, spine.column_names)
     times = times_us(spine, timestamp_field, timezone)
+    request = None
+    if query.on_demand is not None:
+        request = request_table(query.on_demand.fields, spine, timezone)
     return RetrievalJob(
         engine=engine,
         spine=spine,
         query=query,
         tasks=tuple(_task(join, spine, times, root) for join in query.joins),
         mode=mode,
+        request=request,
         progress=progress,
     )
 

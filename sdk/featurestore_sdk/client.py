@@ -77,12 +77,14 @@ class FeatureStoreClient:
         Args:
             features: The name of a feature service, or a list of `"view:feature"`.
             entities: A dict of columns, a list of dicts, or a table of pandas, Polars, Arrow or
-                anything with the Arrow PyCapsule interface; it has the join keys and nothing else.
+                anything with the Arrow PyCapsule interface; it has the join keys, the
+                request fields of on-demand features, and nothing else.
             full_feature_names: Name features `view__feature` instead of `feature`.
             timeout_s: How long this call may take, in seconds; None takes the client's.
 
         Raises:
-            InvalidRequestError: A join key is missing, unknown or of the wrong type.
+            InvalidRequestError: A join key or request field is missing, unknown or of the wrong
+                type; an on-demand feature has no value for an entity.
             NotFoundError: The server does not know a service, view, feature or the project.
             LimitExceededError: Request or reply are too large.
             UnavailableError: The server or its store cannot be reached.

@@ -6,8 +6,8 @@ from typing import Any
 from featurestore_sdk.errors import FieldViolation, InvalidRequestError, MissingExtraError
 
 Entities = Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]] | Any
-"""A column of values per join key; a list of rows; or a table of pandas, Polars, Arrow or anything
-with the Arrow PyCapsule interface, such as a DuckDB relation."""
+"""A column of values per join key and request field; a list of rows; or a table of pandas, Polars,
+Arrow or anything with the Arrow PyCapsule interface, such as a DuckDB relation."""
 
 
 def columns_of(entities: Entities) -> dict[str, list[Any]]:

@@ -10,9 +10,9 @@ FeatureStoreError (featurestore.errors)
     ├── MalformedMessageError   the bytes of a request are no request
     └── LimitExceededError      a request asks for more than the server takes
 
-Messages of the last two, and of the core's errors about requests, are about what the caller sent,
-and are sent back. Those of all other errors may name hosts, files or keys: they stay in the
-server's log, under an id that the caller gets instead.
+Messages of the last two, and of the core's errors about requests and computed features, are about
+what the caller sent, and are sent back. Those of all other errors may name hosts, files or keys:
+they stay in the server's log, under an id that the caller gets instead.
 """
 
 from collections.abc import Mapping
@@ -117,6 +117,7 @@ ANSWERS: Final[Mapping[type[BaseException], Answer]] = {
     core.EntityValueError: Answer(_BAD, "ENTITY_VALUE_INVALID"),
     core.NameCollisionError: Answer(_BAD, "NAME_COLLISION"),
     core.RequestError: Answer(_BAD, "REQUEST_INVALID"),
+    core.ComputationError: Answer("OUT_OF_RANGE", "FEATURE_NOT_COMPUTABLE"),
     core.NotFoundError: Answer("NOT_FOUND", "NOT_FOUND"),
     core.UnsupportedError: Answer("UNIMPLEMENTED", "UNSUPPORTED"),
     DeadlinePassedError: Answer("DEADLINE_EXCEEDED", "DEADLINE_PASSED"),

@@ -10,6 +10,7 @@ from featurestore_protos.v1.serving_pb2 import DESCRIPTOR, GetOnlineFeaturesRequ
 from featurestore.errors import NotFoundError, StoreUnavailableError
 from featurestore.online.store import OnlineStore
 from featurestore.serving.lookup import Lookup, Question
+from featurestore.serving.on_demand import OnDemandLookup, OnDemandQuestion, open_lookup
 from featurestore.serving.plan import ServingCatalog
 from featurestore.time import Clock, parse_clock
 from featurestore_server.errors import DeadlinePassedError
@@ -104,14 +105,14 @@ class OnlineFeatures:
         if project and project != self._catalog.project:
             raise NotFoundError("project", project, known=[self._catalog.project])
 
-    def _prepare(self, selection: Selection, full_feature_names: bool) -> Lookup:  # noqa: FBT001 - a cache's key
+    def _prepare(self, selection: Selection, full_feature_names: bool) -> Lookup | OnDemandLookup:  # noqa: FBT001 - a cache's key
         plan = self._catalog.prepare(selection, full_feature_names=full_feature_names)
-        return Lookup(self._store, plan, self._clock, max_entities=self._limits.max_entities)
+        return open_lookup(self._store, plan, self._clock, max_entities=self._limits.max_entities)
 
 
 class _Asked(NamedTuple):
-    lookup: Lookup
-    question: Question
+    lookup: Any  # Lookup with a Question, or OnDemandLookup with an OnDemandQuestion
+    question: Question | OnDemandQuestion
 
 
 def _attempt(work: Callable[..., Result], *arguments: Any) -> Result | Exception:

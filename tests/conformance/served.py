@@ -20,6 +20,7 @@ CLIENT_ERRORS: Final[dict[str, tuple[type[sdk.ClientError], str]]] = {
     "NameCollisionError": (sdk.InvalidRequestError, "NAME_COLLISION"),
     "NotFoundError": (sdk.NotFoundError, "NOT_FOUND"),
     "RequestError": (sdk.InvalidRequestError, "REQUEST_INVALID"),
+    "ComputationError": (sdk.InvalidRequestError, "FEATURE_NOT_COMPUTABLE"),
 }
 
 
@@ -49,7 +50,7 @@ class ServedRunner(StoreRunner):
     def look_up(self, call: LookUp) -> Reply:
         features = call.features if isinstance(call.features, str) else list(call.features)
         response = self.client.get_online_features(
-            features, call.entities.rows, full_feature_names=call.full_feature_names
+            features, call.entities.python_rows(), full_feature_names=call.full_feature_names
         )
         return Reply(
             table=response.to_arrow(),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # What the classes of the core's errors are called on the wire.
 REASONS: Final = {
+    "ComputationError": "FEATURE_NOT_COMPUTABLE",
     "EntityValueError": "ENTITY_VALUE_INVALID",
     "NameCollisionError": "NAME_COLLISION",
     "RequestError": "REQUEST_INVALID",

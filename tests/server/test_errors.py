@@ -35,6 +35,11 @@ CASES: list[tuple[Exception, StatusCode, str]] = [
         StatusCode.INVALID_ARGUMENT,
         "NAME_COLLISION",
     ),
+    (
+        core.ComputationError(feature="ratio:x", row=0, reason="integer overflow in +"),
+        StatusCode.OUT_OF_RANGE,
+        "FEATURE_NOT_COMPUTABLE",
+    ),
     (core.RequestError("bad"), StatusCode.INVALID_ARGUMENT, "REQUEST_INVALID"),
     (
         core.NotFoundError("feature service", "frad", known=["fraud"]),

@@ -55,9 +55,10 @@ class ServingServiceServicer(object):
     def GetOnlineFeatures(self, request, context):
         """Looks up the features of a batch of entities.
 
-        An entity without a row is no failure: its values have the status NOT_FOUND. A join key that is
-        missing, unknown or of the wrong type fails the request with INVALID_ARGUMENT and its name, an
-        unknown feature service, view or feature with NOT_FOUND and suggestions.
+        An entity without a row is no failure: its values have the status NOT_FOUND. A join key or request
+        field that is missing, unknown or of the wrong type fails the request with INVALID_ARGUMENT and
+        its name, an unknown feature service, view or feature with NOT_FOUND and suggestions. An on-demand
+        feature that has no value for an entity, such as an overflow, fails it with OUT_OF_RANGE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,9 +40,10 @@ class ServingServiceStub:
     GetOnlineFeatures: _grpc.UnaryUnaryMultiCallable[_serving_pb2.GetOnlineFeaturesRequest, _serving_pb2.GetOnlineFeaturesResponse]
     """Looks up the features of a batch of entities.
 
-    An entity without a row is no failure: its values have the status NOT_FOUND. A join key that is
-    missing, unknown or of the wrong type fails the request with INVALID_ARGUMENT and its name, an
-    unknown feature service, view or feature with NOT_FOUND and suggestions.
+    An entity without a row is no failure: its values have the status NOT_FOUND. A join key or request
+    field that is missing, unknown or of the wrong type fails the request with INVALID_ARGUMENT and
+    its name, an unknown feature service, view or feature with NOT_FOUND and suggestions. An on-demand
+    feature that has no value for an entity, such as an overflow, fails it with OUT_OF_RANGE.
     """
 
 @_typing.type_check_only
@@ -57,9 +58,10 @@ class ServingServiceAsyncStub(ServingServiceStub):
     GetOnlineFeatures: _aio.UnaryUnaryMultiCallable[_serving_pb2.GetOnlineFeaturesRequest, _serving_pb2.GetOnlineFeaturesResponse]  # type: ignore[assignment]
     """Looks up the features of a batch of entities.
 
-    An entity without a row is no failure: its values have the status NOT_FOUND. A join key that is
-    missing, unknown or of the wrong type fails the request with INVALID_ARGUMENT and its name, an
-    unknown feature service, view or feature with NOT_FOUND and suggestions.
+    An entity without a row is no failure: its values have the status NOT_FOUND. A join key or request
+    field that is missing, unknown or of the wrong type fails the request with INVALID_ARGUMENT and
+    its name, an unknown feature service, view or feature with NOT_FOUND and suggestions. An on-demand
+    feature that has no value for an entity, such as an overflow, fails it with OUT_OF_RANGE.
     """
 
 class ServingServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -77,9 +79,10 @@ class ServingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_serving_pb2.GetOnlineFeaturesResponse, _abc.Awaitable[_serving_pb2.GetOnlineFeaturesResponse]]:
         """Looks up the features of a batch of entities.
 
-        An entity without a row is no failure: its values have the status NOT_FOUND. A join key that is
-        missing, unknown or of the wrong type fails the request with INVALID_ARGUMENT and its name, an
-        unknown feature service, view or feature with NOT_FOUND and suggestions.
+        An entity without a row is no failure: its values have the status NOT_FOUND. A join key or request
+        field that is missing, unknown or of the wrong type fails the request with INVALID_ARGUMENT and
+        its name, an unknown feature service, view or feature with NOT_FOUND and suggestions. An on-demand
+        feature that has no value for an entity, such as an overflow, fails it with OUT_OF_RANGE.
         """
 
 def add_ServingServiceServicer_to_server(servicer: ServingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
