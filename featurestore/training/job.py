@@ -186,8 +186,8 @@ class RetrievalJob:
             for start in range(0, max(self.num_rows, 1), step):
                 parts = [join.features(start, start + step) for join in joins]
                 features = [parts[o.join].column(o.feature) for o in self._query.outputs]
-                if self._query.on_demand is not None and self._request is not None:
-                    request = self._request.slice(start, step)
+                if self._query.on_demand is not None:
+                    request = None if self._request is None else self._request.slice(start, step)
                     features = self._query.on_demand.columns(request, features, first_row=start)
                 spine = self._spine.slice(start, step)
                 yield pa.table([*spine.columns, *features], schema=self.schema)
