@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from featurestore.offline.engine import RowFilter, SqlTable
+from featurestore.offline.local_times import is_naive
+from featurestore.offline.ordinals import MAX_ROWS_BITS
 from featurestore.offline.scan import FileGroup, ScanColumn, SourceScan, is_nanoseconds
 from featurestore.time import LocalSpan
 from featurestore.types import base_type
 
-MAX_ROWS_BITS = 40  # a file has fewer than 2^40 rows; the file's number stands above them
 LAST = 2**63 - 1
 LOWEST = -(2**63)  # what a null created time counts as: below every instant
 
@@ -268,15 +269,6 @@ def value(raw: str, found: pa.DataType, declared: pa.DataType, spans: Sequence[L
     if found == pa.uuid():
         return f"unhex(replace({raw}::VARCHAR, '-', ''))"
     return raw if base == declared else f"CAST({raw} AS {sql_type(declared)})"
-
-
-def is_naive(found: pa.DataType) -> bool:
-    """Whether times of this physical type (or its elements) have no zone; dates have none."""
-    if pa.types.is_list(base_type(found)):
-        return is_naive(found.value_type)
-    if pa.types.is_timestamp(found):
-        return found.tz is None
-    return bool(pa.types.is_date(found))
 
 
 def create_view(name: str, table: SqlTable) -> str:

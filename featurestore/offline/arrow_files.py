@@ -1,0 +1,43 @@
+"""Files read by Arrow, which confuses no names and changes no types."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from featurestore.offline.files import SourceFile, check_unchanged
+from featurestore.offline.footer import has_uuid
+from featurestore.offline.scan import SourceScan
+from featurestore.offline.source_errors import first_line, unreadable
+from featurestore.types import base_type
+
+
+@contextlib.contextmanager
+def opened(scan: SourceScan, file: SourceFile) -> Iterator[pq.ParquetFile]:
+    """Open one of a source's files for reading.
+
+    Raises:
+        SourceError: What is read inside cannot be read.
+        SourceChangedError: The file has changed since it was listed, which is why.
+    """
+    try:
+        # Arrow would read INT96 as nanoseconds, which wrap around outside the years 1678 to 2261.
+        with pq.ParquetFile(file.path, coerce_int96_timestamp_unit="us") as reading:
+            yield reading
+    except (pa.ArrowException, OSError) as error:
+        check_unchanged(scan.source.name, [file])
+        raise unreadable(scan, first_line(error), file) from None
+
+
+def read_file(scan: SourceScan, file: SourceFile, columns: Sequence[str]) -> pa.Table:
+    """Return columns of one file, by their names in it; see `opened` for errors."""
+    with opened(scan, file) as reading:
+        return reading.read(columns=columns)
+
+
+def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column without dictionaries, so that columns of several files agree, and UUIDs."""
+    if pa.types.is_dictionary(column.type):
+        return column.cast(column.type.value_type)
+    return column.cast(base_type(column.type)) if has_uuid(column.type) else column
