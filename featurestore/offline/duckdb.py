@@ -5,9 +5,6 @@ and ordinals alone: DuckDB's own ASOF join picks any of several rows with one ti
 """
 
 import contextlib
-import os
-import re
-import tempfile
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -20,17 +17,15 @@ import numpy.typing as npt
 import pyarrow as pa
 from typing_extensions import override
 
-from featurestore.errors import (
-    ConfigError,
-    RequestError,
-    ResourceLimitError,
-    SourceError,
-)
 from featurestore.offline import duckdb_sql as sql
 from featurestore.offline.arrow_files import plain, read_file
 from featurestore.offline.declared import cast_batch as _cast
 from featurestore.offline.declared import cast_table
 from featurestore.offline.declared import version_columns as _version_columns
+from featurestore.offline.duckdb_connection import DuckDBLimits
+from featurestore.offline.duckdb_connection import translated_errors as _errors
+from featurestore.offline.duckdb_query import run_query
+from featurestore.offline.duckdb_values import is_refused
 from featurestore.offline.engine import (
     Capabilities,
     LatestRows,
@@ -47,10 +42,9 @@ from featurestore.offline.local_times import (
     policy_spans,
     refused_kinds,
 )
-from featurestore.offline.memory import machine_memory
 from featurestore.offline.ordinals import first_ordinals
 from featurestore.offline.scan import FileGroup, ScanColumn, SourceScan, folder_values
-from featurestore.offline.source_errors import first_line, local_time_error, unreadable
+from featurestore.offline.source_errors import local_time_error
 from featurestore.time import LocalSpan, local_year
 
 BATCH_ROWS = 50_000
@@ -78,29 +72,22 @@ class DuckDBEngine(OfflineEngine):
         temp_directory: Path | None = None,
         settings: Mapping[str, str | int] | None = None,
     ) -> None:
-        self._settings: dict[str, str | int] = {
-            "TimeZone": "UTC",
-            "enable_progress_bar": False,  # it would draw on standard output
-            "autoinstall_known_extensions": False,  # a spine's query must not download code
-            "autoload_known_extensions": False,
-            **(settings or {}),
-        }
-        if threads is not None:
-            self._settings["threads"] = threads
-        if memory_limit is not None:
-            self._settings["memory_limit"] = memory_limit
-        self._temp_directory = temp_directory
+        self._duckdb = DuckDBLimits(
+            threads=threads,
+            memory_limit=memory_limit,
+            temp_directory=temp_directory,
+            settings=settings or {},
+        )
 
     @property
     @override
     def memory_bytes(self) -> int:
-        limit = self._settings.get("memory_limit")
-        return machine_memory() if limit is None else _bytes_of(str(limit))
+        return self._duckdb.memory_bytes
 
     @property
     @override
     def threads(self) -> int:
-        return int(self._settings.get("threads", os.cpu_count() or 1))
+        return self._duckdb.thread_count
 
     @contextlib.contextmanager
     @override
@@ -131,84 +118,14 @@ class DuckDBEngine(OfflineEngine):
 
     @override
     def query(self, sql_text: str, tables: Mapping[str, SqlTable]) -> pa.Table:
-        paths = [path for table in tables.values() for path in table.paths]
-        with self._connection(paths, ordered=True) as con, _errors("The spine's query"):
-            statements = con.extract_statements(sql_text)
-            if [s.type for s in statements] != [duckdb.StatementType.SELECT]:
-                raise RequestError(
-                    "A spine in SQL is one SELECT statement; this is"
-                    f" {', '.join(s.type.name for s in statements[:5]) or 'none'}.",
-                    hint="write one query, without INSERT, COPY, ATTACH, SET or the like",
-                )
-            unreadable = _create_views(con, sql_text, tables)
-            try:
-                return con.sql(sql_text).to_arrow_table()
-            except duckdb.CatalogException as error:
-                raise _unknown_name(error, tables, unreadable) from None
+        return run_query(self._duckdb, sql_text, tables)
 
     @contextlib.contextmanager
     def _session(self, scan: SourceScan) -> Iterator["_Session"]:
         paths = [file.path for file in scan.files]
-        with self._connection(paths) as con, _errors(f"Source {scan.source.name!r}", scan):
+        with self._duckdb.connect(paths) as con, _errors(f"Source {scan.source.name!r}", scan):
             yield _Session(con, scan)
             check_unchanged(scan.source.name, scan.files)
-
-    @contextlib.contextmanager
-    def _connection(
-        self, paths: Sequence[str], *, ordered: bool = False
-    ) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Open a connection that can read `paths`, spill, and touch nothing else."""
-        with (
-            self._spill_folder() as temp,
-            contextlib.closing(duckdb.connect()) as con,
-        ):
-            settings = self._settings | {"preserve_insertion_order": ordered}
-            for name, setting in settings.items():
-                _configure(con, name, setting)
-            con.execute(f"SET temp_directory = {sql.text(temp)}")
-            con.execute(f"SET allowed_paths = [{', '.join(_allowed(paths))}]")
-            con.execute("SET enable_external_access = false")
-            con.execute("SET lock_configuration = true")
-            yield con
-
-    @contextlib.contextmanager
-    def _spill_folder(self) -> Iterator[str]:
-        where = self._temp_directory
-        try:
-            if where is not None:
-                where.mkdir(parents=True, exist_ok=True)
-            folder = tempfile.TemporaryDirectory(
-                prefix="featurestore-", dir=where, ignore_cleanup_errors=True
-            )
-        except OSError as error:
-            raise ConfigError(
-                f"No temporary folder can be made in {where or tempfile.gettempdir()}:"
-                f" {error.strerror or error}.",
-                hint="point offline_store.temp_directory to a folder that can be written",
-            ) from None
-        with folder as name:
-            yield name
-
-
-def _bytes_of(limit: str) -> int:
-    """Return a memory limit of DuckDB's, such as "4GB", "512MiB" or "60%", in bytes."""
-    found = re.fullmatch(r"\s*([0-9.]+)\s*([a-zA-Z%]*)\s*", limit)
-    if found is None:
-        return machine_memory()  # DuckDB itself refuses it, by name, when it is used
-    number, unit = float(found[1]), found[2].upper()
-    if unit == "%":
-        return int(machine_memory() * number / 100)
-    power = "KMGT".find(unit[:1]) + 1 if unit not in ("", "B", "BYTES") else 0
-    return int(number * (1024 if "I" in unit else 1000) ** power)
-
-
-def _configure(con: duckdb.DuckDBPyConnection, name: str, setting: str | int) -> None:
-    try:
-        con.execute(f"SET {sql.quote(name)} = {_literal(setting)}")
-    except duckdb.Error as error:
-        raise ConfigError(
-            f"offline_store.{name}: {setting!r} cannot be used ({first_line(error)})."
-        ) from None
 
 
 class _Session:
@@ -293,9 +210,9 @@ class _Session:
         alias, refused = column.alias, refused_kinds(self.scan.source)
         if refused.isdisjoint(span.kind for span in spans):
             return
-        inside = sql.is_refused(alias, spans, refused)
+        inside = is_refused(alias, spans, refused)
         if pa.types.is_list(column.dtype):
-            one = sql.is_refused("t", spans, refused)
+            one = is_refused("t", spans, refused)
             inside = f"len(list_filter({alias}, lambda t: {one})) > 0"
         found = self.con.execute(
             f"SELECT {alias}, o FROM ({rows.rows([alias], ordinal=True, naive=alias)})"
@@ -375,14 +292,6 @@ class _DuckDBLatest(LatestRows):
         self._stack.close()
 
 
-def _allowed(paths: Sequence[str]) -> Iterator[str]:
-    """Yield literals of paths, and of the patterns that stand for those with glob characters."""
-    for path in paths:
-        yield sql.text(path)
-        if (pattern := sql.file_pattern(path)) != sql.text(path):
-            yield pattern
-
-
 def _read_through_arrow(scan: SourceScan, group: FileGroup) -> pa.Table:
     """Return a group's columns under their aliases, with `__ordinal`.
 
@@ -401,59 +310,3 @@ def _read_through_arrow(scan: SourceScan, group: FileGroup) -> pa.Table:
         columns["__ordinal"] = pa.array(np.arange(first, first + read.num_rows, dtype=np.int64))
         tables.append(pa.table({name: columns[name] for name in sorted(columns)}))
     return pa.concat_tables(tables)
-
-
-def _create_views(
-    con: duckdb.DuckDBPyConnection, query: str, tables: Mapping[str, SqlTable]
-) -> dict[str, str]:
-    """Make views of the tables that a query may mean; return what is wrong with broken ones."""
-    unreadable = {}
-    for name, table in tables.items():
-        if name.casefold() in query.casefold():
-            try:
-                con.execute(sql.create_view(name, table))
-            except duckdb.Error as error:
-                unreadable[name] = first_line(error)
-    return unreadable
-
-
-def _unknown_name(
-    error: duckdb.Error, tables: Mapping[str, SqlTable], unreadable: Mapping[str, str]
-) -> RequestError | SourceError:
-    for name, reason in unreadable.items():
-        if f" {name} ".casefold() in str(error).casefold():
-            file = next((path for path in tables[name].paths if path in reason), None)
-            return SourceError(f"Source {name!r} cannot be read: {reason}", source=name, file=file)
-    known = ", ".join(sorted(tables)[:20]) or "none"
-    return RequestError(
-        f"The spine's query failed: {first_line(error)}",
-        hint=f"it can read the registered sources whose files exist: {known}",
-    )
-
-
-@contextlib.contextmanager
-def _errors(subject: str, scan: SourceScan | None = None) -> Iterator[None]:
-    """Turn DuckDB's errors into ours; Arrow's too, which carry DuckDB's while rows are streamed."""
-    try:
-        yield
-    except duckdb.OutOfMemoryException as error:
-        raise ResourceLimitError(
-            f"{subject}: memory or temporary space ran out ({first_line(error)}).",
-            hint="raise offline_store.memory_limit, or point temp_directory to a larger disk",
-        ) from None
-    except (duckdb.Error, pa.ArrowException, OSError) as error:
-        if "No space left" in str(error):
-            raise ResourceLimitError(
-                f"{subject}: the temporary folder's disk is full.",
-                hint="point offline_store.temp_directory to a larger disk",
-            ) from None
-        if scan is None:
-            raise RequestError(f"{subject} failed: {first_line(error)}") from None
-        check_unchanged(scan.source.name, scan.files)
-        named = (f for f in scan.files if f.path in str(error))
-        file = max(named, key=lambda f: len(f.path), default=None)
-        raise unreadable(scan, first_line(error), file) from None
-
-
-def _literal(setting: str | int) -> str:
-    return sql.text(setting) if isinstance(setting, str) else str(setting).lower()
