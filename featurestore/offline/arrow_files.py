@@ -8,14 +8,22 @@ import pyarrow.parquet as pq
 
 from featurestore.offline.files import SourceFile, check_unchanged
 from featurestore.offline.footer import has_uuid
+from featurestore.offline.instants import FarTimeError
 from featurestore.offline.scan import SourceScan
 from featurestore.offline.source_errors import first_line, unreadable
 from featurestore.types import base_type
 
 
 @contextlib.contextmanager
-def opened(scan: SourceScan, file: SourceFile) -> Iterator[pq.ParquetFile]:
+def opened(
+    scan: SourceScan, file: SourceFile, *, metadata: pq.FileMetaData | None = None
+) -> Iterator[pq.ParquetFile]:
     """Open one of a source's files for reading.
+
+    Args:
+        scan: The source.
+        file: The file.
+        metadata: Its footer, if that has been read.
 
     Raises:
         SourceError: What is read inside cannot be read.
@@ -23,9 +31,13 @@ def opened(scan: SourceScan, file: SourceFile) -> Iterator[pq.ParquetFile]:
     """
     try:
         # Arrow would read INT96 as nanoseconds, which wrap around outside the years 1678 to 2261.
-        with pq.ParquetFile(file.path, coerce_int96_timestamp_unit="us") as reading:
+        with pq.ParquetFile(
+            file.path, metadata=metadata, coerce_int96_timestamp_unit="us"
+        ) as reading:
             yield reading
-    except (pa.ArrowException, OSError) as error:
+    except MemoryError:  # Arrow's is one of its other errors too
+        raise
+    except (pa.ArrowException, OSError, FarTimeError) as error:
         check_unchanged(scan.source.name, [file])
         raise unreadable(scan, first_line(error), file) from None
 

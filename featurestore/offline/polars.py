@@ -1,0 +1,336 @@
+"""Training sets and newest rows with Polars' streaming engine, in this process.
+
+Arrow reads files, row group by row group; Polars joins rows to keys and groups them by keys. Which
+row answers is decided by `as_of`. Nothing spills to disk: what has to be held at once is what is
+known of each key, and what is streamed are row groups.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import ClassVar, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+from typing_extensions import override
+
+from featurestore.errors import ResourceLimitError
+from featurestore.offline.arrow_rows import ArrowRows, Piece
+from featurestore.offline.declared import cast_table, version_columns
+from featurestore.offline.engine import (
+    Capabilities,
+    LatestRows,
+    OfflineEngine,
+    RowFilter,
+    ScanReader,
+    ScanSummary,
+    SqlTable,
+)
+from featurestore.offline.files import check_unchanged
+from featurestore.offline.memory import limit_bytes
+from featurestore.offline.polars_frames import collect, passes, scan_frame, stream, usable
+from featurestore.offline.scan import SourceScan
+from featurestore.offline.source_errors import first_line, unreadable
+
+T = TypeVar("T")
+Ints = npt.NDArray[np.int64]
+
+
+class PolarsEngine(OfflineEngine):
+    """Runs in this process.
+
+    Args:
+        threads: Threads that read files; None for as many as Polars has. Polars itself has one pool
+            for the whole process (`POLARS_MAX_THREADS`).
+        memory_limit: What a training set is planned to fit into, such as "4GB" or "60%": results
+            are computed in parts, and sources read in several passes. None for the machine's size.
+        temp_directory: Where a spine in SQL spills to, which DuckDB runs; nothing else does.
+    """
+
+    name: ClassVar[str] = "polars"
+    capabilities: ClassVar[Capabilities] = Capabilities()
+
+    def __init__(
+        self,
+        *,
+        threads: int | None = None,
+        memory_limit: str | None = None,
+        temp_directory: Path | None = None,
+    ) -> None:
+        self._threads = threads
+        self._memory_limit = memory_limit
+        self._memory_bytes = limit_bytes(memory_limit)
+        self._temp_directory = temp_directory
+
+    @property
+    @override
+    def memory_bytes(self) -> int:
+        return self._memory_bytes
+
+    @property
+    @override
+    def threads(self) -> int:
+        return self._threads or pl.thread_pool_size()
+
+    @contextlib.contextmanager
+    @override
+    def reader(self, scan: SourceScan) -> Iterator[ScanReader]:
+        with self._session(scan) as session:
+            yield _PolarsReader(session)
+
+    @override
+    def latest(self, scan: SourceScan, rows: RowFilter) -> LatestRows:
+        with contextlib.ExitStack() as stack:
+            session = stack.enter_context(self._session(scan))
+            winners, summary = session.find_latest(rows)
+            return _PolarsLatest(session, winners, summary, stack.pop_all())
+
+    @override
+    def keys(self, scan: SourceScan) -> Iterator[pa.RecordBatch]:
+        columns = [(c.alias, c.dtype) for c in scan.keys]
+        with self._session(scan) as session:
+            known = session.frame([*session.keys, "e"]).filter(usable(session.keys))
+            yield from stream(known.select(session.keys).unique(), columns)
+
+    @override
+    def ties(self, scan: SourceScan) -> Iterator[pa.RecordBatch]:
+        with self._session(scan) as session:
+            yield from stream(session.find_ties(), version_columns(scan))
+
+    @override
+    def query(self, sql_text: str, tables: Mapping[str, SqlTable]) -> pa.Table:
+        # Polars' dialect differs, and its SQL can read any file of the machine.
+        from featurestore.offline.duckdb_connection import DuckDBLimits
+        from featurestore.offline.duckdb_query import run_query
+
+        limits = DuckDBLimits(
+            threads=self._threads,
+            memory_limit=self._memory_limit,
+            temp_directory=self._temp_directory,
+        )
+        return run_query(limits, sql_text, tables)
+
+    @contextlib.contextmanager
+    def _session(self, scan: SourceScan) -> Iterator["_Session"]:
+        with _errors(scan):
+            session = _Session(scan, self.threads)
+            session.rows.check_local_times()
+            yield session
+            check_unchanged(scan.source.name, scan.files)
+
+
+class _Session:
+    """The queries over one scan."""
+
+    def __init__(self, scan: SourceScan, threads: int) -> None:
+        self.scan = scan
+        self.rows = ArrowRows(scan)
+        self.keys = [c.alias for c in scan.keys]
+        self.created = ["c"] if scan.created else []
+        self._threads = threads
+
+    def frame(self, aliases: Sequence[str]) -> pl.LazyFrame:
+        """Return these columns of all rows."""
+        return scan_frame(self.rows, aliases, threads=self._threads)
+
+    @property
+    def order(self) -> list[str]:
+        """What decides between rows of one key and event time, the most important first."""
+        return [*self.created, *(("en", "cn") if self.scan.ties_by_nanoseconds else ()), "o"]
+
+    def of_keys(
+        self, keys: pa.Table, columns: Sequence[str], *, from_us: int | None, until_us: int
+    ) -> pl.LazyFrame:
+        """Return the rows of these keys; see `ScanReader.rows`."""
+        rows = self.frame([*self.keys, "e", *self.order, *columns])
+        rows = rows.filter(pl.col("e") <= until_us)
+        if from_us is not None:
+            rows = rows.filter(pl.col("e") >= from_us)
+        wanted = pl.DataFrame(keys).lazy()
+        if self.keys:
+            joined = rows.join(wanted, on=self.keys, build_side="prefer_right")
+        else:
+            joined = rows.join(wanted, how="cross")
+        return joined.select("g", "e", *self.order, *columns)
+
+    def features(self, ordinals: Ints) -> Iterator[pa.RecordBatch]:
+        """Yield `o` and the features of rows, in the order of their sorted ordinals."""
+        aliases = ["o", *(c.alias for c in self.scan.features)]
+        pieces = [piece for piece in self.rows.pieces if _has_any(piece, ordinals)]
+
+        def read(piece: Piece) -> list[pa.RecordBatch]:
+            return list(self.rows.read(piece, aliases, chosen=ordinals))
+
+        for batches in in_order(read, pieces, threads=self._threads):
+            yield from batches
+
+    def find_latest(self, wanted: RowFilter) -> tuple[pa.Table, ScanSummary]:
+        """Return each key's winning row (`k0..`, `e`, `c`, `o`, sorted by `o`), and what was read.
+
+        First the newest time of each key is found, then what is tied at it is compared.
+        """
+        offered = usable(self.keys) & passes(wanted, has_created=bool(self.created))
+        newest = collect(
+            self._per_key(self.frame([*self.keys, "e", *self.created]).filter(offered))
+        )
+        rows = self.frame([*self.keys, "e", *self.order]).filter(offered)
+        at = newest.lazy().select(*self.keys, "e")
+        tied = collect(rows.join(at, on=[*self.keys, "e"], build_side="prefer_right"))
+        if tied.height > newest.height:
+            tied = tied.sort(self.order)
+            tied = tied.unique(self.keys, keep="last") if self.keys else tied.tail(1)
+        columns = [*version_columns(self.scan), ("o", pa.int64())]
+        if not self.created:
+            tied = tied.with_columns(c=pl.lit(None, pl.Int64))
+        return cast_table(tied.sort("o").to_arrow(), columns), self._summary(newest)
+
+    def _per_key(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        """Return of each key how many rows it has, and their greatest times."""
+        created = pl.col("c").max() if self.created else pl.lit(None, pl.Int64)
+        found = {"e": pl.col("e").max(), "mc": created, "n": pl.len()}
+        if self.keys:
+            return rows.group_by(self.keys).agg(**found)
+        return rows.select(**found).filter(pl.col("n") > 0)
+
+    def _summary(self, newest: pl.DataFrame) -> ScanSummary:
+        rows, event, created = newest.select(pl.sum("n"), pl.max("e"), pl.max("mc")).row(0)
+        null_keys, null_times = self._count_unusable() if self.scan.nulls_possible else (0, 0)
+        return ScanSummary(
+            rows=rows,
+            entities=newest.height,
+            null_keys=null_keys,
+            null_times=null_times,
+            max_event_us=event,
+            max_created_us=created,
+        )
+
+    def _count_unusable(self) -> tuple[int, int]:
+        """Return how many rows have no key, and how many a key but no event time."""
+        keyed = pl.all_horizontal(pl.col(self.keys).is_not_null()).sum() if self.keys else pl.len()
+        rows = self.frame([*self.keys, "e"])
+        counted = collect(rows.select(n=pl.len(), keyed=keyed, whole=usable(self.keys).sum()))
+        count, keyed_count, whole_count = counted.row(0)
+        return count - keyed_count, keyed_count - whole_count
+
+    def find_ties(self) -> pl.LazyFrame:
+        """Return each version that rows with different features share; see `OfflineEngine.ties`.
+
+        First versions that rows share at all are found, so that few features are held.
+        """
+        version = [*self.keys, "e", *self.created]
+        features = [c.alias for c in self.scan.features]
+        offered = usable(self.keys)
+        shared = collect(
+            self.frame(version).filter(offered).group_by(version).len().filter(pl.col("len") > 1)
+        )
+        rows = self.frame([*version, *features]).filter(offered)
+        tied = rows.join(shared.lazy(), on=version, how="semi", nulls_equal=True)
+        found = tied.group_by(version).agg(n=pl.struct(features).n_unique())
+        found = found.filter(pl.col("n") > 1)
+        return found if self.created else found.with_columns(c=pl.lit(None, pl.Int64))
+
+
+class _PolarsReader(ScanReader):
+    """A session's rows by key, and its features by ordinal."""
+
+    def __init__(self, session: _Session) -> None:
+        self._session = session
+
+    @override
+    def rows(
+        self,
+        keys: pa.Table,
+        columns: Sequence[str] = (),
+        *,
+        from_us: int | None,
+        until_us: int,
+    ) -> Iterator[pa.RecordBatch]:
+        session = self._session
+        query = session.of_keys(keys, columns, from_us=from_us, until_us=until_us)
+        schema = session.rows.schema(["e", *session.order, *columns])
+        with _errors(session.scan):
+            yield from stream(query, [("g", pa.int32()), *((f.name, f.type) for f in schema)])
+
+    @override
+    def features(self, ordinals: Ints) -> pa.Table:
+        aliases = [c.alias for c in self._session.scan.features]
+        schema = self._session.rows.schema(["o", *aliases])
+        table = pa.Table.from_batches(self._session.features(ordinals), schema)
+        numbers = pa.array(np.arange(table.num_rows, dtype=np.int64))
+        return table.select(aliases).add_column(0, "n", numbers)
+
+    @override
+    def explain(self, keys: pa.Table, *, from_us: int | None, until_us: int) -> str:
+        session = self._session
+        query = session.of_keys(keys, (), from_us=from_us, until_us=until_us)
+        names = ", ".join(c.in_file for c in session.scan.features)
+        return f"{query.explain()}\nthen of the row groups with winners: {names}"
+
+
+class _PolarsLatest(LatestRows):
+    """The winners, whose features are read in the order of the files."""
+
+    def __init__(
+        self,
+        session: _Session,
+        winners: pa.Table,
+        summary: ScanSummary,
+        stack: contextlib.ExitStack,
+    ) -> None:
+        self.summary = summary
+        self._session = session
+        self._winners = winners
+        self._stack = stack
+
+    @override
+    def batches(self, max_rows: int) -> Iterator[pa.RecordBatch]:
+        scan, done = self._session.scan, 0
+        names = [name for name, _ in version_columns(scan)]
+        versions = self._winners.select(names).combine_chunks().to_batches() or []
+        with _errors(scan):
+            for batch in self._session.features(self._winners["o"].to_numpy()):
+                version = versions[0].slice(done, batch.num_rows)
+                done += batch.num_rows
+                columns = [*version.columns, *batch.columns[1:]]
+                whole = pa.record_batch(columns, names=[*names, *batch.schema.names[1:]])
+                for start in range(0, whole.num_rows, max_rows):
+                    yield whole.slice(start, max_rows)
+
+    @override
+    def close(self) -> None:
+        self._stack.close()
+
+
+def in_order(work: Callable[[Piece], T], pieces: Iterable[Piece], *, threads: int) -> Iterator[T]:
+    """Yield what `work` makes of each piece, in order, computed by threads a little ahead."""
+    waiting = iter(pieces)
+    with ThreadPoolExecutor(threads, thread_name_prefix="read") as pool:
+        ahead = [pool.submit(work, piece) for piece in islice(waiting, threads)]
+        while ahead:
+            found = ahead.pop(0).result()
+            ahead += [pool.submit(work, piece) for piece in islice(waiting, 1)]
+            yield found
+
+
+def _has_any(piece: Piece, ordinals: Ints) -> bool:
+    low, high = np.searchsorted(ordinals, [piece.first, piece.first + piece.rows])
+    return bool(high > low)
+
+
+@contextlib.contextmanager
+def _errors(scan: SourceScan) -> Iterator[None]:
+    """Turn Polars' errors into ours; Arrow's are ours already."""
+    try:
+        yield
+    except MemoryError as error:
+        raise ResourceLimitError(
+            f"Source {scan.source.name!r}: memory ran out ({first_line(error)}).",
+            hint="Polars does not spill; offline_store: {type: duckdb} does",
+        ) from None
+    except pl.exceptions.PolarsError as error:
+        check_unchanged(scan.source.name, scan.files)
+        raise unreadable(scan, first_line(error), None) from None
