@@ -49,7 +49,14 @@ def read_file(scan: SourceScan, file: SourceFile, columns: Sequence[str]) -> pa.
 
 
 def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a column without dictionaries, so that columns of several files agree, and UUIDs."""
-    if pa.types.is_dictionary(column.type):
-        return column.cast(column.type.value_type)
-    return column.cast(base_type(column.type)) if has_uuid(column.type) else column
+    """Return a column without dictionaries, so that columns of several files agree.
+
+    Types that DuckDB does not take from Arrow become what they stand for.
+    """
+    found = column.type
+    if pa.types.is_dictionary(found):
+        return column.cast(found.value_type)
+    if pa.types.is_float16(found):
+        return column.cast(pa.float32())
+    unknown = has_uuid(found) or pa.types.is_decimal256(found)
+    return column.cast(base_type(found)) if unknown else column

@@ -22,7 +22,9 @@ def declared_values(column: pa.Array, dtype: pa.DataType, instants: Instants) ->
     if pa.types.is_timestamp(dtype):
         return instants.micros(column, up=False).cast(dtype)
     if pa.types.is_list(dtype) and pa.types.is_timestamp(dtype.value_type):
-        return _list_of_times(column, dtype, instants)
+        elements, _ = flattened(column)
+        times = instants.micros(elements, up=False).cast(dtype.value_type)
+        return _list_of(times, column, dtype)
     if _holds_text(dtype):
         column.validate(full=True)  # Polars trusts that texts are UTF-8
     base = base_type(found)
@@ -40,8 +42,27 @@ def flattened(column: pa.Array) -> tuple[pa.Array, npt.NDArray[np.int64]]:
 
 def taken(batch: pa.RecordBatch, rows: npt.NDArray[np.int64]) -> pa.RecordBatch:
     """Return rows of a batch, by their numbers; Arrow itself takes none from columns of views."""
-    columns = [c.cast(base_type(c.type)) if _has_views(c.type) else c for c in batch.columns]
+    columns = [_without_views(column) for column in batch.columns]
     return pa.record_batch(columns, names=batch.schema.names).take(pa.array(rows))
+
+
+def _without_views(column: pa.Array) -> pa.Array:
+    """Return a column with offsets instead of views, at any depth.
+
+    Arrow 26 casts a list view with nulls to a broken list, without a word.
+    """
+    dtype = column.type
+    if not _has_views(dtype):
+        return column
+    if pa.types.is_struct(dtype):
+        children = [_without_views(child) for child in column.flatten()]
+        return pa.StructArray.from_arrays(
+            children, names=[field.name for field in dtype], mask=column.is_null()
+        )
+    if pa.types.is_nested(dtype):
+        elements = _without_views(pc.list_flatten(column))
+        return _list_of(elements, column, pa.list_(elements.type))
+    return column.cast(base_type(dtype))
 
 
 def _has_views(dtype: pa.DataType) -> bool:
@@ -53,6 +74,7 @@ def _has_views(dtype: pa.DataType) -> bool:
 
 
 def _based(column: pa.Array, base: pa.DataType) -> pa.Array:
+    column = _without_views(column)
     if isinstance(column.type, pa.BaseExtensionType):
         column = column.storage
     if pa.types.is_dictionary(column.type):
@@ -60,15 +82,11 @@ def _based(column: pa.Array, base: pa.DataType) -> pa.Array:
     return column.cast(base)
 
 
-def _list_of_times(column: pa.Array, dtype: pa.DataType, instants: Instants) -> pa.Array:
-    elements, _ = flattened(column)
+def _list_of(elements: pa.Array, column: pa.Array, dtype: pa.DataType) -> pa.Array:
+    """Return lists of the lengths of another column's, with other elements; null stays null."""
     offsets = np.concatenate([[0], np.cumsum(_lengths(column))])
-    return pa.ListArray.from_arrays(
-        pa.array(offsets, pa.int32()),
-        instants.micros(elements, up=False).cast(dtype.value_type),
-        type=dtype,
-        mask=column.is_null() if column.null_count else None,
-    )
+    mask = column.is_null() if column.null_count else None
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), elements, type=dtype, mask=mask)
 
 
 def _lengths(column: pa.Array) -> npt.NDArray[np.int64]:

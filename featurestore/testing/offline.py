@@ -16,9 +16,12 @@ from featurestore.testing.offline_cases import check_latest, check_training_set
 from featurestore.testing.offline_latest import LatestRowsConformance
 from featurestore.testing.offline_sources import SourceConformance
 from featurestore.testing.offline_training import TrainingSetConformance
+from featurestore.testing.offline_types import PhysicalTypeConformance
 
 __all__ = ["OfflineEngineConformance", "check_latest", "check_training_set"]
 
 
-class OfflineEngineConformance(TrainingSetConformance, SourceConformance, LatestRowsConformance):
+class OfflineEngineConformance(
+    TrainingSetConformance, SourceConformance, PhysicalTypeConformance, LatestRowsConformance
+):
     """All that an engine promises."""
