@@ -1,16 +1,14 @@
-"""Training sets and newest rows with Polars' streaming engine, in this process.
+"""Training sets and newest rows with Polars, in this process.
 
 Arrow reads files, row group by row group; Polars joins rows to keys and groups them by keys. Which
-row answers is decided by `as_of`. Nothing spills to disk: what has to be held at once is what is
-known of each key, and what is streamed are row groups.
+row answers is decided by `as_of`. Nothing spills to disk: held at once are what is known of each
+key, and chunks of about a million rows.
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,11 +30,22 @@ from featurestore.offline.engine import (
 )
 from featurestore.offline.files import check_unchanged
 from featurestore.offline.memory import limit_bytes
-from featurestore.offline.polars_frames import collect, passes, scan_frame, stream, usable
+from featurestore.offline.polars_frames import (
+    GROUPED,
+    chunk_rows,
+    chunks,
+    collect,
+    empty_frame,
+    passes,
+    reduced,
+    to_batches,
+    usable,
+)
+from featurestore.offline.read_ahead import in_order
 from featurestore.offline.scan import SourceScan
 from featurestore.offline.source_errors import first_line, unreadable
+from featurestore.time import format_instant, from_micros
 
-T = TypeVar("T")
 Ints = npt.NDArray[np.int64]
 
 
@@ -93,13 +102,12 @@ class PolarsEngine(OfflineEngine):
     def keys(self, scan: SourceScan) -> Iterator[pa.RecordBatch]:
         columns = [(c.alias, c.dtype) for c in scan.keys]
         with self._session(scan) as session:
-            known = session.frame([*session.keys, "e"]).filter(usable(session.keys))
-            yield from stream(known.select(session.keys).unique(), columns)
+            yield from to_batches(session.find_keys(), columns)
 
     @override
     def ties(self, scan: SourceScan) -> Iterator[pa.RecordBatch]:
         with self._session(scan) as session:
-            yield from stream(session.find_ties(), version_columns(scan))
+            yield from to_batches(session.find_ties(), version_columns(scan))
 
     @override
     def query(self, sql_text: str, tables: Mapping[str, SqlTable]) -> pa.Table:
@@ -117,7 +125,7 @@ class PolarsEngine(OfflineEngine):
     @contextlib.contextmanager
     def _session(self, scan: SourceScan) -> Iterator["_Session"]:
         with _errors(scan):
-            session = _Session(scan, self.threads)
+            session = _Session(scan, threads=self.threads, memory_bytes=self.memory_bytes)
             session.rows.check_local_times()
             yield session
             check_unchanged(scan.source.name, scan.files)
@@ -126,36 +134,47 @@ class PolarsEngine(OfflineEngine):
 class _Session:
     """The queries over one scan."""
 
-    def __init__(self, scan: SourceScan, threads: int) -> None:
+    def __init__(self, scan: SourceScan, *, threads: int, memory_bytes: int) -> None:
         self.scan = scan
         self.rows = ArrowRows(scan)
         self.keys = [c.alias for c in scan.keys]
         self.created = ["c"] if scan.created else []
-        self._threads = threads
-
-    def frame(self, aliases: Sequence[str]) -> pl.LazyFrame:
-        """Return these columns of all rows."""
-        return scan_frame(self.rows, aliases, threads=self._threads)
+        self.threads = threads
+        self._chunk_rows = chunk_rows(memory_bytes)
 
     @property
     def order(self) -> list[str]:
         """What decides between rows of one key and event time, the most important first."""
         return [*self.created, *(("en", "cn") if self.scan.ties_by_nanoseconds else ()), "o"]
 
+    def _chunks(self, aliases: Sequence[str], *, beside: int = 0) -> Iterator[pl.DataFrame]:
+        """Yield these columns, an empty frame at least.
+
+        Chunks are larger if what they are joined to (`beside` rows) is large, since each join goes
+        over all of that.
+        """
+        yield empty_frame(self.rows, aliases)
+        least = max(self._chunk_rows, 2 * beside)
+        yield from chunks(self.rows, aliases, least=least, threads=self.threads)
+
+    def _reduced(
+        self, parts: Iterator[pl.DataFrame], reduce: Callable[[pl.LazyFrame], pl.LazyFrame]
+    ) -> pl.DataFrame:
+        return reduced(parts, reduce, held_rows=GROUPED * self._chunk_rows)
+
     def of_keys(
         self, keys: pa.Table, columns: Sequence[str], *, from_us: int | None, until_us: int
-    ) -> pl.LazyFrame:
-        """Return the rows of these keys; see `ScanReader.rows`."""
-        rows = self.frame([*self.keys, "e", *self.order, *columns])
-        rows = rows.filter(pl.col("e") <= until_us)
+    ) -> Iterator[pl.DataFrame]:
+        """Yield the rows of these keys; see `ScanReader.rows`."""
+        inside = pl.col("e") <= until_us
         if from_us is not None:
-            rows = rows.filter(pl.col("e") >= from_us)
+            inside &= pl.col("e") >= from_us
         wanted = pl.DataFrame(keys).lazy()
-        if self.keys:
-            joined = rows.join(wanted, on=self.keys, build_side="prefer_right")
-        else:
-            joined = rows.join(wanted, how="cross")
-        return joined.select("g", "e", *self.order, *columns)
+        aliases = [*self.keys, "e", *self.order, *columns]
+        for chunk in self._chunks(aliases, beside=keys.num_rows):
+            rows = chunk.lazy().filter(inside)
+            found = rows.join(wanted, on=self.keys) if self.keys else rows.join(wanted, how="cross")
+            yield collect(found.select("g", "e", *self.order, *columns))
 
     def features(self, ordinals: Ints) -> Iterator[pa.RecordBatch]:
         """Yield `o` and the features of rows, in the order of their sorted ordinals."""
@@ -165,7 +184,7 @@ class _Session:
         def read(piece: Piece) -> list[pa.RecordBatch]:
             return list(self.rows.read(piece, aliases, chosen=ordinals))
 
-        for batches in in_order(read, pieces, threads=self._threads):
+        for batches in in_order(read, pieces, threads=self.threads):
             yield from batches
 
     def find_latest(self, wanted: RowFilter) -> tuple[pa.Table, ScanSummary]:
@@ -174,30 +193,40 @@ class _Session:
         First the newest time of each key is found, then what is tied at it is compared.
         """
         offered = usable(self.keys) & passes(wanted, has_created=bool(self.created))
-        newest = collect(
-            self._per_key(self.frame([*self.keys, "e", *self.created]).filter(offered))
-        )
-        rows = self.frame([*self.keys, "e", *self.order]).filter(offered)
+        newest = self._newest(offered)
         at = newest.lazy().select(*self.keys, "e")
-        tied = collect(rows.join(at, on=[*self.keys, "e"], build_side="prefer_right"))
+        aliases = [*self.keys, "e", *self.order]
+        tied = pl.concat(
+            collect(chunk.lazy().filter(offered).join(at, on=[*self.keys, "e"]))
+            for chunk in self._chunks(aliases, beside=newest.height)
+        )
         if tied.height > newest.height:
             tied = tied.sort(self.order)
             tied = tied.unique(self.keys, keep="last") if self.keys else tied.tail(1)
         columns = [*version_columns(self.scan), ("o", pa.int64())]
-        if not self.created:
-            tied = tied.with_columns(c=pl.lit(None, pl.Int64))
-        return cast_table(tied.sort("o").to_arrow(), columns), self._summary(newest)
+        winners = cast_table(self._with_created(tied).sort("o").to_arrow(), columns)
+        return winners, self._summary(newest)
 
-    def _per_key(self, rows: pl.LazyFrame) -> pl.LazyFrame:
-        """Return of each key how many rows it has, and their greatest times."""
-        created = pl.col("c").max() if self.created else pl.lit(None, pl.Int64)
-        found = {"e": pl.col("e").max(), "mc": created, "n": pl.len()}
-        if self.keys:
-            return rows.group_by(self.keys).agg(**found)
-        return rows.select(**found).filter(pl.col("n") > 0)
+    def _newest(self, offered: pl.Expr) -> pl.DataFrame:
+        """Return of each key how many rows it has (`n`), and their greatest times (`e`, `c`)."""
+
+        def greatest(rows: pl.LazyFrame) -> pl.LazyFrame:
+            found = [pl.col("n").sum(), pl.col("e", "c").max()]
+            if self.keys:
+                return rows.group_by(self.keys).agg(found)
+            return rows.select(found).filter(pl.col("n") > 0)
+
+        one = pl.lit(1, pl.Int64).alias("n")
+        chunks_of = self._chunks([*self.keys, "e", *self.created])
+        rows = (self._with_created(chunk.filter(offered)).with_columns(one) for chunk in chunks_of)
+        return self._reduced(rows, greatest)
+
+    def _with_created(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Return rows that have a created time, null if the source has none."""
+        return rows if self.created else rows.with_columns(c=pl.lit(None, pl.Int64))
 
     def _summary(self, newest: pl.DataFrame) -> ScanSummary:
-        rows, event, created = newest.select(pl.sum("n"), pl.max("e"), pl.max("mc")).row(0)
+        rows, event, created = newest.select(pl.sum("n"), pl.max("e"), pl.max("c")).row(0)
         null_keys, null_times = self._count_unusable() if self.scan.nulls_possible else (0, 0)
         return ScanSummary(
             rows=rows,
@@ -211,12 +240,20 @@ class _Session:
     def _count_unusable(self) -> tuple[int, int]:
         """Return how many rows have no key, and how many a key but no event time."""
         keyed = pl.all_horizontal(pl.col(self.keys).is_not_null()).sum() if self.keys else pl.len()
-        rows = self.frame([*self.keys, "e"])
-        counted = collect(rows.select(n=pl.len(), keyed=keyed, whole=usable(self.keys).sum()))
-        count, keyed_count, whole_count = counted.row(0)
+        counts = [pl.len().alias("n"), keyed.alias("keyed"), usable(self.keys).sum().alias("whole")]
+        found = pl.concat(chunk.select(counts) for chunk in self._chunks([*self.keys, "e"]))
+        count, keyed_count, whole_count = found.sum().row(0)
         return count - keyed_count, keyed_count - whole_count
 
-    def find_ties(self) -> pl.LazyFrame:
+    def find_keys(self) -> pl.DataFrame:
+        """Return the distinct keys of rows that can be visible."""
+        known = (
+            chunk.filter(usable(self.keys)).select(self.keys)
+            for chunk in self._chunks([*self.keys, "e"])
+        )
+        return self._reduced(known, pl.LazyFrame.unique)
+
+    def find_ties(self) -> pl.DataFrame:
         """Return each version that rows with different features share; see `OfflineEngine.ties`.
 
         First versions that rows share at all are found, so that few features are held.
@@ -224,14 +261,19 @@ class _Session:
         version = [*self.keys, "e", *self.created]
         features = [c.alias for c in self.scan.features]
         offered = usable(self.keys)
-        shared = collect(
-            self.frame(version).filter(offered).group_by(version).len().filter(pl.col("len") > 1)
+
+        def counted(rows: pl.LazyFrame) -> pl.LazyFrame:
+            return rows.group_by(version).agg(pl.col("n").sum())
+
+        one = pl.lit(1, pl.Int64).alias("n")
+        rows = (chunk.filter(offered).with_columns(one) for chunk in self._chunks(version))
+        shared = self._reduced(rows, counted).filter(pl.col("n") > 1).lazy()
+        tied = pl.concat(
+            collect(chunk.lazy().join(shared, on=version, how="semi", nulls_equal=True))
+            for chunk in self._chunks([*version, *features])
         )
-        rows = self.frame([*version, *features]).filter(offered)
-        tied = rows.join(shared.lazy(), on=version, how="semi", nulls_equal=True)
         found = tied.group_by(version).agg(n=pl.struct(features).n_unique())
-        found = found.filter(pl.col("n") > 1)
-        return found if self.created else found.with_columns(c=pl.lit(None, pl.Int64))
+        return self._with_created(found.filter(pl.col("n") > 1))
 
 
 class _PolarsReader(ScanReader):
@@ -250,10 +292,11 @@ class _PolarsReader(ScanReader):
         until_us: int,
     ) -> Iterator[pa.RecordBatch]:
         session = self._session
-        query = session.of_keys(keys, columns, from_us=from_us, until_us=until_us)
         schema = session.rows.schema(["e", *session.order, *columns])
+        types = [("g", pa.int32()), *((field.name, field.type) for field in schema)]
         with _errors(session.scan):
-            yield from stream(query, [("g", pa.int32()), *((f.name, f.type) for f in schema)])
+            for frame in session.of_keys(keys, columns, from_us=from_us, until_us=until_us):
+                yield from to_batches(frame, types)
 
     @override
     def features(self, ordinals: Ints) -> pa.Table:
@@ -265,10 +308,16 @@ class _PolarsReader(ScanReader):
 
     @override
     def explain(self, keys: pa.Table, *, from_us: int | None, until_us: int) -> str:
-        session = self._session
-        query = session.of_keys(keys, (), from_us=from_us, until_us=until_us)
-        names = ", ".join(c.in_file for c in session.scan.features)
-        return f"{query.explain()}\nthen of the row groups with winners: {names}"
+        scan, pieces = self._session.scan, self._session.rows.pieces
+        first = [*scan.keys, scan.event, *([scan.created] if scan.created else [])]
+        since = "" if from_us is None else f"{_shown(from_us)} <= "
+        span = f"{since}{scan.event.in_file} <= {_shown(until_us)}"
+        return (
+            f"read {', '.join(c.in_file for c in first)} of {len(pieces):,} row groups,"
+            f" {self._session.threads} at a time\n"
+            f"keep rows with {span} and one of {keys.num_rows:,} keys\n"
+            f"then read {', '.join(c.in_file for c in scan.features)} of row groups with winners"
+        )
 
 
 class _PolarsLatest(LatestRows):
@@ -305,15 +354,11 @@ class _PolarsLatest(LatestRows):
         self._stack.close()
 
 
-def in_order(work: Callable[[Piece], T], pieces: Iterable[Piece], *, threads: int) -> Iterator[T]:
-    """Yield what `work` makes of each piece, in order, computed by threads a little ahead."""
-    waiting = iter(pieces)
-    with ThreadPoolExecutor(threads, thread_name_prefix="read") as pool:
-        ahead = [pool.submit(work, piece) for piece in islice(waiting, threads)]
-        while ahead:
-            found = ahead.pop(0).result()
-            ahead += [pool.submit(work, piece) for piece in islice(waiting, 1)]
-            yield found
+def _shown(micros: int) -> str:
+    try:
+        return format_instant(from_micros(micros))
+    except OverflowError:  # beyond the years that have a name
+        return f"{micros} us"
 
 
 def _has_any(piece: Piece, ordinals: Ints) -> bool:

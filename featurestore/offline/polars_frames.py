@@ -1,60 +1,98 @@
-"""Sources as lazy Polars frames: Arrow reads them, Polars' streaming engine does the rest.
+"""Sources as Polars data frames, chunk by chunk: Arrow reads them, Polars does the rest.
 
 Polars' own Parquet reader takes about the same time, but makes other types and other times of some
-files (INT96, dictionaries, UUIDs, fixed-size lists), so that it is not used.
+files (INT96, dictionaries, UUIDs, fixed-size lists), so that it is not used. Its streaming engine
+could take chunks from a Python generator; such a query that ends before its generator does can
+abort the process at exit, so that it runs chunk by chunk.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import polars as pl
 import pyarrow as pa
-from polars.io.plugins import register_io_source
 
-from featurestore.offline.arrow_rows import ArrowRows, Piece
+from featurestore.offline.arrow_rows import ArrowRows
 from featurestore.offline.declared import Columns, cast_table
 from featurestore.offline.engine import RowFilter
+from featurestore.offline.read_ahead import as_they_come
+
+CHUNK_ROWS = 1_000_000
+"""Rows that are joined at once, where memory allows it."""
+BYTES_PER_ROW = 1_000
+"""Memory for each of them, with all that joining and grouping takes."""
+GROUPED = 4
+"""Chunks that are grouped at once: fewer groupings of more rows take less time."""
 
 
-def scan_frame(rows: ArrowRows, aliases: Sequence[str], *, threads: int) -> pl.LazyFrame:
-    """Return these columns of all rows, in any order, read by several threads while it runs."""
-    schema = frame_schema(rows.schema(aliases))
-    parts = [rows.pieces[n::threads] for n in range(min(threads, len(rows.pieces)))]
-    if not parts:
-        return pl.LazyFrame(schema=schema)
-    detail = f"{len(rows.pieces):,} row groups of {len(rows.scan.files):,} files by Arrow"
-    return pl.concat([_source(rows, part, aliases, schema, detail) for part in parts])
+def chunk_rows(memory_bytes: int) -> int:
+    """Return how many rows to work on at once."""
+    return max(1, min(CHUNK_ROWS, memory_bytes // BYTES_PER_ROW))
 
 
-def frame_schema(schema: pa.Schema) -> pl.Schema:
-    """Return the types that Polars has for these."""
-    return pl.DataFrame(schema.empty_table()).schema
+def chunks(
+    rows: ArrowRows, aliases: Sequence[str], *, least: int, threads: int
+) -> Iterator[pl.DataFrame]:
+    """Yield these columns of all rows, in any order.
+
+    Args:
+        rows: The source.
+        aliases: The columns.
+        least: The rows of a chunk, but for the last; row groups are read in batches that may be
+            larger.
+        threads: How many row groups are read at once.
+    """
+    held: list[pa.RecordBatch] = []
+    count = 0
+    for batch in as_they_come(lambda p: rows.read(p, aliases), rows.pieces, threads=threads):
+        held.append(batch)
+        count += batch.num_rows
+        if count >= least:
+            yield pl.DataFrame(pa.Table.from_batches(held))
+            held, count = [], 0
+    if held:
+        yield pl.DataFrame(pa.Table.from_batches(held))
 
 
-def _source(
-    rows: ArrowRows,
-    pieces: Sequence[Piece],
-    aliases: Sequence[str],
-    schema: pl.Schema,
-    detail: str,
-) -> pl.LazyFrame:
-    def read(
-        columns: list[str] | None,
-        predicate: pl.Expr | None,
-        row_count: int | None,
-        _batch_rows: int | None,
-    ) -> Iterator[pl.DataFrame]:
-        for piece in pieces:
-            for batch in rows.read(piece, aliases if columns is None else columns):
-                frame = pl.DataFrame(batch)
-                frame = frame if predicate is None else frame.filter(predicate)
-                if row_count is not None:
-                    frame = frame.head(row_count)
-                    row_count -= frame.height
-                yield frame
+def empty_frame(rows: ArrowRows, aliases: Sequence[str]) -> pl.DataFrame:
+    """Return a frame without rows that has these columns."""
+    return pl.DataFrame(rows.schema(aliases).empty_table())
 
-    return register_io_source(
-        read, schema=schema, is_pure=True, explain_name="Parquet", explain_detail=detail
-    )
+
+def reduced(
+    parts: Iterable[pl.DataFrame],
+    reduce: Callable[[pl.LazyFrame], pl.LazyFrame],
+    *,
+    held_rows: int,
+) -> pl.DataFrame:
+    """Return `reduce` of all parts together, of which few are held at a time.
+
+    Args:
+        parts: Rows, one part at least.
+        reduce: Makes as many rows of rows or fewer, with the same columns in any order; over its
+            own results it changes nothing.
+        held_rows: How many rows to hold beside as many as have been reduced, twice.
+    """
+    held: list[pl.DataFrame] = []
+    size = known = 0
+    for part in parts:
+        held.append(part)
+        size += part.height
+        if size > 2 * known + held_rows:
+            held = [_reduced(held, reduce)]
+            size = known = held[0].height
+    return _reduced(held, reduce)
+
+
+def _reduced(
+    parts: Sequence[pl.DataFrame], reduce: Callable[[pl.LazyFrame], pl.LazyFrame]
+) -> pl.DataFrame:
+    rows = pl.concat(parts)
+    return collect(reduce(rows.lazy()).select(rows.columns))
+
+
+def collect(query: pl.LazyFrame) -> pl.DataFrame:
+    """Return a query's rows, in any order; over frames in memory, too, streaming is faster."""
+    return query.collect(engine="streaming")
 
 
 def usable(keys: Sequence[str]) -> pl.Expr:
@@ -76,12 +114,7 @@ def passes(wanted: RowFilter, *, has_created: bool) -> pl.Expr:
     return bounds & pl.any_horizontal(new) if new else bounds
 
 
-def stream(query: pl.LazyFrame, columns: Columns) -> Iterator[pa.RecordBatch]:
-    """Yield a query's rows in any order, with these columns and types, while it runs."""
-    for frame in query.collect_batches(engine="streaming", maintain_order=False):
-        yield from cast_table(frame.to_arrow(), columns).to_batches()
-
-
-def collect(query: pl.LazyFrame) -> pl.DataFrame:
-    """Return a query's rows, in any order."""
-    return query.collect(engine="streaming")
+def to_batches(frame: pl.DataFrame, columns: Columns) -> list[pa.RecordBatch]:
+    """Return a frame's rows with these columns and types."""
+    batches: list[pa.RecordBatch] = cast_table(frame.to_arrow(), columns).to_batches()
+    return batches

@@ -10,7 +10,7 @@ import pytest
 from featurestore.definitions import Entity, FeatureView, Field, FileSource
 from featurestore.offline.arrow_rows import BATCH_ROWS, ArrowRows
 from featurestore.offline.engine import RowFilter
-from featurestore.offline.polars import PolarsEngine, in_order
+from featurestore.offline.polars import PolarsEngine
 from featurestore.offline.scan import SourceScan, open_scan
 from featurestore.types import Int64
 
@@ -88,12 +88,3 @@ def test_reading_may_stop_early(scan: SourceScan) -> None:
         assert first.num_rows > 0
         again = pa.Table.from_batches(reader.rows(keys, ["f0"], from_us=5, until_us=9))
     assert sorted(again["f0"].to_pylist()) == [5, 6, 7, 8, 9]
-
-
-def test_work_on_pieces_is_yielded_in_their_order(scan: SourceScan) -> None:
-    pieces = ArrowRows(scan).pieces
-    for threads in (1, 2, 16):
-        assert list(in_order(lambda piece: piece.first, pieces, threads=threads)) == [
-            piece.first for piece in pieces
-        ]
-    assert list(in_order(lambda piece: piece.first, [], threads=2)) == []
