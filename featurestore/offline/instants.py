@@ -30,7 +30,7 @@ class Instants:
 
     def __init__(self, source: FileSource) -> None:
         self._source = source
-        self._tables: dict[frozenset[int], _SpanTable] = {}
+        self._tables: dict[frozenset[int], SpanTable] = {}
 
     def micros(self, column: pa.Array, *, up: bool) -> pa.Array:
         """Return times as int64 microseconds of UTC; null stays null.
@@ -83,16 +83,16 @@ class Instants:
         index = table.index(read)
         return np.where(table.never[index], table.resumes[index], micros - table.offsets[index])
 
-    def _table(self, local: Ints) -> "_SpanTable":
+    def _table(self, local: Ints) -> "SpanTable":
         years = frozenset(local_year(int(part) * YEAR_US) for part in np.unique(local // YEAR_US))
         if years not in self._tables:
-            self._tables[years] = _SpanTable.of(policy_spans(self._source, years))
+            self._tables[years] = SpanTable.of(policy_spans(self._source, years))
         return self._tables[years]
 
 
 @dataclass(frozen=True)
-class _SpanTable:
-    """Spans, and their attributes as arrays."""
+class SpanTable:
+    """Spans in order, and their attributes as arrays."""
 
     spans: tuple[LocalSpan, ...]
     starts: Ints
@@ -101,7 +101,9 @@ class _SpanTable:
     never: npt.NDArray[np.bool_]
 
     @classmethod
-    def of(cls, spans: tuple[LocalSpan, ...]) -> "_SpanTable":
+    def of(cls, spans: tuple[LocalSpan, ...]) -> "SpanTable":
+        """Return the table of these spans."""
+
         def ints(name: str) -> Ints:
             return np.array([getattr(span, name) for span in spans], dtype=np.int64)
 

@@ -41,7 +41,7 @@ from featurestore.offline.polars_frames import (
     to_batches,
     usable,
 )
-from featurestore.offline.read_ahead import in_order
+from featurestore.offline.read_ahead import as_they_come
 from featurestore.offline.scan import SourceScan
 from featurestore.offline.source_errors import first_line, unreadable
 from featurestore.time import format_instant, from_micros
@@ -176,16 +176,24 @@ class _Session:
             found = rows.join(wanted, on=self.keys) if self.keys else rows.join(wanted, how="cross")
             yield collect(found.select("g", "e", *self.order, *columns))
 
-    def features(self, ordinals: Ints) -> Iterator[pa.RecordBatch]:
-        """Yield `o` and the features of rows, in the order of their sorted ordinals."""
+    def features(self, ordinals: Ints) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Yield the features of rows, in any order.
+
+        Args:
+            ordinals: Of the rows, sorted.
+
+        Returns:
+            Runs of rows that `ordinals` has side by side, each with the position of its first.
+        """
         aliases = ["o", *(c.alias for c in self.scan.features)]
         pieces = [piece for piece in self.rows.pieces if _has_any(piece, ordinals)]
 
-        def read(piece: Piece) -> list[pa.RecordBatch]:
-            return list(self.rows.read(piece, aliases, chosen=ordinals))
+        def read(piece: Piece) -> Iterator[pa.RecordBatch]:
+            return self.rows.read(piece, aliases, chosen=ordinals)
 
-        for batches in in_order(read, pieces, threads=self.threads):
-            yield from batches
+        for run in as_they_come(read, pieces, threads=self.threads):
+            first = int(np.searchsorted(ordinals, run["o"][0].as_py()))
+            yield first, run.select(aliases[1:])
 
     def find_latest(self, wanted: RowFilter) -> tuple[pa.Table, ScanSummary]:
         """Return each key's winning row (`k0..`, `e`, `c`, `o`, sorted by `o`), and what was read.
@@ -217,8 +225,8 @@ class _Session:
             return rows.select(found).filter(pl.col("n") > 0)
 
         one = pl.lit(1, pl.Int64).alias("n")
-        chunks_of = self._chunks([*self.keys, "e", *self.created])
-        rows = (self._with_created(chunk.filter(offered)).with_columns(one) for chunk in chunks_of)
+        read = self._chunks([*self.keys, "e", *self.created])
+        rows = (self._with_created(chunk.filter(offered)).with_columns(one) for chunk in read)
         return self._reduced(rows, greatest)
 
     def _with_created(self, rows: pl.DataFrame) -> pl.DataFrame:
@@ -300,11 +308,13 @@ class _PolarsReader(ScanReader):
 
     @override
     def features(self, ordinals: Ints) -> pa.Table:
-        aliases = [c.alias for c in self._session.scan.features]
-        schema = self._session.rows.schema(["o", *aliases])
-        table = pa.Table.from_batches(self._session.features(ordinals), schema)
-        numbers = pa.array(np.arange(table.num_rows, dtype=np.int64))
-        return table.select(aliases).add_column(0, "n", numbers)
+        numbers, runs = [np.empty(0, dtype=np.int64)], []
+        for first, run in self._session.features(ordinals):
+            numbers.append(np.arange(first, first + run.num_rows, dtype=np.int64))
+            runs.append(run)
+        schema = self._session.rows.schema([c.alias for c in self._session.scan.features])
+        table = pa.Table.from_batches(runs, schema)
+        return table.add_column(0, "n", pa.array(np.concatenate(numbers)))
 
     @override
     def explain(self, keys: pa.Table, *, from_us: int | None, until_us: int) -> str:
@@ -321,7 +331,7 @@ class _PolarsReader(ScanReader):
 
 
 class _PolarsLatest(LatestRows):
-    """The winners, whose features are read in the order of the files."""
+    """The winners by their ordinals; their features are read row group by row group."""
 
     def __init__(
         self,
@@ -337,15 +347,14 @@ class _PolarsLatest(LatestRows):
 
     @override
     def batches(self, max_rows: int) -> Iterator[pa.RecordBatch]:
-        scan, done = self._session.scan, 0
-        names = [name for name, _ in version_columns(scan)]
-        versions = self._winners.select(names).combine_chunks().to_batches() or []
+        scan, ordinals = self._session.scan, self._winners["o"].to_numpy()
+        versions = self._winners.select([name for name, _ in version_columns(scan)])
         with _errors(scan):
-            for batch in self._session.features(self._winners["o"].to_numpy()):
-                version = versions[0].slice(done, batch.num_rows)
-                done += batch.num_rows
-                columns = [*version.columns, *batch.columns[1:]]
-                whole = pa.record_batch(columns, names=[*names, *batch.schema.names[1:]])
+            for first, features in self._session.features(ordinals):
+                version = versions.slice(first, features.num_rows).combine_chunks()
+                columns = [*(c.combine_chunks() for c in version.columns), *features.columns]
+                names = [*version.column_names, *features.schema.names]
+                whole = pa.record_batch(columns, names=names)
                 for start in range(0, whole.num_rows, max_rows):
                     yield whole.slice(start, max_rows)
 
@@ -368,7 +377,7 @@ def _has_any(piece: Piece, ordinals: Ints) -> bool:
 
 @contextlib.contextmanager
 def _errors(scan: SourceScan) -> Iterator[None]:
-    """Turn Polars' errors into ours; Arrow's are ours already."""
+    """Turn Polars' errors into ours, and Arrow's; those of one file are ours already."""
     try:
         yield
     except MemoryError as error:
@@ -376,6 +385,6 @@ def _errors(scan: SourceScan) -> Iterator[None]:
             f"Source {scan.source.name!r}: memory ran out ({first_line(error)}).",
             hint="Polars does not spill; offline_store: {type: duckdb} does",
         ) from None
-    except pl.exceptions.PolarsError as error:
+    except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as error:
         check_unchanged(scan.source.name, scan.files)
         raise unreadable(scan, first_line(error), None) from None

@@ -9,17 +9,6 @@ P = TypeVar("P")
 T = TypeVar("T")
 
 
-def in_order(work: Callable[[P], T], pieces: Iterable[P], *, threads: int) -> Iterator[T]:
-    """Yield what `work` makes of each piece, in order; as many pieces as threads are in memory."""
-    waiting = iter(pieces)
-    with ThreadPoolExecutor(threads, thread_name_prefix="read") as pool:
-        ahead = [pool.submit(work, piece) for piece in islice(waiting, threads)]
-        while ahead:
-            found = ahead.pop(0).result()
-            ahead += [pool.submit(work, piece) for piece in islice(waiting, 1)]
-            yield found
-
-
 def as_they_come(
     work: Callable[[P], Iterator[T]], pieces: Iterable[P], *, threads: int
 ) -> Iterator[T]:

@@ -5,13 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from featurestore.offline.read_ahead import as_they_come, in_order
-
-
-@pytest.mark.parametrize("threads", [1, 2, 16])
-def test_results_come_in_the_order_of_the_pieces(threads: int) -> None:
-    assert list(in_order(lambda n: n * n, range(9), threads=threads)) == [n * n for n in range(9)]
-    assert list(in_order(lambda n: n, [], threads=threads)) == []
+from featurestore.offline.read_ahead import as_they_come
 
 
 @pytest.mark.parametrize("threads", [1, 2, 16])
@@ -31,8 +25,6 @@ def test_an_error_of_a_piece_is_the_callers() -> None:
 
     with pytest.raises(LookupError):
         list(as_they_come(work, range(5), threads=2))
-    with pytest.raises(ZeroDivisionError):
-        list(in_order(lambda n: 1 // n, range(5), threads=2))
 
 
 def test_nothing_runs_ahead_of_its_reader_or_after_it() -> None:
