@@ -30,6 +30,14 @@ def test_an_unknown_engine_is_refused_with_those_there_are(tmp_path: Path) -> No
         make_config({"project": "p", "offline_store": "spark"}, root=tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["duckdb", "polars"])
+def test_more_memory_than_there_is_is_refused(kind: str, tmp_path: Path) -> None:
+    values = {"project": "p", "offline_store": {"type": kind, "memory_limit": "101%"}}
+    config = make_config(values, root=tmp_path, environment={}).settings.offline_store
+    with pytest.raises(ConfigError, match=r"offline_store\.memory_limit: '101%'"):
+        _ = open_engine(config, root=tmp_path).memory_bytes
+
+
 @pytest.mark.parametrize(("kind", "other"), [("duckdb", "polars"), ("polars", "duckdb")])
 def test_opening_an_engine_imports_no_other(kind: str, other: str) -> None:
     code = (
