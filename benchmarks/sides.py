@@ -13,7 +13,7 @@ check        ask the server once, compare every value with the data
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,9 +95,21 @@ def feast() -> Side:
     )
 
 
+def polars() -> Side:
+    """This product again with its other offline engine, chosen by the environment."""
+    chosen = ("env", "FEATURESTORE_OFFLINE_STORE=polars")
+    side = ours()
+    return replace(
+        side,
+        name="featurestore with polars",
+        worker=(*chosen, *side.worker),
+        program=(*chosen, *side.program),
+    )
+
+
 LIMITS = (sys.executable, "-m", "benchmarks.limits")
 LOAD = (sys.executable, "-m", "benchmarks.load")
-PEERS = {"feast": feast}
+PEERS = {"feast": feast, "polars": polars}
 
 
 def peer_named(name: str) -> Side:

@@ -78,13 +78,13 @@ class OfflineStoreConfig(_Model):
     """The engine that computes training sets.
 
     Attributes:
-        type: "duckdb".
+        type: "duckdb" (spills to disk) or "polars" (does not); their answers are the same.
         threads: None for all cores.
-        memory_limit: Where it starts to spill to disk, such as "4GB" or "60%".
+        memory_limit: What it may use, such as "4GB" or "60%"; beyond, DuckDB spills to disk.
         temp_directory: Where it spills to; None for a folder below the system's.
     """
 
-    type: Literal["duckdb"] = "duckdb"
+    type: Literal["duckdb", "polars"] = "duckdb"
     threads: Count | None = None
     memory_limit: Annotated[str | None, AfterValidator(_memory)] = None
     temp_directory: Path | None = None

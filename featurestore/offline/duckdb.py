@@ -5,9 +5,6 @@ and ordinals alone: DuckDB's own ASOF join picks any of several rows with one ti
 """
 
 import contextlib
-import os
-import re
-import tempfile
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -18,17 +15,17 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 from typing_extensions import override
 
-from featurestore.errors import (
-    ConfigError,
-    RequestError,
-    ResourceLimitError,
-    SourceError,
-    SourceTimeError,
-)
 from featurestore.offline import duckdb_sql as sql
+from featurestore.offline.arrow_files import plain, read_file
+from featurestore.offline.declared import cast_batch as _cast
+from featurestore.offline.declared import cast_table
+from featurestore.offline.declared import version_columns as _version_columns
+from featurestore.offline.duckdb_connection import DuckDBLimits
+from featurestore.offline.duckdb_connection import translated_errors as _errors
+from featurestore.offline.duckdb_query import run_query
+from featurestore.offline.duckdb_values import is_refused
 from featurestore.offline.engine import (
     Capabilities,
     LatestRows,
@@ -38,15 +35,19 @@ from featurestore.offline.engine import (
     ScanSummary,
     SqlTable,
 )
-from featurestore.offline.files import SourceFile, check_unchanged
-from featurestore.offline.footer import has_uuid
-from featurestore.offline.memory import machine_memory
+from featurestore.offline.files import check_unchanged
+from featurestore.offline.local_times import (
+    YEAR_US,
+    local_columns,
+    policy_spans,
+    refused_kinds,
+)
+from featurestore.offline.ordinals import first_ordinals
 from featurestore.offline.scan import FileGroup, ScanColumn, SourceScan, folder_values
-from featurestore.time import LocalSpan, format_instant, from_micros, local_spans, local_year
-from featurestore.types import base_type
+from featurestore.offline.source_errors import local_time_error
+from featurestore.time import LocalSpan, local_year
 
 BATCH_ROWS = 50_000
-YEAR_US = 31_556_952_000_000  # a year on average; a time's year is right to within one
 
 
 class DuckDBEngine(OfflineEngine):
@@ -71,29 +72,22 @@ class DuckDBEngine(OfflineEngine):
         temp_directory: Path | None = None,
         settings: Mapping[str, str | int] | None = None,
     ) -> None:
-        self._settings: dict[str, str | int] = {
-            "TimeZone": "UTC",
-            "enable_progress_bar": False,  # it would draw on standard output
-            "autoinstall_known_extensions": False,  # a spine's query must not download code
-            "autoload_known_extensions": False,
-            **(settings or {}),
-        }
-        if threads is not None:
-            self._settings["threads"] = threads
-        if memory_limit is not None:
-            self._settings["memory_limit"] = memory_limit
-        self._temp_directory = temp_directory
+        self._duckdb = DuckDBLimits(
+            threads=threads,
+            memory_limit=memory_limit,
+            temp_directory=temp_directory,
+            settings=settings or {},
+        )
 
     @property
     @override
     def memory_bytes(self) -> int:
-        limit = self._settings.get("memory_limit")
-        return machine_memory() if limit is None else _bytes_of(str(limit))
+        return self._duckdb.memory_bytes
 
     @property
     @override
     def threads(self) -> int:
-        return int(self._settings.get("threads", os.cpu_count() or 1))
+        return self._duckdb.thread_count
 
     @contextlib.contextmanager
     @override
@@ -124,84 +118,14 @@ class DuckDBEngine(OfflineEngine):
 
     @override
     def query(self, sql_text: str, tables: Mapping[str, SqlTable]) -> pa.Table:
-        paths = [path for table in tables.values() for path in table.paths]
-        with self._connection(paths, ordered=True) as con, _errors("The spine's query"):
-            statements = con.extract_statements(sql_text)
-            if [s.type for s in statements] != [duckdb.StatementType.SELECT]:
-                raise RequestError(
-                    "A spine in SQL is one SELECT statement; this is"
-                    f" {', '.join(s.type.name for s in statements[:5]) or 'none'}.",
-                    hint="write one query, without INSERT, COPY, ATTACH, SET or the like",
-                )
-            unreadable = _create_views(con, sql_text, tables)
-            try:
-                return con.sql(sql_text).to_arrow_table()
-            except duckdb.CatalogException as error:
-                raise _unknown_name(error, tables, unreadable) from None
+        return run_query(self._duckdb, sql_text, tables)
 
     @contextlib.contextmanager
     def _session(self, scan: SourceScan) -> Iterator["_Session"]:
         paths = [file.path for file in scan.files]
-        with self._connection(paths) as con, _errors(f"Source {scan.source.name!r}", scan):
+        with self._duckdb.connect(paths) as con, _errors(f"Source {scan.source.name!r}", scan):
             yield _Session(con, scan)
             check_unchanged(scan.source.name, scan.files)
-
-    @contextlib.contextmanager
-    def _connection(
-        self, paths: Sequence[str], *, ordered: bool = False
-    ) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Open a connection that can read `paths`, spill, and touch nothing else."""
-        with (
-            self._spill_folder() as temp,
-            contextlib.closing(duckdb.connect()) as con,
-        ):
-            settings = self._settings | {"preserve_insertion_order": ordered}
-            for name, setting in settings.items():
-                _configure(con, name, setting)
-            con.execute(f"SET temp_directory = {sql.text(temp)}")
-            con.execute(f"SET allowed_paths = [{', '.join(_allowed(paths))}]")
-            con.execute("SET enable_external_access = false")
-            con.execute("SET lock_configuration = true")
-            yield con
-
-    @contextlib.contextmanager
-    def _spill_folder(self) -> Iterator[str]:
-        where = self._temp_directory
-        try:
-            if where is not None:
-                where.mkdir(parents=True, exist_ok=True)
-            folder = tempfile.TemporaryDirectory(
-                prefix="featurestore-", dir=where, ignore_cleanup_errors=True
-            )
-        except OSError as error:
-            raise ConfigError(
-                f"No temporary folder can be made in {where or tempfile.gettempdir()}:"
-                f" {error.strerror or error}.",
-                hint="point offline_store.temp_directory to a folder that can be written",
-            ) from None
-        with folder as name:
-            yield name
-
-
-def _bytes_of(limit: str) -> int:
-    """Return a memory limit of DuckDB's, such as "4GB", "512MiB" or "60%", in bytes."""
-    found = re.fullmatch(r"\s*([0-9.]+)\s*([a-zA-Z%]*)\s*", limit)
-    if found is None:
-        return machine_memory()  # DuckDB itself refuses it, by name, when it is used
-    number, unit = float(found[1]), found[2].upper()
-    if unit == "%":
-        return int(machine_memory() * number / 100)
-    power = "KMGT".find(unit[:1]) + 1 if unit not in ("", "B", "BYTES") else 0
-    return int(number * (1024 if "I" in unit else 1000) ** power)
-
-
-def _configure(con: duckdb.DuckDBPyConnection, name: str, setting: str | int) -> None:
-    try:
-        con.execute(f"SET {sql.quote(name)} = {_literal(setting)}")
-    except duckdb.Error as error:
-        raise ConfigError(
-            f"offline_store.{name}: {setting!r} cannot be used ({_first_line(error)})."
-        ) from None
 
 
 class _Session:
@@ -264,18 +188,7 @@ class _Session:
 
     def _local_spans(self, rows: sql.ScanText) -> dict[str, tuple[LocalSpan, ...]]:
         """Return the spans of each naive time column, after the source's policy was asked."""
-        spans = {}
-        for column in self.scan.columns:
-            if self._is_local(column):
-                spans[column.alias] = self._spans_of(column, rows)
-        return spans
-
-    def _is_local(self, column: ScanColumn) -> bool:
-        is_list = pa.types.is_list(column.dtype)
-        declared = column.dtype.value_type if is_list else column.dtype
-        if self.scan.source.timezone == "UTC" or not pa.types.is_timestamp(declared):
-            return False
-        return any(sql.is_naive(group.types[column.alias]) for group in self.scan.groups)
+        return {c.alias: self._spans_of(c, rows) for c in local_columns(self.scan)}
 
     def _spans_of(self, column: ScanColumn, rows: sql.ScanText) -> tuple[LocalSpan, ...]:
         """Return the spans of the years that a naive column has times in."""
@@ -286,25 +199,20 @@ class _Session:
         years = {local_year(part * YEAR_US) for (part,) in found if part is not None}
         if not years:
             return ()
-        spans = local_spans(
-            source.timezone, {y for year in years for y in (year - 1, year, year + 1)}
-        )
+        spans = policy_spans(source, years)
         self._refuse_times(column, rows, spans)
-        late = source.ambiguous == "latest"
-        return tuple(span.later() if late and span.kind == "twice" else span for span in spans)
+        return spans
 
     def _refuse_times(
         self, column: ScanColumn, rows: sql.ScanText, spans: Sequence[LocalSpan]
     ) -> None:
         """Raise the error for the first local time that the source's policy refuses."""
-        alias, source = column.alias, self.scan.source
-        refused = {"twice"} if source.ambiguous == "error" else set()
-        refused |= {"never"} if source.missing == "error" else set()
+        alias, refused = column.alias, refused_kinds(self.scan.source)
         if refused.isdisjoint(span.kind for span in spans):
             return
-        inside = sql.is_refused(alias, spans, refused)
+        inside = is_refused(alias, spans, refused)
         if pa.types.is_list(column.dtype):
-            one = sql.is_refused("t", spans, refused)
+            one = is_refused("t", spans, refused)
             inside = f"len(list_filter({alias}, lambda t: {one})) > 0"
         found = self.con.execute(
             f"SELECT {alias}, o FROM ({rows.rows([alias], ordinal=True, naive=alias)})"
@@ -316,7 +224,7 @@ class _Session:
             starts = [span.start for span in spans]
             placed = ((t, spans[bisect_right(starts, t) - 1]) for t in times)
             time, span = next((t, s) for t, s in placed if s.kind in refused)
-            raise _local_time_error(self.scan, column, span, time, ordinal)
+            raise local_time_error(self.scan, column, span, time, ordinal)
 
 
 class _DuckDBReader(ScanReader):
@@ -346,7 +254,7 @@ class _DuckDBReader(ScanReader):
         self._session.make_table("chosen", pa.table({"n": numbers, "o": ordinals}))
         found = self._session.run(sql.select_features(self._session.rows)).to_arrow_table()
         declared = [(c.alias, c.dtype) for c in self._session.scan.features]
-        return _cast_table(found, [("n", pa.int64()), *declared])
+        return cast_table(found, [("n", pa.int64()), *declared])
 
     @override
     def explain(self, keys: pa.Table, *, from_us: int | None, until_us: int) -> str:
@@ -384,166 +292,21 @@ class _DuckDBLatest(LatestRows):
         self._stack.close()
 
 
-def _allowed(paths: Sequence[str]) -> Iterator[str]:
-    """Yield literals of paths, and of the patterns that stand for those with glob characters."""
-    for path in paths:
-        yield sql.text(path)
-        if (pattern := sql.file_pattern(path)) != sql.text(path):
-            yield pattern
-
-
-def _version_columns(scan: SourceScan) -> list[tuple[str, pa.DataType]]:
-    return [*((c.alias, c.dtype) for c in scan.keys), ("e", pa.int64()), ("c", pa.int64())]
-
-
-def _as_declared(array: pa.Array, dtype: pa.DataType) -> pa.Array:
-    return array if array.type == dtype else array.cast(dtype)
-
-
-def _cast_table(table: pa.Table, columns: Sequence[tuple[str, pa.DataType]]) -> pa.Table:
-    return table.select([alias for alias, _ in columns]).cast(pa.schema(columns))
-
-
-def _cast(batch: pa.RecordBatch, columns: Sequence[tuple[str, pa.DataType]]) -> pa.RecordBatch:
-    arrays = [_as_declared(batch.column(alias), dtype) for alias, dtype in columns]
-    return pa.record_batch(arrays, names=[alias for alias, _ in columns])
-
-
 def _read_through_arrow(scan: SourceScan, group: FileGroup) -> pa.Table:
     """Return a group's columns under their aliases, with `__ordinal`.
 
     For files in which DuckDB would find the wrong column: names that differ only by case, or that
-    are those of its own virtual columns.
+    are those of its own virtual columns. What it calls a UUID has the text of one.
     """
-    numbers = {file.path: number for number, file in enumerate(scan.files)}
-    shift = sql.MAX_ROWS_BITS if len(scan.files) > 1 else 0
+    firsts = first_ordinals(scan)
     stored = [c for c in scan.columns if c.alias not in group.from_folders]
     tables = []
     for file, folders in zip(group.files, folder_values(scan, group).to_batches(1), strict=True):
-        read = _read_file(scan, file, [c.in_file for c in stored])
-        columns = {c.alias: _plain(read[c.in_file]) for c in stored}
+        read = read_file(scan, file, [c.in_file for c in stored])
+        columns = {c.alias: plain(read[c.in_file]) for c in stored}
         for alias in group.from_folders:
             columns[alias] = pa.repeat(folders[alias][0], read.num_rows)
-        first = (numbers[file.path] + 1 << shift) if shift else 0
+        first = firsts[file.path]
         columns["__ordinal"] = pa.array(np.arange(first, first + read.num_rows, dtype=np.int64))
         tables.append(pa.table({name: columns[name] for name in sorted(columns)}))
     return pa.concat_tables(tables)
-
-
-def _read_file(scan: SourceScan, file: SourceFile, columns: Sequence[str]) -> pa.Table:
-    try:
-        # Arrow would read INT96 as nanoseconds, which wrap around outside the years 1678 to 2261.
-        with pq.ParquetFile(file.path, coerce_int96_timestamp_unit="us") as opened:
-            return opened.read(columns=columns)
-    except (pa.ArrowException, OSError) as error:
-        check_unchanged(scan.source.name, [file])
-        raise _unreadable(scan, _first_line(error), file) from None
-
-
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a column without dictionaries, so that tables of several files agree, and UUIDs.
-
-    What DuckDB calls a UUID has the text of one.
-    """
-    if pa.types.is_dictionary(column.type):
-        return column.cast(column.type.value_type)
-    return column.cast(base_type(column.type)) if has_uuid(column.type) else column
-
-
-def _local_time_error(
-    scan: SourceScan, column: ScanColumn, span: LocalSpan, local: int, ordinal: int
-) -> SourceTimeError:
-    source = scan.source
-    many = len(scan.files) > 1
-    number = (ordinal >> sql.MAX_ROWS_BITS) - 1 if many else 0
-    row = ordinal & ((1 << sql.MAX_ROWS_BITS) - 1) if many else ordinal
-    file = scan.files[number].path
-    shown = format_instant(from_micros(local)).removesuffix("Z")
-    how, setting = (
-        ("occurs twice", "ambiguous='earliest' or 'latest'")
-        if span.kind == "twice"
-        else ("never occurs", "missing='forward'")
-    )
-    return SourceTimeError(
-        f"Source {source.name!r}: {shown} {how} in {source.timezone}; column {column.in_file!r},"
-        f" row {row} of {file}.",
-        source=source.name,
-        file=file,
-        column=column.in_file,
-        row=row,
-        hint=f"store UTC, or set {setting} on the source",
-    )
-
-
-def _create_views(
-    con: duckdb.DuckDBPyConnection, query: str, tables: Mapping[str, SqlTable]
-) -> dict[str, str]:
-    """Make views of the tables that a query may mean; return what is wrong with broken ones."""
-    unreadable = {}
-    for name, table in tables.items():
-        if name.casefold() in query.casefold():
-            try:
-                con.execute(sql.create_view(name, table))
-            except duckdb.Error as error:
-                unreadable[name] = _first_line(error)
-    return unreadable
-
-
-def _unknown_name(
-    error: duckdb.Error, tables: Mapping[str, SqlTable], unreadable: Mapping[str, str]
-) -> RequestError | SourceError:
-    for name, reason in unreadable.items():
-        if f" {name} ".casefold() in str(error).casefold():
-            file = next((path for path in tables[name].paths if path in reason), None)
-            return SourceError(f"Source {name!r} cannot be read: {reason}", source=name, file=file)
-    known = ", ".join(sorted(tables)[:20]) or "none"
-    return RequestError(
-        f"The spine's query failed: {_first_line(error)}",
-        hint=f"it can read the registered sources whose files exist: {known}",
-    )
-
-
-@contextlib.contextmanager
-def _errors(subject: str, scan: SourceScan | None = None) -> Iterator[None]:
-    """Turn DuckDB's errors into ours; Arrow's too, which carry DuckDB's while rows are streamed."""
-    try:
-        yield
-    except duckdb.OutOfMemoryException as error:
-        raise ResourceLimitError(
-            f"{subject}: memory or temporary space ran out ({_first_line(error)}).",
-            hint="raise offline_store.memory_limit, or point temp_directory to a larger disk",
-        ) from None
-    except (duckdb.Error, pa.ArrowException, OSError) as error:
-        if "No space left" in str(error):
-            raise ResourceLimitError(
-                f"{subject}: the temporary folder's disk is full.",
-                hint="point offline_store.temp_directory to a larger disk",
-            ) from None
-        if scan is None:
-            raise RequestError(f"{subject} failed: {_first_line(error)}") from None
-        check_unchanged(scan.source.name, scan.files)
-        named = (f for f in scan.files if f.path in str(error))
-        file = max(named, key=lambda f: len(f.path), default=None)
-        raise _unreadable(scan, _first_line(error), file) from None
-
-
-def _unreadable(scan: SourceScan, reason: str, file: SourceFile | None) -> SourceError:
-    if file is None and len(scan.files) == 1:
-        file = scan.files[0]
-    where = f" ({file.path})" if file is not None and file.path not in reason else ""
-    return SourceError(
-        f"Source {scan.source.name!r} cannot be read{where}: {reason}",
-        source=scan.source.name,
-        file=None if file is None else file.path,
-        hint="write the file again, or take it away" if file is not None else None,
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    """Return what an error says, in one line that is safe to print: it may quote a broken file."""
-    line = str(error).splitlines()[0][:400] if str(error) else type(error).__name__
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line)
-
-
-def _literal(setting: str | int) -> str:
-    return sql.text(setting) if isinstance(setting, str) else str(setting).lower()

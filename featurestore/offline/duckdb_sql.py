@@ -4,72 +4,22 @@ Inside, instants are BIGINT microseconds of UTC, so that comparisons and differe
 know no time zone; columns have positional aliases, never users' names.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
-from featurestore.offline.engine import RowFilter, SqlTable
-from featurestore.offline.scan import FileGroup, ScanColumn, SourceScan, is_nanoseconds
+from featurestore.offline.duckdb_text import file_pattern, quote, text
+from featurestore.offline.duckdb_values import instant, nanoseconds, value
+from featurestore.offline.engine import RowFilter
+from featurestore.offline.local_times import is_naive
+from featurestore.offline.ordinals import MAX_ROWS_BITS
+from featurestore.offline.scan import FileGroup, ScanColumn, SourceScan
 from featurestore.time import LocalSpan
 from featurestore.types import base_type
 
-MAX_ROWS_BITS = 40  # a file has fewer than 2^40 rows; the file's number stands above them
-LAST = 2**63 - 1
 _BEYOND_ORDINAL = 2**64
 LOWEST = -(2**63)  # what a null created time counts as: below every instant
-
-_TYPES = {
-    "bool": "BOOLEAN",
-    "int8": "TINYINT",
-    "int16": "SMALLINT",
-    "int32": "INTEGER",
-    "int64": "BIGINT",
-    "uint8": "UTINYINT",
-    "uint16": "USMALLINT",
-    "uint32": "UINTEGER",
-    "uint64": "UBIGINT",
-    "float": "FLOAT",
-    "double": "DOUBLE",
-    "string": "VARCHAR",
-    "binary": "BLOB",
-    "date32[day]": "DATE",
-}
-
-
-def quote(name: str) -> str:
-    """Return a quoted identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def text(value: str) -> str:
-    """Return a string literal."""
-    return "'" + value.replace("'", "''") + "'"
-
-
-def file_pattern(path: str) -> str:
-    """Return a literal that matches exactly this path, whatever glob characters it holds."""
-    escaped = "".join(f"[{c}]" if c in "*?[" else c for c in path)
-    return text(escaped)
-
-
-def sql_type(dtype: pa.DataType, *, inside: bool = False) -> str:
-    """Return DuckDB's type for values of `dtype` while they are worked on.
-
-    Times are numbers, and times `inside` structs and nested lists are left as they are.
-    """
-    dtype = base_type(dtype)
-    if pa.types.is_timestamp(dtype):
-        return "TIMESTAMPTZ" if inside else "BIGINT"
-    if pa.types.is_list(dtype):
-        element = dtype.value_type
-        return f"{sql_type(element, inside=inside or pa.types.is_nested(element))}[]"
-    if pa.types.is_struct(dtype):
-        fields = ", ".join(f"{quote(f.name)} {sql_type(f.type, inside=True)}" for f in dtype)
-        return f"STRUCT({fields})"
-    if pa.types.is_decimal(dtype):
-        return f"DECIMAL({dtype.precision}, {dtype.scale})"
-    return _TYPES[str(dtype)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,117 +131,6 @@ def read_parquet(group: FileGroup) -> str:
     """Return a table function call that reads a group's files, and nothing from their folders."""
     paths = ", ".join(file_pattern(f.path) for f in group.files)
     return f"read_parquet([{paths}], hive_partitioning = false)"
-
-
-def instant(raw: str, found: pa.DataType, spans: Sequence[LocalSpan], *, up: bool) -> str:
-    """Return a time column as microseconds of UTC, rounded up or down from nanoseconds.
-
-    DuckDB reads the last number of a unit as infinity, and its opposite as minus infinity, of which
-    it says no number. pandas writes `Timestamp.max`, a usual "for ever", as just that number.
-    """
-    if pa.types.is_null(found):
-        return "NULL::BIGINT"
-    first, last, read = -LAST, LAST, ""
-    if is_nanoseconds(found):
-        n = f"epoch_ns({raw})"
-        read = f"({n} // 1000 - ({n} % 1000 < 0)::BIGINT)"
-        micros = f"({n} // 1000 + ({n} % 1000 > 0)::BIGINT)" if up else read
-        first, last = first // 1000 + up, last // 1000 + up
-    elif pa.types.is_date(found):
-        micros = f"epoch_us({raw}::TIMESTAMP)"
-    else:
-        micros = f"epoch_us({raw})"
-    # A local time is read as it stands and rounded afterwards, never across a change of the clocks.
-    local = from_local(micros, spans, read or micros) if spans else micros
-    infinite = f"CASE {raw}::VARCHAR WHEN 'infinity' THEN {last} ELSE {first} END"
-    return f"CASE WHEN {_is_infinite(raw, found)} THEN {infinite} ELSE {local} END"
-
-
-def _is_infinite(raw: str, found: pa.DataType) -> str:
-    """Return a cheap test: making a text of each time takes longer than reading the file."""
-    if is_nanoseconds(found) and found.tz is not None:  # DuckDB 2.0.0 has no isinf for these
-        return f"{raw} IN ('infinity'::TIMESTAMPTZ_NS, '-infinity'::TIMESTAMPTZ_NS)"
-    return f"isinf({raw})"
-
-
-def nanoseconds(raw: str, found: pa.DataType) -> str:
-    """Return by how many nanoseconds rounding up moved a time, negative: -999 to 0.
-
-    Times that meet in a microsecond are in this order, also if they come from files of other units.
-    """
-    if not is_nanoseconds(found):
-        return "0::BIGINT"
-    rest = f"epoch_ns({raw}) % 1000"
-    return f"({rest} - 1000 * ({rest} > 0)::BIGINT)"
-
-
-def from_local(micros: str, spans: Sequence[LocalSpan], read: str) -> str:
-    """Return local microseconds as microseconds of UTC, by the span in which `read` lies.
-
-    The policy for times that occur twice is already in the spans' offsets.
-    """
-    return _by_span(read, spans, lambda span: _span_value(micros, span))
-
-
-def is_refused(micros: str, spans: Sequence[LocalSpan], kinds: Collection[str]) -> str:
-    """Return the predicate that local microseconds lie in a span of one of these kinds."""
-    return _by_span(micros, spans, lambda span: str(span.kind in kinds).lower())
-
-
-def _by_span(micros: str, spans: Sequence[LocalSpan], answer: Callable[[LocalSpan], str]) -> str:
-    """Return the answer for the span that a time lies in, by halves: there may be hundreds."""
-    if len(spans) == 1:
-        return answer(spans[0])
-    middle = len(spans) // 2
-    earlier = _by_span(micros, spans[:middle], answer)
-    later = _by_span(micros, spans[middle:], answer)
-    if earlier == later:
-        return earlier
-    return f"CASE WHEN {micros} < {spans[middle].start} THEN {earlier} ELSE {later} END"
-
-
-def _span_value(micros: str, span: LocalSpan) -> str:
-    if span.kind == "never":
-        return f"CASE WHEN {micros} IS NOT NULL THEN {span.resume} END"
-    return f"{micros} - ({span.offset})"
-
-
-def value(raw: str, found: pa.DataType, declared: pa.DataType, spans: Sequence[LocalSpan]) -> str:
-    """Return a feature or key column as its declared type."""
-    declared, base = base_type(declared), base_type(found)
-    if pa.types.is_null(found):
-        return f"NULL::{sql_type(declared)}"
-    if pa.types.is_timestamp(declared):
-        return instant(raw, found, spans, up=False)
-    if pa.types.is_list(declared) and pa.types.is_timestamp(declared.value_type):
-        element = instant("x", found.value_type, spans, up=False)
-        return f"list_transform({raw}, lambda x: {element})"
-    if found == pa.uuid():
-        return f"unhex(replace({raw}::VARCHAR, '-', ''))"
-    return raw if base == declared else f"CAST({raw} AS {sql_type(declared)})"
-
-
-def is_naive(found: pa.DataType) -> bool:
-    """Whether times of this physical type (or its elements) have no zone; dates have none."""
-    if pa.types.is_list(base_type(found)):
-        return is_naive(found.value_type)
-    if pa.types.is_timestamp(found):
-        return found.tz is None
-    return bool(pa.types.is_date(found))
-
-
-def create_view(name: str, table: SqlTable) -> str:
-    """Return SQL that makes files a view under their columns' names of today."""
-    paths = ", ".join(file_pattern(path) for path in table.paths)
-    pairs = ", ".join(f"{quote(old)} AS {quote(new)}" for old, new in table.renamed.items())
-    renamed = f" RENAME ({pairs})" if pairs else ""
-    return (
-        f"CREATE TEMP VIEW {quote(name)} AS"
-        f" SELECT *{renamed} FROM read_parquet([{paths}], union_by_name = true)"
-    )
-
-
-# --- queries -----------------------------------------------------------------------------------
 
 
 def select_rows(

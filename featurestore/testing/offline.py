@@ -17,6 +17,7 @@ from featurestore.testing.offline_cases import check_latest, check_training_set
 from featurestore.testing.offline_latest import LatestRowsConformance
 from featurestore.testing.offline_sources import SourceConformance
 from featurestore.testing.offline_training import TrainingSetConformance
+from featurestore.testing.offline_types import PhysicalTypeConformance
 from featurestore.testing.offline_windows import WindowConformance
 from featurestore.testing.window_cases import check_windows
 
@@ -26,6 +27,7 @@ __all__ = ["OfflineEngineConformance", "check_latest", "check_training_set", "ch
 class OfflineEngineConformance(
     TrainingSetConformance,
     SourceConformance,
+    PhysicalTypeConformance,
     LatestRowsConformance,
     WindowConformance,
     AggregateConformance,

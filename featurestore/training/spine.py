@@ -12,6 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from featurestore.errors import SpineError, close_names, did_you_mean, shown
+from featurestore.offline.instants import DAY_US, SpanTable
+from featurestore.offline.local_times import YEAR_US
 from featurestore.time import LocalSpan, format_instant, from_micros, local_spans, local_year, zone
 from featurestore.types import base_type, type_name
 
@@ -21,8 +23,6 @@ FIRST_US = -(2**63) + 2**56
 LAST_US = 2**63 - 1
 """Spine times outside these are moved to them: the first leaves room for subtracting the greatest
 ttl. That is 290,000 years from now, where no source has a row."""
-DAY_US = 86_400_000_000
-YEAR_US = 31_556_952_000_000  # a year on average; a time's year is right to within one
 MAX_SQL = 1_000_000
 
 
@@ -225,16 +225,14 @@ def _from_local(local: Micros, rows: Micros, timezone: str, column: str) -> Micr
     years = {local_year(int(part) * YEAR_US) for part in np.unique(local // YEAR_US)}
     if not years:
         return local
-    spans = local_spans(timezone, {y for year in years for y in (year, year + 1)})
-    starts = np.array([span.start for span in spans], dtype=np.int64)
-    index = np.searchsorted(starts, local, side="right") - 1
-    is_plain = np.array([span.kind == "plain" for span in spans])
+    table = SpanTable.of(local_spans(timezone, {y for year in years for y in (year, year + 1)}))
+    index = table.index(local)
+    is_plain = np.array([span.kind == "plain" for span in table.spans])
     if (bad := np.flatnonzero(~is_plain[index])).size:
         first = int(bad[0])
-        span = spans[index[first]]
+        span = table.spans[index[first]]
         raise _local_time_error(span, int(local[first]), int(rows[first]), timezone, column)
-    offsets = np.array([span.offset for span in spans], dtype=np.int64)
-    return np.asarray(local - offsets[index])
+    return np.asarray(local - table.offsets[index])
 
 
 def _local_time_error(

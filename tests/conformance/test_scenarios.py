@@ -17,12 +17,14 @@ from tests.conformance.served import ServedRunner
 
 SCENARIOS = read_scenarios(Path(__file__).parents[1] / "scenarios")
 
-# Configurations of the online store; the engine is DuckDB, the only one so far.
+# Configurations of the online store.
 STORES: dict[str, Callable[[pytest.FixtureRequest], dict[str, Any]]] = {
     "memory": lambda _: {"type": "memory"},
     "lmdb": lambda _: {"type": "lmdb"},
     "redis": lambda request: {"type": "redis", "url": request.getfixturevalue("redis_url")},
 }
+
+ENGINES = ("duckdb", "polars")
 
 
 @pytest.fixture(params=SCENARIOS, ids=[scenario.id for scenario in SCENARIOS])
@@ -41,11 +43,16 @@ def test_the_oracle_answers_as_the_scenario_says(scenario: Scenario) -> None:
     play(scenario, OracleRunner())
 
 
-def test_every_store_answers_as_the_scenario_says(
-    scenario: Scenario, online_store: dict[str, Any], tmp_path: Path
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_engine_and_store_answer_as_the_scenario_says(
+    scenario: Scenario, engine: str, online_store: dict[str, Any], tmp_path: Path
 ) -> None:
     # Projects keep their rows apart, so that tests can share a server.
-    settings = {"project": f"p{uuid.uuid4().hex}", "online_store": online_store}
+    settings = {
+        "project": f"p{uuid.uuid4().hex}",
+        "offline_store": engine,
+        "online_store": online_store,
+    }
     with closing(StoreRunner(tmp_path, settings)) as runner:
         play(scenario, runner)
 

@@ -119,6 +119,20 @@ def test_what_was_served_is_told_apart_from_what_is_known_today(own: Repository)
     assert served["country"] is None
 
 
+def test_another_engine_is_one_line_of_configuration(own: Repository, spine: str) -> None:
+    asked = ("get-historical", "-f", "scoring", "--spine", spine)
+    query = "SELECT user_id, event_timestamp FROM users ORDER BY orders DESC"
+    calls = [(*asked, "--json"), ("get-historical", "-f", "scoring", "--sql", query, "--json")]
+    before = [own.succeed(*call).document for call in calls]
+    settings = own.folder / "feature_store.yaml"
+    assert "type: duckdb" in SETTINGS
+    settings.write_text(SETTINGS.replace("type: duckdb", "type: polars"))
+    assert [own.succeed(*call).document for call in calls] == before
+    assert "engine polars" in own.succeed(*asked, "--explain").out
+    own.succeed("materialize", "--overwrite")
+    assert own.succeed("verify", "--json").document["ok"] is True
+
+
 def test_how_a_training_set_would_be_computed_can_be_explained(own: Repository, spine: str) -> None:
     asked = ("get-historical", "-f", "scoring", "--spine", spine, "--explain")
     assert "4 spine rows" in own.succeed(*asked).out

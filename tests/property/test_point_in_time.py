@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given, settings
 
 from featurestore.offline.duckdb import DuckDBEngine
+from featurestore.offline.engine import OfflineEngine
+from featurestore.offline.polars import PolarsEngine
 from featurestore.testing.offline import check_training_set
 from featurestore.testing.offline_cases import (
     crowded_history,
@@ -18,7 +20,11 @@ from featurestore.testing.oracle_rows import Mode
 from featurestore.testing.plain import difference
 from featurestore.testing.strategies import TrainingCase, training_cases
 
-ENGINES = {threads: DuckDBEngine(threads=threads) for threads in (1, 2)}
+ENGINES: dict[str, OfflineEngine] = {
+    f"{kind.name}, {threads}": kind(threads=threads)
+    for kind in (DuckDBEngine, PolarsEngine)
+    for threads in (1, 2)
+}
 
 
 @given(case=training_cases())
@@ -36,13 +42,14 @@ def test_twenty_thousand_training_sets_are_the_oracles(case: TrainingCase) -> No
 
 
 @pytest.mark.parametrize("mode", ["complete", "as_served"])
-@pytest.mark.parametrize("threads", [1, 2])
-def test_a_crowd_of_ties_has_one_answer_however_often_it_is_asked(mode: Mode, threads: int) -> None:
+@pytest.mark.parametrize("engine", ENGINES.values(), ids=list(ENGINES))
+def test_a_crowd_of_ties_has_one_answer_however_often_it_is_asked(
+    mode: Mode, engine: OfflineEngine
+) -> None:
     history = crowded_history(rows=6_000, users=15)
     spine = crowded_spine(rows=300, users=18)
     case = TrainingCase(history=history, spine=spine, timezone="UTC", mode=mode)
     expected = expected_training_set(case)
-    engine = DuckDBEngine(threads=threads)
     with TemporaryDirectory() as folder:
         # Small row groups, so that threads share a file.
         history.write(Path(folder), row_group_rows=200)

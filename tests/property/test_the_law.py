@@ -43,21 +43,31 @@ def test_the_oracle_keeps_the_law_of_windows(growth: Growth) -> None:
 
 
 # An example is a repository with a registry of its own, so there are fewer of them.
+@pytest.mark.parametrize("engine", ["duckdb", "polars"])
 @settings(max_examples=max(1, DEPTH // 5), suppress_health_check=list(HealthCheck))
 @given(growth=growths())
-def test_every_store_keeps_the_law(growth: Growth, online_store: dict[str, Any]) -> None:
-    keep_the_law(growth, online_store)
+def test_every_engine_and_store_keep_the_law(
+    growth: Growth, engine: str, online_store: dict[str, Any]
+) -> None:
+    keep_the_law(growth, engine, online_store)
 
 
+@pytest.mark.parametrize("engine", ["duckdb", "polars"])
 @settings(max_examples=max(1, DEPTH // 5), suppress_health_check=list(HealthCheck))
 @given(growth=window_growths())
-def test_every_store_keeps_the_law_of_windows(growth: Growth, online_store: dict[str, Any]) -> None:
-    keep_the_law(growth, online_store)
+def test_every_engine_and_store_keep_the_law_of_windows(
+    growth: Growth, engine: str, online_store: dict[str, Any]
+) -> None:
+    keep_the_law(growth, engine, online_store)
 
 
-def keep_the_law(growth: Growth, online_store: dict[str, Any]) -> None:
+def keep_the_law(growth: Growth, engine: str, online_store: dict[str, Any]) -> None:
     """Play a growth in a project of its own."""
-    configuration = {"project": f"p{uuid.uuid4().hex}", "online_store": online_store}
+    configuration = {
+        "project": f"p{uuid.uuid4().hex}",
+        "offline_store": engine,
+        "online_store": online_store,
+    }
     with (
         TemporaryDirectory() as folder,
         closing(StoreRunner(Path(folder), configuration)) as runner,

@@ -1,0 +1,90 @@
+"""Sources read by Arrow: row groups, batches, ordinals, chosen rows."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from featurestore.definitions import Entity, FeatureView, Field, FileSource
+from featurestore.offline.arrow_rows import BATCH_ROWS, ArrowRows
+from featurestore.offline.engine import RowFilter
+from featurestore.offline.polars import PolarsEngine
+from featurestore.offline.scan import SourceScan, open_scan
+from featurestore.types import Int64
+
+ROWS = 2 * BATCH_ROWS + 7
+"""More than two batches of one row group."""
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> SourceScan:
+    """Two files: one of a single row group of several batches, and one of small row groups.
+
+    The key of a row is its number over both files, and so is its feature.
+    """
+    files = [("a", 0, ROWS, ROWS), ("b", ROWS, 1_000, 300), ("empty", 0, 0, 1)]
+    for name, first, count, group in files:
+        numbers = pa.array(np.arange(first, first + count))
+        times = numbers.cast(pa.timestamp("us", tz="UTC"))
+        table = pa.table({"k": numbers, "t": times, "x": numbers})
+        pq.write_table(table, tmp_path / f"{name}.parquet", row_group_size=group)
+    view = FeatureView(
+        name="numbers",
+        entities=[Entity(name="one", join_keys={"k": Int64})],
+        source=FileSource(name="files", path="*.parquet", timestamp_field="t"),
+        schema=[Field(name="x", dtype=Int64)],
+    )
+    return open_scan(view, ["x"], tmp_path)
+
+
+def test_rows_come_in_batches_with_their_ordinals(scan: SourceScan) -> None:
+    rows = ArrowRows(scan)
+    batches = [b for piece in rows.pieces for b in rows.read(piece, ["o", "k0"])]
+    sizes = [batch.num_rows for batch in batches]
+    assert sizes == [BATCH_ROWS, BATCH_ROWS, 7, 300, 300, 300, 100]
+    table = pa.Table.from_batches(batches)
+    ordinals = table["o"].to_numpy()
+    assert (np.diff(ordinals) > 0).all()
+    assert table["k0"].to_pylist() == list(range(ROWS + 1_000))
+    assert ordinals[ROWS] - ordinals[ROWS - 1] > 2**39  # another file
+
+
+def test_chosen_rows_are_found_wherever_batches_end(scan: SourceScan) -> None:
+    rows = ArrowRows(scan)
+    everything = pa.Table.from_batches(
+        b for piece in rows.pieces for b in rows.read(piece, ["o", "f0"])
+    )
+    numbers = [0, BATCH_ROWS - 1, BATCH_ROWS, 2 * BATCH_ROWS + 6, ROWS, ROWS + 299, ROWS + 999]
+    chosen = everything["o"].to_numpy()[numbers]
+    engine = PolarsEngine(threads=2)
+    with engine.reader(scan) as reader:
+        found = reader.features(chosen)
+        nothing = reader.features(chosen[:0])
+    assert sorted(found["n"].to_pylist()) == list(range(len(numbers)))
+    assert found.sort_by("n")["f0"].to_pylist() == numbers
+    assert (nothing.num_rows, nothing.schema) == (0, found.schema)
+
+
+def test_newest_rows_keep_their_features_over_all_batches(scan: SourceScan) -> None:
+    latest = PolarsEngine(threads=2).latest(scan, RowFilter(until_us=2**60))
+    batches = list(latest.batches(10_000))
+    latest.close()
+    assert max(batch.num_rows for batch in batches) == 10_000
+    table = pa.Table.from_batches(batches).sort_by("k0")
+    assert table.num_rows == latest.summary.entities == ROWS + 1_000
+    for name in ("k0", "e", "f0"):
+        assert table[name].to_pylist() == list(range(ROWS + 1_000))
+
+
+def test_reading_may_stop_early(scan: SourceScan) -> None:
+    engine = PolarsEngine(threads=2)
+    keys = pa.table({"g": pa.array(np.arange(ROWS, dtype=np.int32)), "k0": np.arange(ROWS)})
+    with engine.reader(scan) as reader:
+        rows = reader.rows(keys, from_us=None, until_us=2**60)
+        first = next(rows)
+        rows.close()  # type: ignore[attr-defined]
+        assert first.num_rows > 0
+        again = pa.Table.from_batches(reader.rows(keys, ["f0"], from_us=5, until_us=9))
+    assert sorted(again["f0"].to_pylist()) == [5, 6, 7, 8, 9]
