@@ -6,11 +6,15 @@ from datetime import timedelta
 from typing import Annotated, Any, Final, Literal
 
 import pyarrow as pa
-from pydantic import AfterValidator, BeforeValidator, PlainSerializer
+from pydantic import BeforeValidator, PlainSerializer
 
 from featurestore.definitions.base import DataType, Model, duration_micros
 from featurestore.definitions.functions import AggregateFunction, parse_function
 from featurestore.definitions.names import ColumnName, Text, check_column_name, check_distinct
+from featurestore.errors import shown
+from featurestore.expressions.check import columns_of
+from featurestore.expressions.errors import InvalidExpressionError
+from featurestore.expressions.tree import Node, from_json, to_json
 from featurestore.time import format_duration, parse_duration
 from featurestore.types import Int64
 
@@ -55,6 +59,14 @@ def _list(value: object, rule: str) -> Sequence[object]:
     return value
 
 
+def _read_tree(value: object) -> object:
+    return from_json(value) if isinstance(value, list) else value
+
+
+Tree = Annotated[
+    Any, BeforeValidator(_read_tree), PlainSerializer(lambda t: None if t is None else to_json(t))
+]
+"""A parsed expression, in documents as JSON."""
 Functions = Annotated[
     tuple[AggregateFunction, ...],
     BeforeValidator(_read_functions),
@@ -75,6 +87,7 @@ class WindowFeature:
         name: The feature's name.
         column: The aggregated column, or "*".
         where: Predicate of the rows that count, or None for all.
+        predicate: What it means, as a tree.
         function: What is computed.
         window_us: The window's length in microseconds; None for all history.
         closed: Which ends of the window belong to it.
@@ -85,6 +98,7 @@ class WindowFeature:
     name: str
     column: str
     where: str | None
+    predicate: Node | None
     function: AggregateFunction
     window_us: int | None
     closed: Closed
@@ -117,6 +131,24 @@ class WindowFeature:
             ) from None
 
 
+def _parsed(where: str) -> Node:
+    from featurestore.expressions.parse import parse_expression  # loads sqlglot
+
+    try:
+        return parse_expression(where)
+    except InvalidExpressionError as error:
+        raise ValueError(f"where = {shown(where)}: {error}") from None
+
+
+def _check_columns(where: str, predicate: Any) -> None:
+    columns = columns_of(predicate)
+    if not columns:
+        raise ValueError(f"where = {shown(where)} names no column of the source")
+    for column in columns:
+        if column.source is not None:
+            raise ValueError(f"where = {shown(where)}: write {column.name!r} alone")
+
+
 class Aggregation(Model):
     """Functions of a column over windows that end at the moment asked for.
 
@@ -130,12 +162,14 @@ class Aggregation(Model):
             "first_5" (oldest first).
         windows: Lengths such as "90s", "5m", "1h", "7d" (a day is 86,400 s) or timedeltas; None is
             all history.
-        where: Predicate over the source's columns; rows for which it is false or null do not count.
-            It needs a `name`.
+        where: Predicate over the source's columns, in the SQL of on-demand features
+            (`docs/on-demand.md`); rows for which it is false or null do not count. It needs a
+            `name`.
         name: What stands for the column in the features' names.
         closed: "left" is [q - W, q), "right" is (q - W, q], "both" and "neither" as they say.
         empty: What a window without values has instead of null (or 0 for counts).
         dtype: The column's type; found in the source's files when left out.
+        predicate: What `where` means; it is parsed once, when the aggregation is defined.
     """
 
     column: str
@@ -145,7 +179,8 @@ class Aggregation(Model):
     name: ColumnName | None = None
     closed: Closed = "left"
     empty: Any = None
-    dtype: Annotated[DataType | None, AfterValidator(lambda dtype: dtype)] = None
+    dtype: DataType | None = None
+    predicate: Tree | None = None
 
     def __init__(
         self, column: str, functions: Sequence[str], windows: Sequence[object], **data: Any
@@ -163,13 +198,23 @@ class Aggregation(Model):
                 raise ValueError("rows ('*') can only be counted; name a column for the rest")
         else:
             check_column_name(self.column)
-        if self.where is not None and self.name is None:
-            raise ValueError("an aggregation with where= needs a name= of its own")
+        self._check_where()
         if self.empty is not None and not isinstance(self.empty, bool | int | float | str):
             raise ValueError("empty is a plain value: a number, a text or a bool")
         for feature in self.features:
             if feature.result_type != UNKNOWN:
                 feature.empty_value()
+
+    def _check_where(self) -> None:
+        if self.where is None:
+            if self.predicate is not None:
+                raise ValueError("predicate is what where= means; give that")
+            return
+        if self.name is None:
+            raise ValueError("an aggregation with where= needs a name= of its own")
+        if self.predicate is None:
+            object.__setattr__(self, "predicate", _parsed(self.where))
+        _check_columns(self.where, self.predicate)
 
     @property
     def features(self) -> tuple[WindowFeature, ...]:
@@ -186,6 +231,7 @@ class Aggregation(Model):
                     name=check_column_name(name),
                     column=self.column,
                     where=self.where,
+                    predicate=self.predicate,
                     function=function,
                     window_us=None if window is None else duration_micros(window),
                     closed=self.closed,

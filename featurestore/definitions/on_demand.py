@@ -7,13 +7,12 @@ from typing import Annotated, Any, ClassVar, Self
 import pyarrow as pa
 from pydantic import (
     BeforeValidator,
-    PlainSerializer,
     ValidationInfo,
     field_serializer,
     field_validator,
 )
 
-from featurestore.definitions.aggregation import UNKNOWN
+from featurestore.definitions.aggregation import UNKNOWN, Tree
 from featurestore.definitions.base import DataType, Definition, Document, Model
 from featurestore.definitions.names import ColumnName, check_column_name, check_distinct
 from featurestore.definitions.request import RequestSource
@@ -27,7 +26,7 @@ from featurestore.errors import (
 )
 from featurestore.expressions.check import columns_of, typed
 from featurestore.expressions.errors import InvalidExpressionError
-from featurestore.expressions.tree import Column, Node, from_json, to_json
+from featurestore.expressions.tree import Column, Node, from_json
 from featurestore.expressions.typed import Typed
 from featurestore.types import parse_type, type_name
 
@@ -58,13 +57,6 @@ class Input:
 
     def __str__(self) -> str:
         return f"{self.origin.name}.{self.name}"
-
-
-def _read_tree(value: object) -> object:
-    return from_json(value) if isinstance(value, list) else value
-
-
-Tree = Annotated[Any, BeforeValidator(_read_tree), PlainSerializer(to_json)]
 
 
 class OnDemandFeature(Model):

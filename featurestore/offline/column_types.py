@@ -5,8 +5,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from featurestore.definitions import FeatureView, FileSource
-from featurestore.definitions.aggregation import ROWS
-from featurestore.errors import SourceSchemaError, close_names, did_you_mean, shown
+from featurestore.definitions.aggregation import ROWS, Aggregation
+from featurestore.errors import DefinitionError, SourceSchemaError, close_names, did_you_mean, shown
+from featurestore.expressions.check import typed
+from featurestore.expressions.errors import InvalidExpressionError
 from featurestore.offline.files import SourceFile, list_files
 from featurestore.offline.footer import read_footer
 from featurestore.types import base_type, can_widen, is_known_type, type_name
@@ -23,15 +25,39 @@ def with_file_types(view: FeatureView, root: Path) -> FeatureView:
             types that do not widen to one another.
         DefinitionError: A function cannot be taken of such values.
     """
-    if view.is_resolved:
+    if view.is_resolved and not any(a.predicate for a in view.aggregations):
         return view
     files = list_files(view.source, root)
+    for aggregation in view.aggregations:
+        _check_predicate(view, files, aggregation)
     names = {a.column for a in view.aggregations if a.dtype is None and a.column != ROWS}
-    types = {name: _widest(view.source, files, name) for name in sorted(names)}
-    return view.with_column_types(types)
+    types = {name: column_type(view.source, files, name) for name in sorted(names)}
+    return view.with_column_types(types) if types else view
 
 
-def _widest(source: FileSource, files: tuple[SourceFile, ...], name: str) -> pa.DataType:
+def _check_predicate(
+    view: FeatureView, files: tuple[SourceFile, ...], aggregation: Aggregation
+) -> None:
+    if aggregation.predicate is None:
+        return
+    subject = f"FeatureView {view.name!r}: where = {shown(aggregation.where or '')}"
+    try:
+        checked = typed(
+            aggregation.predicate,
+            lambda column: (0, type_name(column_type(view.source, files, column.name))),
+        )
+    except InvalidExpressionError as error:
+        raise DefinitionError(f"{subject}: {error}") from None
+    if checked.dtype != "bool":
+        raise DefinitionError(f"{subject} is {checked.dtype}, and a predicate is bool.")
+
+
+def column_type(source: FileSource, files: tuple[SourceFile, ...], name: str) -> pa.DataType:
+    """Return the widest type that a column has in a source's files.
+
+    Raises:
+        SourceSchemaError: It is missing in one, or has types that do not fit together.
+    """
     widest: pa.DataType | None = None
     for file in files:
         found = _type_in(source, file, name)

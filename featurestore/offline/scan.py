@@ -9,6 +9,8 @@ import pyarrow as pa
 from featurestore.definitions import FeatureView, FileSource
 from featurestore.definitions.aggregation import ROWS
 from featurestore.errors import SourceSchemaError, close_names, did_you_mean, shown
+from featurestore.expressions.check import columns_of
+from featurestore.offline.column_types import column_type
 from featurestore.offline.files import SourceFile, list_files
 from featurestore.offline.footer import Footer, read_footer
 from featurestore.types import base_type, can_widen, is_known_type, type_name
@@ -101,8 +103,8 @@ def open_scan(view: FeatureView, features: Sequence[str], root: Path) -> SourceS
         SourceError: No file, or one that is not Parquet.
         SourceSchemaError: A column is missing in a file or cannot be widened to its declared type.
     """
-    columns = tuple(_columns(view, features))
     files = list_files(view.source, root)
+    columns = tuple(_columns(view, features, files))
     groups: dict[object, tuple[list[SourceFile], FileGroup]] = {}
     rows, nulls = 0, False
     for file in files:
@@ -164,27 +166,36 @@ def event_as_feature(scan: SourceScan) -> SourceScan:
     return replace(scan, features=(*scan.features, event), groups=tuple(groups))
 
 
-def _columns(view: FeatureView, features: Sequence[str]) -> Iterator[ScanColumn]:
+def _columns(
+    view: FeatureView, features: Sequence[str], files: tuple[SourceFile, ...]
+) -> Iterator[ScanColumn]:
     source = view.source
     time = pa.timestamp("us", tz="UTC")
     wanted = [(f"k{i}", name, dtype) for i, (name, dtype) in enumerate(view.join_keys.items())]
     wanted.append(("e", source.timestamp_field, time))
     if source.created_timestamp_column is not None:
         wanted.append(("c", source.created_timestamp_column, time))
-    dtypes = _columns_of(view, features)
+    dtypes = _columns_of(view, features, files)
     wanted += [(f"f{i}", name, dtype) for i, (name, dtype) in enumerate(dtypes.items())]
     for alias, name, dtype in wanted:
         in_file = source.column_in_file(name)
         yield ScanColumn(alias=alias, name=name, in_file=in_file, dtype=dtype)
 
 
-def _columns_of(view: FeatureView, features: Sequence[str]) -> dict[str, pa.DataType]:
+def _columns_of(
+    view: FeatureView, features: Sequence[str], files: tuple[SourceFile, ...]
+) -> dict[str, pa.DataType]:
     """Return the source's columns that features need, with their declared types."""
     if not view.aggregations:
         dtypes = {field.name: field.dtype for field in view.fields}
         return {name: dtypes[name] for name in features}
-    asked = set(features)
-    return {f.column: f.dtype for f in view.window_features if f.name in asked and f.column != ROWS}
+    asked = [f for f in view.window_features if f.name in set(features)]
+    found = {f.column: f.dtype for f in asked if f.column != ROWS}
+    for predicate in {f.where: f.predicate for f in asked if f.predicate is not None}.values():
+        for column in columns_of(predicate):
+            if column.name not in found:
+                found[column.name] = column_type(view.source, files, column.name)
+    return found
 
 
 def _check_file(

@@ -20,6 +20,7 @@ from featurestore.offline.scan import SourceScan
 from featurestore.offline.spine_keys import NumberedKeys, number_keys
 from featurestore.offline.timeline import Ints, Side, Timeline
 from featurestore.offline.windows.column import OverflowedError, WindowColumn
+from featurestore.offline.windows.predicate import counted_rows
 from featurestore.offline.windows.ranges import RangeReducer, flatten, in_parts
 from featurestore.types import type_name
 
@@ -152,7 +153,9 @@ def _parts(
             times=keys.times[asked],
             history=history,
             timeline=history.by_event(),
+            source=scan.source.name,
             aliases={column.name: column.alias for column in scan.features},
+            types={column.name: column.dtype for column in scan.features},
             is_served=is_served,
         )
 
@@ -177,7 +180,9 @@ class _Part:
         times: Their times.
         history: The source's rows.
         timeline: Their order.
+        source: The source's name.
         aliases: Column -> its alias in `history.values`.
+        types: Column -> its type.
         is_served: Whether rows written after a moment are left out.
     """
 
@@ -186,9 +191,12 @@ class _Part:
     times: Ints
     history: History
     timeline: Timeline
+    source: str
     aliases: Mapping[str, str]
+    types: Mapping[str, pa.DataType]
     is_served: bool
     columns: dict[tuple[str, str | None], WindowColumn] = field(default_factory=dict)
+    predicates: dict[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
 
     def prepare(self, features: Sequence[WindowFeature]) -> None:
         """Bring all columns into order; afterwards `compute` may be called from several threads."""
@@ -237,8 +245,24 @@ class _Part:
             groups = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)
         values = None
         if feature.column != ROWS:
-            values = self.history.values[self.aliases[feature.column]].take(pa.array(rows))
-        return WindowColumn(groups, values, counted)
+            values = self._values(feature.column).take(pa.array(rows))
+        return WindowColumn(groups, values, self._counted(feature, rows, counted))
+
+    def _counted(
+        self, feature: WindowFeature, rows: Ints, visible: npt.NDArray[np.bool_] | None
+    ) -> npt.NDArray[np.bool_] | None:
+        """Return which of some rows count: those that are visible and fulfil the predicate."""
+        if feature.where is None or feature.predicate is None:
+            return visible
+        if feature.where not in self.predicates:
+            self.predicates[feature.where] = counted_rows(
+                feature.predicate, self.types, self._values, source=self.source
+            )
+        found = self.predicates[feature.where][rows]
+        return found if visible is None else found & visible
+
+    def _values(self, column: str) -> pa.Array:
+        return self.history.values[self.aliases[column]]
 
     # --- as served -----------------------------------------------------------------------------
 
