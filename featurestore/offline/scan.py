@@ -176,7 +176,7 @@ def _columns(
     if source.created_timestamp_column is not None:
         wanted.append(("c", source.created_timestamp_column, time))
     dtypes = _columns_of(view, features, files)
-    wanted += [(f"f{i}", name, dtype) for i, (name, dtype) in enumerate(dtypes.items())]
+    wanted += [(f"f{i}", name, dtype) for i, (name, dtype) in enumerate(dtypes)]
     for alias, name, dtype in wanted:
         in_file = source.column_in_file(name)
         yield ScanColumn(alias=alias, name=name, in_file=in_file, dtype=dtype)
@@ -184,18 +184,22 @@ def _columns(
 
 def _columns_of(
     view: FeatureView, features: Sequence[str], files: tuple[SourceFile, ...]
-) -> dict[str, pa.DataType]:
-    """Return the source's columns that features need, with their declared types."""
+) -> list[tuple[str, pa.DataType]]:
+    """Return the source's columns that features need, with the types that they are read as.
+
+    Two aggregations may read a column as two types; a predicate reads it as the files have it, and
+    its columns come first.
+    """
     if not view.aggregations:
         dtypes = {field.name: field.dtype for field in view.fields}
-        return {name: dtypes[name] for name in features}
+        return [(name, dtypes[name]) for name in features]
     asked = [f for f in view.window_features if f.name in set(features)]
-    found = {f.column: f.dtype for f in asked if f.column != ROWS}
+    found = []
     for predicate in {f.where: f.predicate for f in asked if f.predicate is not None}.values():
-        for column in columns_of(predicate):
-            if column.name not in found:
-                found[column.name] = column_type(view.source, files, column.name)
-    return found
+        names = [column.name for column in columns_of(predicate)]
+        found += [(name, column_type(view.source, files, name)) for name in names]
+    found += [(f.column, f.dtype) for f in asked if f.column != ROWS]
+    return list(dict.fromkeys(found))
 
 
 def _check_file(

@@ -24,6 +24,8 @@ from featurestore.offline.windows.predicate import counted_rows
 from featurestore.offline.windows.ranges import RangeReducer, flatten, in_parts
 from featurestore.types import type_name
 
+ColumnKey = tuple[str, pa.DataType, str | None]
+"""Column, the type it is read as, and the predicate of the rows that count."""
 PAIRS_AT_ONCE: Final = 4_000_000
 """Rows looked at one by one at a time, where rows written after a moment are to be left out."""
 NEVER: Final = 2**63 - 1
@@ -154,8 +156,8 @@ def _parts(
             history=history,
             timeline=history.by_event(),
             source=scan.source.name,
-            aliases={column.name: column.alias for column in scan.features},
-            types={column.name: column.dtype for column in scan.features},
+            aliases={(column.name, column.dtype): column.alias for column in scan.features},
+            types={column.name: column.dtype for column in reversed(scan.features)},
             is_served=is_served,
         )
 
@@ -181,8 +183,8 @@ class _Part:
         history: The source's rows.
         timeline: Their order.
         source: The source's name.
-        aliases: Column -> its alias in `history.values`.
-        types: Column -> its type.
+        aliases: Column and type -> its alias in `history.values`.
+        types: Column -> its type, the first of several: the one that predicates read.
         is_served: Whether rows written after a moment are left out.
     """
 
@@ -192,16 +194,16 @@ class _Part:
     history: History
     timeline: Timeline
     source: str
-    aliases: Mapping[str, str]
+    aliases: Mapping[tuple[str, pa.DataType], str]
     types: Mapping[str, pa.DataType]
     is_served: bool
-    columns: dict[tuple[str, str | None], WindowColumn] = field(default_factory=dict)
+    columns: dict[ColumnKey, WindowColumn] = field(default_factory=dict)
     predicates: dict[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
 
     def prepare(self, features: Sequence[WindowFeature]) -> None:
         """Bring all columns into order; afterwards `compute` may be called from several threads."""
         for feature in features:
-            key = (feature.column, feature.where)
+            key = (feature.column, feature.dtype, feature.where)
             if key not in self.columns:
                 self.columns[key] = self._gathered(feature, self.timeline.order)
 
@@ -230,7 +232,7 @@ class _Part:
         return low, high
 
     def _column(self, feature: WindowFeature) -> WindowColumn:
-        return self.columns[feature.column, feature.where]
+        return self.columns[feature.column, feature.dtype, feature.where]
 
     def _gathered(
         self,
@@ -245,7 +247,8 @@ class _Part:
             groups = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)
         values = None
         if feature.column != ROWS:
-            values = self._values(feature.column).take(pa.array(rows))
+            alias = self.aliases[feature.column, feature.dtype]
+            values = self.history.values[alias].take(pa.array(rows))
         return WindowColumn(groups, values, self._counted(feature, rows, counted))
 
     def _counted(
@@ -262,7 +265,7 @@ class _Part:
         return found if visible is None else found & visible
 
     def _values(self, column: str) -> pa.Array:
-        return self.history.values[self.aliases[column]]
+        return self.history.values[self.aliases[column, self.types[column]]]
 
     # --- as served -----------------------------------------------------------------------------
 
