@@ -1,9 +1,10 @@
 """The data of the workloads: generated from a fixed seed, cached outside version control.
 
 One history (``user_id``, ``event_timestamp``, ``f0`` ... ``f9``) and one spine (``user_id``,
-``event_timestamp``, ``label``) per size serve every workload, so that a peer and a limit read
-exactly what we read. The history is written as such files grow: in the order of event time, keys
-drawn uniformly. Two rows of one key never share an event time, so every side has one right answer.
+``event_timestamp``, ``label``) per size serve every workload but those of `training_data`, so that
+a peer and a limit read exactly what we read. The history is written as such files grow: in the
+order of event time, keys drawn uniformly. Two rows of one key never share an event time, so every
+side has one right answer.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ import json
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from benchmarks.errors import BenchmarkError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     import duckdb
     import numpy as np
     import numpy.typing as npt
@@ -33,6 +37,9 @@ END = START + SPAN
 UNKNOWN_KEYS_SHARE = 0.02
 SLICE_ROWS = 1_000_000
 MICROSECOND = timedelta(microseconds=1)
+
+# Draws the columns of so many rows, by name.
+Draw: TypeAlias = "Callable[[np.random.Generator, int], dict[str, npt.NDArray[Any]]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,72 +145,108 @@ def digest(table: pa.Table, features: list[str]) -> dict[str, float]:
     return found
 
 
-def _file(kind: str, size: Size, suffix: str) -> Path:
-    folder = build_folder() / "data"
-    folder.mkdir(exist_ok=True)
-    shape = f"{size.rows}x{size.feature_count}-{size.keys}-{size.spine_rows}"
-    return folder / f"{kind}-{shape}-v{GENERATION}.{suffix}"
+def write_history(target: Path, rows: int, *, seed: list[int], keys: Draw, values: Draw) -> None:
+    """Write rows with an ``event_timestamp`` between their keys and their values.
 
-
-def _write_history(size: Size, target: Path) -> None:
-    """Slice by slice: each covers its part of the time span, so the whole is in event order."""
+    Slice by slice: each covers its part of the time span, so the whole is in event order.
+    """
     import numpy as np
-    import pyarrow.parquet as pq
 
-    random = np.random.default_rng([SEED, 1, size.rows])
-    partial = target.with_suffix(".partial")
-    # A dictionary of values that never repeat would be written in vain, and read in vain.
-    with pq.ParquetWriter(partial, _history_schema(size), use_dictionary=["user_id"]) as writer:
-        for first in range(0, size.rows, SLICE_ROWS):
-            count = min(SLICE_ROWS, size.rows - first)
-            writer.write_table(
-                _history_slice(size, first, count, random), row_group_size=SLICE_ROWS // 8
-            )
-    partial.rename(target)
-
-
-def _history_schema(size: Size) -> pa.Schema:
-    import pyarrow as pa
-
-    keys = [("user_id", pa.int64()), ("event_timestamp", pa.timestamp("us", tz="UTC"))]
-    return pa.schema(keys + [(name, pa.float64()) for name in size.features])
-
-
-def _history_slice(size: Size, first: int, count: int, random: np.random.Generator) -> pa.Table:
-    import numpy as np
-    import pyarrow as pa
-
+    random = np.random.default_rng(seed)
     # Distinct event times: a step of its own for every row, and a draw inside that step.
-    step = (SPAN // MICROSECOND) // size.rows
-    offsets = np.arange(first, first + count, dtype=np.int64) * step
-    offsets += random.integers(0, step, count)
-    columns = [
-        pa.array(random.integers(1, size.keys + 1, count)),
-        _instants(offsets),
-        *(pa.array(random.standard_normal(count)) for _ in size.features),
-    ]
-    return pa.Table.from_arrays(columns, schema=_history_schema(size))
+    step = (SPAN // MICROSECOND) // rows
+
+    def slices() -> Iterator[pa.Table]:
+        for first in range(0, rows, SLICE_ROWS):
+            count = min(SLICE_ROWS, rows - first)
+            offsets = np.arange(first, first + count, dtype=np.int64) * step
+            offsets += random.integers(0, step, count)
+            yield _timed(offsets, keys(random, count), values(random, count))
+
+    _write_slices(target, slices())
 
 
-def _write_spine(size: Size, target: Path) -> None:
+def write_spine(target: Path, rows: int, *, seed: list[int], keys: Draw) -> None:
+    """Write rows to train on: keys, an ``event_timestamp`` in no order, and a ``label``."""
     import numpy as np
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    random = np.random.default_rng([SEED, 2, size.spine_rows])
-    count = size.spine_rows
-    highest = int(size.keys * (1 + UNKNOWN_KEYS_SHARE))
-    offsets = random.integers(0, SPAN // MICROSECOND, count)
-    table = pa.table(
-        {
-            "user_id": pa.array(random.integers(1, highest + 1, count)),
-            "event_timestamp": _instants(offsets),
-            "label": pa.array(random.integers(0, 2, count)),
-        }
-    )
+    random = np.random.default_rng(seed)
+    offsets = random.integers(0, SPAN // MICROSECOND, rows)
+    table = _timed(offsets, keys(random, rows), {"label": random.integers(0, 2, rows)})
     partial = target.with_suffix(".partial")
     pq.write_table(table, partial)
     partial.rename(target)
+
+
+def uniform(name: str, highest: int) -> Draw:
+    """Keys called ``name``, each of 1 ... ``highest`` as likely as the next."""
+    return lambda random, count: {name: random.integers(1, highest + 1, count)}
+
+
+def normal(names: list[str]) -> Draw:
+    """Float64 columns of the standard normal distribution."""
+    return lambda random, count: {name: random.standard_normal(count) for name in names}
+
+
+def with_unknown(keys: int) -> int:
+    """The highest key of a spine, some of which its source never saw."""
+    return int(keys * (1 + UNKNOWN_KEYS_SHARE))
+
+
+def data_folder() -> Path:
+    """Where generated files are."""
+    folder = build_folder() / "data"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _file(kind: str, size: Size, suffix: str) -> Path:
+    shape = f"{size.rows}x{size.feature_count}-{size.keys}-{size.spine_rows}"
+    return data_folder() / f"{kind}-{shape}-v{GENERATION}.{suffix}"
+
+
+def _write_history(size: Size, target: Path) -> None:
+    write_history(
+        target,
+        size.rows,
+        seed=[SEED, 1, size.rows],
+        keys=uniform("user_id", size.keys),
+        values=normal(size.features),
+    )
+
+
+def _write_spine(size: Size, target: Path) -> None:
+    write_spine(
+        target,
+        size.spine_rows,
+        seed=[SEED, 2, size.spine_rows],
+        keys=uniform("user_id", with_unknown(size.keys)),
+    )
+
+
+def _write_slices(target: Path, slices: Iterator[pa.Table]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    first = next(slices)
+    keys = [field.name for field in first.schema if pa.types.is_integer(field.type)]
+    partial = target.with_suffix(".partial")
+    # A dictionary of values that never repeat would be written in vain, and read in vain.
+    with pq.ParquetWriter(partial, first.schema, use_dictionary=keys) as writer:
+        for table in chain([first], slices):
+            writer.write_table(table, row_group_size=SLICE_ROWS // 8)
+    partial.rename(target)
+
+
+def _timed(
+    offsets_us: npt.NDArray[np.int64],
+    keys: dict[str, npt.NDArray[Any]],
+    values: dict[str, npt.NDArray[Any]],
+) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.table({**keys, "event_timestamp": _instants(offsets_us), **values})
 
 
 def _instants(offsets_us: npt.NDArray[np.int64]) -> pa.Array:

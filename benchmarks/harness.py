@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from benchmarks.data import Size
     from benchmarks.sides import Side
 
+# A sum of many floats depends on their order; near zero the difference counts, else its share.
 DIGEST_TOLERANCE = 1e-6
+DIGEST_RELATIVE_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,48 @@ def _median(samples: list[Sample]) -> Sample:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The medians of one workload's turns.
+
+    ``found`` has "ours" and perhaps "limit" at the run's size; ``met`` has "ours" and perhaps
+    "peer" at the size that the peer can do.
+    """
+
+    found: Mapping[str, Sample]
+    met: Mapping[str, Sample]
+    peer_size: Size
+
+    def result(self, run: Run, name: str, unit: str) -> Result:
+        """What was measured, beside the limit and the peer."""
+        return self._judged(run, name, unit, self.found, self.met)
+
+    def memory(self, run: Run, name: str, *, limit_mb: float | None = None) -> Result:
+        """The peaks of memory (MiB) of the same turns, beside the peer's and a limit."""
+        found, met = _peaks(self.found), _peaks(self.met)
+        found.pop("limit", None)  # it does something else, with other memory
+        if limit_mb is not None:
+            found["limit"] = Sample(limit_mb)
+        return self._judged(run, name, "MiB", found, met)
+
+    def _judged(
+        self,
+        run: Run,
+        name: str,
+        unit: str,
+        found: Mapping[str, Sample],
+        met: Mapping[str, Sample],
+    ) -> Result:
+        peer = None
+        if "peer" in met:
+            peer = beside_peer(run, unit, ours=met["ours"], peer=met["peer"], size=self.peer_size)
+        return judged(run, name, unit, ours=found["ours"], limit=found.get("limit"), peer=peer)
+
+
+def _peaks(samples: Mapping[str, Sample]) -> dict[str, Sample]:
+    return {n: Sample(s.peak_mb) for n, s in samples.items() if s.peak_mb is not None}
+
+
 def measured(
     run: Run,
     name: str,
@@ -92,6 +136,21 @@ def measured(
     peer: Callable[[Size], Measure] | None = None,
     peer_sizes: Collection[str] = tuple(data.SIZES),
 ) -> Result:
+    """Measure ourselves, the limit and the peer in turns; see `taken`."""
+    found = taken(run, name, unit, ours=ours, limit=limit, peer=peer, peer_sizes=peer_sizes)
+    return found.result(run, name, unit)
+
+
+def taken(
+    run: Run,
+    name: str,
+    unit: str,
+    *,
+    ours: Callable[[Size], Measure],
+    limit: Measure | None = None,
+    peer: Callable[[Size], Measure] | None = None,
+    peer_sizes: Collection[str] = tuple(data.SIZES),
+) -> Taken:
     """Measure ourselves, the limit and the peer in turns.
 
     A peer that cannot do the run's size (``peer_sizes`` holds the names of those it can) is met at
@@ -109,10 +168,7 @@ def measured(
     if peer and peer_size != run.size:
         say(f"{sized(name, peer_size)}, {unit}")
         met = turns({"ours": ours(peer_size), "peer": peer(peer_size)}, run.repeat)
-    figure = (
-        beside_peer(run, unit, ours=met["ours"], peer=met["peer"], size=peer_size) if peer else None
-    )
-    return judged(run, name, unit, ours=found["ours"], limit=found.get("limit"), peer=figure)
+    return Taken(found, met, peer_size)
 
 
 def judged(
@@ -145,11 +201,13 @@ def beside_peer(run: Run, unit: str, *, ours: Sample, peer: Sample, size: Size) 
     """The peer's figure; its name says the size when both had to run at another one."""
     assert run.peer is not None
     name = run.peer.name
-    return PeerFigure(
-        name=name if size == run.size else sized(name, size),
-        figure=_rounded(peer.figure),
-        ratio=_rounded(result.peer_ratio(unit, ours=ours.figure, peer=peer.figure)),
-    )
+    return peer_figure(name if size == run.size else sized(name, size), unit, ours=ours, peer=peer)
+
+
+def peer_figure(name: str, unit: str, *, ours: Sample, peer: Sample) -> PeerFigure:
+    """The figure of something that did the same as we did."""
+    ratio = result.peer_ratio(unit, ours=ours.figure, peer=peer.figure)
+    return PeerFigure(name=name, figure=_rounded(peer.figure), ratio=_rounded(ratio))
 
 
 def sized(name: str, size: Size) -> str:
@@ -164,10 +222,14 @@ def require_digest(side: str, found: Mapping[str, float], wanted: Mapping[str, f
         WrongAnswerError: a row count, or the count or sum of a feature, differs.
     """
     for name, value in wanted.items():
-        if not math.isclose(found[name], value, rel_tol=0, abs_tol=DIGEST_TOLERANCE):
+        if not _is_close(found[name], value):
             raise WrongAnswerError(
                 f"{side} answered {name} = {found[name]!r}; the data says {value!r}."
             )
+
+
+def _is_close(found: float, wanted: float) -> bool:
+    return math.isclose(found, wanted, rel_tol=DIGEST_RELATIVE_TOLERANCE, abs_tol=DIGEST_TOLERANCE)
 
 
 def say(line: str) -> None:

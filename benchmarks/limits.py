@@ -27,13 +27,14 @@ Item = TypeVar("Item")
 def scan(arguments: dict[str, Any]) -> dict[str, Any]:
     """Read every needed column of the history, write as many rows as the spine has.
 
-    The rows are those of every tenth key: of each vector of rows some are kept, so that no column
-    of it can be left unread, and a tenth of the history is as long as the spine.
+    The rows are those of every ``one_in``-th key: of each vector of rows some are kept, so that no
+    column of it can be left unread, and that part of the history is as long as the spine.
     """
     import_module("pyarrow")  # outside of the timing: DuckDB does it at its first result
-    source = parquet(Path(arguments["history"]))
-    columns = ", ".join(["user_id", "event_timestamp", *arguments["features"]])
-    query = f"SELECT {columns} FROM {source} WHERE user_id % 10 = 0"  # noqa: S608
+    view = arguments["views"][0]
+    source = parquet(Path(view["history"]))
+    columns = ", ".join(["user_id", "event_timestamp", *view["features"]])
+    query = f"SELECT {columns} FROM {source} WHERE user_id % {arguments['one_in']} = 0"  # noqa: S608
     target = arguments["target"]
     with quiet_duckdb() as connection:
         started = time.perf_counter()

@@ -15,36 +15,52 @@ from benchmarks.job import serve_jobs
 from benchmarks.process import own_peak_mb
 
 if TYPE_CHECKING:
-    from featurestore import FeatureStore
+    from collections.abc import Iterator
+
+    import pyarrow as pa
+
+    from featurestore import FeatureStore, FeatureView
 
 
 def prepare(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Write the repository and apply the one feature view. The clock stands at the data's end."""
-    from featurestore import Entity, FeatureView, Field, FileSource
-    from featurestore.types import Float64, Int64
-
+    """Write the repository and apply the feature views. The clock stands at the data's end."""
     folder = Path(arguments["repository"])
     folder.mkdir(parents=True, exist_ok=True)
     lines = ["project: bench", f"clock: {arguments['end']}"]
     if arguments["redis"]:
         lines.append(f"online_store: redis://{arguments['redis']}/0")
+    if arguments["memory_limit"]:
+        lines.append(f"offline_store: {{type: duckdb, memory_limit: {arguments['memory_limit']}}}")
     (folder / "feature_store.yaml").write_text("\n".join(lines) + "\n")
-    user = Entity(name="user", join_keys={"user_id": Int64})
-    view = FeatureView(
-        name=lookup.VIEW,
-        entities=[user],
-        ttl=arguments["ttl_days"] and timedelta(days=arguments["ttl_days"]),
-        schema=[Field(name=name, dtype=Float64) for name in arguments["features"]],
-        source=FileSource(
-            name="history", path=arguments["history"], timestamp_field="event_timestamp"
-        ),
-    )
-    _store(arguments).apply([user, view])
+    views = [_view(view, arguments["ttl_days"]) for view in arguments["views"]]
+    entities = {entity.name: entity for view in views for entity in view.entities}
+    _store(arguments).apply([*entities.values(), *views])
     return {}
 
 
+def _view(view: dict[str, Any], ttl_days: int | None) -> FeatureView:
+    """A view of features or of aggregations, with an entity for each of its keys."""
+    from featurestore import Aggregation, Entity, FeatureView, Field, FileSource
+    from featurestore.types import Float64, Int64
+
+    aggregations = [Aggregation(**aggregation) for aggregation in view["aggregations"]]
+    fields = [] if aggregations else [Field(name=n, dtype=Float64) for n in view["features"]]
+    return FeatureView(
+        name=view["name"],
+        entities=[Entity(name=k.removesuffix("_id"), join_keys={k: Int64}) for k in view["keys"]],
+        ttl=timedelta(days=ttl_days) if ttl_days else None,
+        schema=fields,
+        aggregations=aggregations,
+        source=FileSource(
+            name=f"{view['name']}_history",
+            path=view["history"],
+            timestamp_field="event_timestamp",
+        ),
+    )
+
+
 def training(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Join the spine to the view, to Arrow or to a Parquet file; the same once before, small."""
+    """Join the spine to the views, to Arrow or to a Parquet file; the same once before, small."""
     import pyarrow.parquet as pq
 
     if "warmup" in arguments:
@@ -57,8 +73,39 @@ def training(arguments: dict[str, Any]) -> dict[str, Any]:
     table = job.write_parquet(target) if target else job.to_arrow()
     seconds, peak_mb = time.perf_counter() - started, own_peak_mb()
     found = pq.read_table(target) if target else table
-    digest = data.digest(found, arguments["features"])
+    digest = data.digest(found, _features(arguments))
     return {"seconds": seconds, "peak_mb": peak_mb, "digest": digest}
+
+
+def streamed(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The same in record batches, each of which is looked at and let go; that is not timed."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if "warmup" in arguments:
+        streamed(arguments["warmup"])
+    features = _features(arguments)
+    store = _store(arguments)
+    spine = pq.read_table(arguments["spine"])
+    started = time.perf_counter()
+    job = store.get_historical_features(entity_df=spine, features=_references(arguments))
+    seconds, found = time.perf_counter() - started, dict[str, float]()
+    for batch, batch_seconds in _timed(job.to_batches()):
+        seconds += batch_seconds
+        for name, value in data.digest(pa.Table.from_batches([batch]), features).items():
+            found[name] = found.get(name, 0.0) + value
+    return {"seconds": seconds, "peak_mb": own_peak_mb(), "digest": found}
+
+
+def _timed(batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[pa.RecordBatch, float]]:
+    """Each batch, and the seconds that it took to come."""
+    while True:
+        started = time.perf_counter()
+        batch = next(batches, None)
+        seconds = time.perf_counter() - started
+        if batch is None:
+            return
+        yield batch, seconds
 
 
 def materialize(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -97,10 +144,16 @@ def _store(arguments: dict[str, Any]) -> FeatureStore:
 
 
 def _references(arguments: dict[str, Any]) -> list[str]:
-    return [f"{lookup.VIEW}:{name}" for name in arguments["features"]]
+    return [f"{view['name']}:{n}" for view in arguments["views"] for n in view["features"]]
 
 
-JOBS = {job.__name__: job for job in (prepare, training, materialize, prefill, request, check)}
+def _features(arguments: dict[str, Any]) -> list[str]:
+    return [name for view in arguments["views"] for name in view["features"]]
+
+
+JOBS = {
+    job.__name__: job for job in (prepare, training, streamed, materialize, prefill, request, check)
+}
 
 if __name__ == "__main__":
     serve_jobs(JOBS)

@@ -2,8 +2,8 @@
 
 Every side has the same jobs with the same arguments, each run in a fresh process:
 
-prepare      write a repository, apply one feature view
-training     join the spine to the view, to Arrow or to Parquet
+prepare      write a repository, apply the feature views
+training     join the spine to the views, to Arrow or to Parquet
 materialize  read the history, write the newest row of every entity into Redis
 prefill      the same state in Redis, outside of any timing
 request      one lookup as a length-prefixed gRPC frame
@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING, Any
 from benchmarks import data, process
 from benchmarks.errors import BenchmarkError
 from benchmarks.peers import environment
+from benchmarks.training_data import activity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from benchmarks.data import Size
+    from benchmarks.training_data import View
 
 TTL_DAYS = 365
 
@@ -131,17 +133,32 @@ def arguments(
     ttl_days: int | None = TTL_DAYS,
     key_ttl_seconds: int | None = None,
 ) -> dict[str, Any]:
-    """What every job is told: where the data is, and the times between which it lies.
+    """What every job about the one view of ten features is told.
 
     ``key_ttl_seconds`` is for a peer whose expiry in Redis does not follow the view's ttl.
     """
+    found = arguments_of([activity(size)], repository, ttl_days=ttl_days)
+    return found | {"redis": redis, "key_ttl_seconds": key_ttl_seconds}
+
+
+def arguments_of(
+    views: Sequence[View],
+    repository: Path,
+    *,
+    ttl_days: int | None = TTL_DAYS,
+    memory_limit: str | None = None,
+) -> dict[str, Any]:
+    """What every job is told: where the views' data is, and the times between which it lies.
+
+    ``memory_limit`` is our own engine's, such as "4GB".
+    """
     return {
         "repository": str(repository),
-        "redis": redis,
+        "redis": None,
         "ttl_days": ttl_days,
-        "key_ttl_seconds": key_ttl_seconds,
-        "features": size.features,
-        "history": str(data.history(size)),
+        "key_ttl_seconds": None,
+        "memory_limit": memory_limit,
+        "views": [view.as_argument() for view in views],
         "start": data.START.isoformat(),
         "end": data.END.isoformat(),
     }

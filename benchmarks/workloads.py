@@ -40,6 +40,26 @@ WORKLOADS = {
             bench_pit.pit_1,
         ),
         Workload(
+            "pit-4",
+            "the same from four views, 35 features, one view of two keys (s, MiB)",
+            bench_pit.pit_4,
+        ),
+        Workload(
+            "pit-hot",
+            "one of a thousand keys has a quarter of all rows (s)",
+            bench_pit.pit_hot,
+        ),
+        Workload(
+            "pit-big",
+            "50M rows to Parquet in 4 GB of memory (s, MiB)",
+            bench_pit.pit_big,
+        ),
+        Workload(
+            "taxi",
+            "trips beside quarter- and half-hourly aggregates of 265 zones (rows/s)",
+            bench_pit.taxi,
+        ),
+        Workload(
             "mat-redis",
             "the newest row of every entity from files into Redis (entities/s)",
             bench_materialize.mat_redis,

@@ -35,9 +35,8 @@ PREFILL_ROWS = 20_000
 
 
 def prepare(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Write the repository and apply the one feature view."""
-    from feast import Entity, FeatureStore, FeatureView, Field, FileSource, ValueType
-    from feast.types import Float64, Int64
+    """Write the repository and apply the feature views."""
+    from feast import FeatureStore
 
     folder = Path(arguments["repository"])
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,26 +45,40 @@ def prepare(arguments: dict[str, Any]) -> dict[str, Any]:
             redis=arguments["redis"], key_ttl_seconds=arguments["key_ttl_seconds"] or "null"
         )
     )
-    user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.INT64)
-    source = FileSource(
-        name="history", path=arguments["history"], timestamp_field="event_timestamp"
-    )
-    view = FeatureView(
-        name="activity",
-        entities=[user],
-        ttl=timedelta(days=arguments["ttl_days"] or 0),
-        schema=[
-            Field(name="user_id", dtype=Int64),
-            *(Field(name=name, dtype=Float64) for name in arguments["features"]),
-        ],
-        source=source,
-    )
-    FeatureStore(str(folder)).apply([user, view])
+    views = [_view(view, arguments["ttl_days"]) for view in arguments["views"]]
+    entities = {entity.name: entity for _, entities in views for entity in entities}
+    FeatureStore(str(folder)).apply([*entities.values(), *(view for view, _ in views)])
     return {}
 
 
+def _view(view: dict[str, Any], ttl_days: int | None) -> tuple[Any, list[Any]]:
+    """A feature view and its entities: one for each key, since Feast's have one key each."""
+    from feast import Entity, FeatureView, Field, FileSource, ValueType
+    from feast.types import Float64, Int64
+
+    keys = view["keys"]
+    entities = [
+        Entity(name=key.removesuffix("_id"), join_keys=[key], value_type=ValueType.INT64)
+        for key in keys
+    ]
+    source = FileSource(
+        name=f"{view['name']}_history", path=view["history"], timestamp_field="event_timestamp"
+    )
+    found = FeatureView(
+        name=view["name"],
+        entities=entities,
+        ttl=timedelta(days=ttl_days or 0),
+        schema=[
+            *(Field(name=key, dtype=Int64) for key in keys),
+            *(Field(name=name, dtype=Float64) for name in view["features"]),
+        ],
+        source=source,
+    )
+    return found, entities
+
+
 def training(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Join the spine to the view, to Arrow or to a Parquet file; the same once before, small."""
+    """Join the spine to the views, to Arrow or to a Parquet file; the same once before, small."""
     import pyarrow.parquet as pq
     from feast import FeatureStore
 
@@ -80,7 +93,7 @@ def training(arguments: dict[str, Any]) -> dict[str, Any]:
     if target:  # Feast has no writer of its own for this
         pq.write_table(table, target)
     seconds, peak_mb = time.perf_counter() - started, _peak_mb()
-    digest = _digest(table, arguments["features"])
+    digest = _digest(table, _features(arguments))
     return {"seconds": seconds, "peak_mb": peak_mb, "digest": digest}
 
 
@@ -103,7 +116,7 @@ def prefill(arguments: dict[str, Any]) -> dict[str, Any]:
 
     store = FeatureStore(arguments["repository"])
     for batch in pq.ParquetFile(arguments["latest"]).iter_batches(PREFILL_ROWS):
-        store.write_to_online_store("activity", batch.to_pandas())
+        store.write_to_online_store(arguments["views"][0]["name"], batch.to_pandas())
     return {}
 
 
@@ -132,7 +145,11 @@ def check(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _references(arguments: dict[str, Any]) -> list[str]:
-    return [f"activity:{name}" for name in arguments["features"]]
+    return [f"{view['name']}:{n}" for view in arguments["views"] for n in view["features"]]
+
+
+def _features(arguments: dict[str, Any]) -> list[str]:
+    return [name for view in arguments["views"] for name in view["features"]]
 
 
 def _request(arguments: dict[str, Any]) -> Any:
