@@ -3,6 +3,7 @@
 BenchmarkError
 ├── ToolMissingError      a program that a workload needs is not installed
 ├── JobFailedError        a measured process failed; carries what it said
+│   └── JobTooLongError   it was stopped, because it ran for too long
 └── WrongAnswerError      a side answered something else than the data says
 """
 
@@ -17,6 +18,10 @@ class ToolMissingError(BenchmarkError):
 
 class JobFailedError(BenchmarkError):
     """A measured process failed."""
+
+
+class JobTooLongError(JobFailedError):
+    """A measured process was stopped, because it ran for too long."""
 
 
 class WrongAnswerError(BenchmarkError):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from benchmarks.errors import JobFailedError
+from benchmarks.errors import JobFailedError, JobTooLongError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -27,14 +27,20 @@ LOAD_CORE = 1
 
 
 def run_job(
-    command: Sequence[str], job: str, arguments: Mapping[str, Any], *, core: int | None = None
+    command: Sequence[str],
+    job: str,
+    arguments: Mapping[str, Any],
+    *,
+    core: int | None = None,
+    timeout_s: float = JOB_TIMEOUT_S,
 ) -> dict[str, Any]:
     """Run one job in a process of its own and return its report.
 
     ``command`` takes a job's name, its arguments as JSON and the path to write the report to.
 
     Raises:
-        JobFailedError: the process ended with an error or ran for more than an hour.
+        JobFailedError: the process ended with an error.
+        JobTooLongError: it ran for more than ``timeout_s``, and was stopped.
     """
     with tempfile.TemporaryDirectory(prefix="benchmark-job-") as folder:
         report = Path(folder) / "report.json"
@@ -44,11 +50,13 @@ def run_job(
                 full, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
             )
         try:
-            said, _ = process.communicate(timeout=JOB_TIMEOUT_S)
+            said, _ = process.communicate(timeout=timeout_s)
         except BaseException as error:
             stop(process)
+            if process.stdout:
+                process.stdout.close()
             if isinstance(error, subprocess.TimeoutExpired):
-                raise JobFailedError(f"{job} ran for over {JOB_TIMEOUT_S:.0f} s.") from error
+                raise JobTooLongError(f"{job} ran for over {timeout_s:.0f} s.") from error
             raise
         if process.returncode or not report.exists():
             raise JobFailedError(

@@ -42,6 +42,11 @@ TARGETS = {
     "taxi/1x-parquet": Target(None, 0.6e6, of="figure"),
     "taxi/10x-arrow": Target(0.7e6, 1.2e6, of="figure"),
     "taxi/10x-parquet": Target(None, 0.6e6, of="figure"),
+    # The peer is the better of two plans in SQL. Of dense keys nothing is asked.
+    "win/sparse": Target(1 / 1.5, 1),
+    "win/zipf": Target(50, 100),
+    # A hundred windows beside three.
+    "win/many": Target(None, 5, of="limit"),
     "mat-redis": Target(10, 18),
     # 25 and 22 bytes a feature, of ten.
     "mem/expiry": Target(250, 220, of="figure"),

@@ -12,6 +12,7 @@ from benchmarks import (
     bench_online,
     bench_pit,
     bench_start,
+    bench_windows,
 )
 from benchmarks.errors import BenchmarkError
 
@@ -58,6 +59,11 @@ WORKLOADS = {
             "taxi",
             "trips beside quarter- and half-hourly aggregates of 265 zones (rows/s)",
             bench_pit.taxi,
+        ),
+        Workload(
+            "win",
+            "functions over windows of time, beside SQL; a hundred windows beside three (s)",
+            bench_windows.win,
         ),
         Workload(
             "mat-redis",

@@ -17,6 +17,7 @@ import pytest
 
 from benchmarks import (
     __main__,
+    bench_windows,
     compare,
     data,
     harness,
@@ -132,6 +133,19 @@ class TestResults:
         assert targets.verdict(a_result(peer=peer, name="pit-1/arrow@tiny")) == ""
         assert targets.verdict(a_result(peer=None)) == ""
 
+    @pytest.mark.parametrize(
+        ("ratio", "verdict"), [(1.0, "goal"), (1.5, "floor"), (1.6, "below floor")]
+    )
+    def test_of_a_limit_less_is_better(self, ratio: float, verdict: str) -> None:
+        limit = {"figure": 1.0, "ratio": ratio}
+        assert targets.verdict(a_result(name="pit-hot", limit=limit)) == verdict
+        assert targets.verdict(a_result(name="pit-hot", limit=None)) == ""
+
+    def test_without_a_floor_any_figure_reaches_it(self) -> None:
+        slow = a_result(name="taxi/1x-parquet", unit="rows/s", figure=1.0)
+        assert targets.verdict(slow) == "floor"
+        assert targets.verdict(slow.model_copy(update={"figure": 1e6})) == "goal"
+
     def test_sizes_never_share_a_name(self) -> None:
         names = {harness.sized("mem", size) for size in data.SIZES.values()}
         assert names == {"mem", "mem@reduced", "mem@tiny"}
@@ -217,6 +231,21 @@ class TestTurns:
         assert found.figure == 10
         assert found.limit == result.LimitFigure(figure=5, ratio=2)
         assert found.peer == result.PeerFigure(name="peer 1@reduced", figure=8, ratio=4)
+
+    def test_memory_of_the_same_turns_stands_beside_the_peers(self, tmp_path: Path) -> None:
+        run = harness.Run(TINY, repeat=1, folder=tmp_path, peer=_a_peer())
+        found = harness.taken(
+            run,
+            "pit-4",
+            "s",
+            ours=lambda _size: lambda: harness.Sample(1.0, peak_mb=100),
+            limit=lambda: harness.Sample(0.5, peak_mb=50),
+            peer=lambda _size: lambda: harness.Sample(8.0, peak_mb=300),
+        )
+        memory = found.memory(run, "pit-4/memory", limit_mb=200)
+        assert (memory.unit, memory.figure) == ("MiB", 100)
+        assert memory.peer == result.PeerFigure(name="peer 1", figure=300, ratio=3)
+        assert memory.limit == result.LimitFigure(figure=200, ratio=0.5)
 
 
 def _a_peer() -> Any:
@@ -353,7 +382,8 @@ class TestCommands:
     def test_the_list_names_every_workload(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert __main__.main(["list"]) == __main__.DONE
         listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-        assert listed == ["pit-1", "mat-redis", "mem", "on-1", "on-100", "on-500", "start"]
+        training = ["pit-1", "pit-4", "pit-hot", "pit-big", "taxi", "win"]
+        assert listed == [*training, "mat-redis", "mem", "on-1", "on-100", "on-500", "start"]
 
     def test_an_unknown_workload_is_refused_with_the_names_there_are(
         self, capsys: pytest.CaptureFixture[str]
@@ -388,3 +418,39 @@ class TestCommands:
             assert (line["unit"], line["figure"] > 0, line["peak_mb"] > 0) == ("s", True, True)
             assert {"python", "featurestore", "duckdb"} <= set(line["versions"])
             assert line["machine"]["cores"] >= 1
+
+    @pytest.mark.parametrize(
+        ("name", "figures"),
+        [
+            (
+                "pit-4",
+                ["pit-4/arrow", "pit-4/arrow-memory", "pit-4/parquet", "pit-4/parquet-memory"],
+            ),
+            ("pit-hot", ["pit-hot"]),
+            ("pit-big", ["pit-big", "pit-big/memory"]),
+            (
+                "taxi",
+                ["taxi/1x-arrow", "taxi/1x-parquet", "taxi/10x-arrow", "taxi/10x-parquet"],
+            ),
+            ("win", ["win/zipf", "win/many"]),
+        ],
+    )
+    def test_training_workloads_run_and_give_right_answers(
+        self,
+        name: str,
+        figures: list[str],
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(bench_windows, "SHAPES", ("zipf",))  # the others have less to it
+        asked = ["run", name, "--size", "tiny", "--repeat", "1", "--json"]
+        assert __main__.main(asked) == __main__.DONE
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert [line["name"] for line in lines] == [f"{figure}@tiny" for figure in figures]
+        assert all(line["figure"] > 0 for line in lines)
+        for line in lines:
+            judged = targets.TARGETS.get(line["name"].removesuffix("@tiny"))
+            assert judged is None or judged.of != "limit" or line["limit"]["ratio"] > 0
+        if name == "win":
+            plans = [line["peer"]["name"] for line in lines[:-1]]
+            assert all(plan.startswith("duckdb") for plan in plans)
