@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from featurestore.definitions.aggregation import ROWS, WindowFeature
+from featurestore.definitions.aggregation import ROWS, Closed, WindowFeature
 from featurestore.errors import SumOverflowError
 from featurestore.offline.as_of import LOWEST, History, Span, key_parts, passes_for
 from featurestore.offline.engine import Mode, OfflineEngine, ScanReader
@@ -24,6 +24,8 @@ from featurestore.offline.windows.predicate import counted_rows
 from featurestore.offline.windows.ranges import RangeReducer, flatten, in_parts
 from featurestore.types import type_name
 
+Ranges = Mapping[tuple[int | None, Closed], tuple[Ints, Ints]]
+"""A window's length and closed ends -> low and high places of the rows in it."""
 ColumnKey = tuple[str, pa.DataType, str | None]
 """Column, the type it is read as, and the predicate of the rows that count."""
 PAIRS_AT_ONCE: Final = 4_000_000
@@ -118,7 +120,8 @@ class WindowJoin:
             count += len(asked)
             part.prepare(self._features)
             with ThreadPoolExecutor(self._threads, thread_name_prefix="windows") as pool:
-                arrays = pool.map(part.compute, self._features, repeat(asked))
+                ranges = part.ranges(self._features, asked)
+                arrays = pool.map(part.compute, self._features, repeat(asked), repeat(ranges))
                 for column, array in zip(found, arrays, strict=True):
                     column.append(array)
         indices = pa.array(places, mask=places < 0)
@@ -149,10 +152,12 @@ def _parts(
     aliases = [column.alias for column in scan.features]
     for table, asked in key_parts(keys, passes):
         history = History.read(reader, scan, table, span, aliases)
+        groups, times = keys.groups[asked], keys.times[asked]
+        order = Timeline(groups, times).order
         yield _Part(
-            rows=keys.rows[asked],
-            groups=keys.groups[asked],
-            times=keys.times[asked],
+            rows=keys.rows[asked][order],
+            groups=groups[order],
+            times=times[order],
             history=history,
             timeline=history.by_event(),
             source=scan.source.name,
@@ -177,7 +182,8 @@ class _Part:
     """Some of the spine's rows beside all source rows of their keys.
 
     Attributes:
-        rows: Positions in the spine.
+        rows: Positions in the spine, in the order of key and time: windows then begin one after the
+            other, which the kernels rely on to be fast.
         groups: Their keys' numbers.
         times: Their times.
         history: The source's rows.
@@ -207,10 +213,16 @@ class _Part:
             if key not in self.columns:
                 self.columns[key] = self._gathered(feature, self.timeline.order)
 
-    def compute(self, feature: WindowFeature, asked: Ints) -> pa.Array:
-        """Return a feature for the rows at positions `asked` of this part."""
+    def ranges(self, features: Sequence[WindowFeature], asked: Ints) -> Ranges:
+        """Return each window's ranges of places, for the rows at positions `asked`."""
         groups, times = self.groups[asked], self.times[asked]
-        low, high = self._range(feature, groups, times)
+        windows = {(feature.window_us, feature.closed) for feature in features}
+        return {window: self._range(*window, groups, times) for window in windows}
+
+    def compute(self, feature: WindowFeature, asked: Ints, ranges: Ranges) -> pa.Array:
+        """Return a feature for the rows at positions `asked` of this part."""
+        times = self.times[asked]
+        low, high = ranges[feature.window_us, feature.closed]
         try:
             if not self.is_served:
                 return self._column(feature)(feature, low, high)
@@ -223,13 +235,12 @@ class _Part:
             ) from None
 
     def _range(
-        self, feature: WindowFeature, groups: npt.NDArray[np.int32], times: Ints
+        self, window_us: int | None, closed: Closed, groups: npt.NDArray[np.int32], times: Ints
     ) -> tuple[Ints, Ints]:
-        high = self.timeline.bound(groups, times, _UPPER[feature.closed])
-        if feature.window_us is None:
+        high = self.timeline.bound(groups, times, _UPPER[closed])
+        if window_us is None:
             return self.timeline.start(groups), high
-        low = self.timeline.bound(groups, times - feature.window_us, _LOWER[feature.closed])
-        return low, high
+        return self.timeline.bound(groups, times - window_us, _LOWER[closed]), high
 
     def _column(self, feature: WindowFeature) -> WindowColumn:
         return self.columns[feature.column, feature.dtype, feature.where]
