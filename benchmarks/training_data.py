@@ -84,7 +84,7 @@ def pit_1(size: str) -> TrainingSet:
 
 
 def pit_big(size: str) -> TrainingSet:
-    """The same with five times the rows, and ten times the spine: 3.6 GB of Parquet."""
+    """The same with five times the rows, and ten times the spine: 4.6 GB of Parquet."""
     of = Size(
         size,
         rows=scaled(50_000_000, size),
