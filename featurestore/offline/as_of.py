@@ -6,6 +6,7 @@ First only keys, times and ordinals are read, and the winners found; then the wi
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ import pyarrow as pa
 from featurestore.offline.engine import Mode, OfflineEngine, ScanReader
 from featurestore.offline.scan import ScanColumn, SourceScan
 from featurestore.offline.spine_keys import NumberedKeys, number_keys
-from featurestore.offline.timeline import Ints, Timeline, arrival_order, distinct, search, stack
+from featurestore.offline.timeline import Ints, Timeline, arrival_order, distinct, search
 
 LOWEST = -(2**63)
 """What a null created time counts as: below every instant."""
@@ -154,16 +155,20 @@ class History:
         names = ["g", "e", *(["c"] if scan.created else []), "o"]
         if scan.ties_by_nanoseconds:
             names += ["en", "cn"]
-        parts: dict[str, list[npt.NDArray[np.int64]]] = {name: [] for name in names}
-        held = []
+        # Only what is written to takes memory. Copying a batch at once lets its own be used again:
+        # the system hands out fresh memory more slowly than DuckDB fills it.
+        read: dict[str, npt.NDArray[Any]]
+        read = {n: np.empty(scan.row_count, np.int32 if n == "g" else np.int64) for n in names}
+        count, held = 0, []
         for batch in reader.rows(keys, columns, from_us=span.from_us, until_us=span.until_us):
-            for name in names:
-                parts[name].append(_numbers(batch.column(name)))
+            for name, target in read.items():
+                target[count : count + batch.num_rows] = _numbers(batch.column(name))
+            count += batch.num_rows
             held.append(batch.select(columns))
-        order = arrival_order(stack(parts["o"]))
+        order = arrival_order(read["o"][:count])
 
         def take(name: str) -> Ints:
-            column = stack(parts.pop(name))
+            column: npt.NDArray[Any] = read.pop(name)[:count]
             return column if order is None else column[order]
 
         return cls(
@@ -190,7 +195,10 @@ class History:
 
 
 def _columns(
-    scan: SourceScan, columns: Sequence[str], batches: Sequence[pa.RecordBatch], order: Ints | None
+    scan: SourceScan,
+    columns: Sequence[str],
+    batches: Sequence[pa.RecordBatch],
+    order: Ints | None,
 ) -> dict[str, pa.Array]:
     """Return columns of batches in an order, with their declared types."""
     dtypes = {column.alias: column.dtype for column in scan.features}

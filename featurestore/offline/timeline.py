@@ -9,7 +9,6 @@ times faster than it finds the order of an array (10M: 0.2 s against 2 s), so or
 sorting values that carry the row's number in their lowest bits.
 """
 
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -161,8 +160,3 @@ def search(sorted_values: Ints, needles: Ints, side: Side = "left") -> Ints:
     found = np.empty(len(needles), dtype=np.int64)
     found[order] = np.searchsorted(sorted_values, needles[order], side)
     return found
-
-
-def stack(parts: Sequence[npt.NDArray[np.int64]]) -> Ints:
-    """Return arrays laid end to end; none give an empty one."""
-    return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)

@@ -99,8 +99,8 @@ class RetrievalJob:
     @property
     def schema(self) -> pa.Schema:
         """The result's schema: the spine's fields, then the features with their declared types."""
-        tasks, outputs = self._tasks, self._query.outputs
-        types = [tasks[output.join].dtypes[output.feature] for output in outputs]
+        dtypes = [task.dtypes for task in self._tasks]
+        types = [dtypes[output.join][output.feature] for output in self._query.outputs]
         if self._query.on_demand is not None:
             types = self._query.on_demand.dtypes(types)
         fields = map(pa.field, self._query.names, types)

@@ -378,12 +378,15 @@ class TestRedis:
             list(workloads.named("mem").run(run))
 
 
+STORES_AND_LOOKUPS = ("mat-redis", "mem", "on-1", "on-100", "on-500")
+
+
 class TestCommands:
     def test_the_list_names_every_workload(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert __main__.main(["list"]) == __main__.DONE
         listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
         training = ["pit-1", "pit-4", "pit-hot", "pit-big", "taxi", "win"]
-        assert listed == [*training, "mat-redis", "mem", "on-1", "on-100", "on-500", "start"]
+        assert listed == [*training, *STORES_AND_LOOKUPS, "on-demand", "start"]
 
     def test_an_unknown_workload_is_refused_with_the_names_there_are(
         self, capsys: pytest.CaptureFixture[str]
