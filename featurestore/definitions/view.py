@@ -61,7 +61,9 @@ class FeatureView(Definition):
 
     entities: Annotated[Sequence[Entity], AfterValidator(tuple)] = ()
     source: FileSource
-    fields: Annotated[Sequence[Field], AfterValidator(tuple)] = pydantic.Field((), alias="schema")
+    fields: Annotated[Sequence[Field], AfterValidator(tuple)] = pydantic.Field(
+        default=(), alias="schema"
+    )
     aggregations: Annotated[Sequence[Aggregation], AfterValidator(tuple)] = ()
     ttl: Annotated[Duration | None, AfterValidator(_check_ttl)] = None
     online: bool = True
@@ -76,8 +78,9 @@ class FeatureView(Definition):
 
     @field_serializer("fields")
     def _schema(self, fields: Sequence[Field]) -> list[Document]:
-        """Leave out what the aggregations say."""
-        return [] if self.aggregations else [field.model_dump(mode="json") for field in fields]
+        """Write the fields of aggregations, too, once their types are known."""
+        known = all(field.dtype != UNKNOWN for field in fields)
+        return [field.model_dump(mode="json") for field in fields] if known else []
 
     def model_post_init(self, _context: Any, /) -> None:
         """Check what concerns several attributes at once."""
@@ -202,6 +205,8 @@ class FeatureView(Definition):
             DefinitionError: The document is not a view.
         """
         data = dict(document)
+        if data.get("aggregations"):
+            data["schema"] = ()  # they say it
         data["entities"] = tuple(
             _look_up("entity", name, entities or {}, cls.kind, document)
             for name in document["entities"]
