@@ -120,6 +120,28 @@ class AggregateConformance:
         with pytest.raises(SumOverflowError, match=r"x_sum_3m.*row 1"):
             training_set(engine, case, root=tmp_path)
 
+    def test_an_overflow_among_rows_written_late_names_the_spines_row(
+        self, engine: OfflineEngine
+    ) -> None:
+        great = 2**62
+        rows = f"""
+        user_id: int64 | at: time | created: time | x: int64
+        1              | 10:00    | 10:00         | {great}
+        1              | 10:01    | 10:01         | {great}
+        1              | 10:02    | 10:30         | {great}
+        2              | 10:00    | 10:00         | 1
+        2              | 10:01    | 10:30         | {great}
+        """
+        spine = """
+        user_id: int64 | event_timestamp: time
+        2              | 10:05
+        1              | 10:01
+        2              | 10:01
+        1              | 10:05
+        """
+        # Row 3 alone overflows, and its window holds a row that was not written yet.
+        check_tables(engine, rows, spine, Aggregation("x", ["sum"], ["1h"]), mode="as_served")
+
     def test_a_sum_that_overflows_under_way_but_fits_is_the_sum(
         self, engine: OfflineEngine
     ) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import repeat
@@ -129,6 +130,15 @@ class WindowJoin:
             [_finished(f, c, indices) for f, c in zip(self._features, found, strict=True)],
             names=[f"f{n}" for n in range(len(self._features))],
         )
+
+
+@contextmanager
+def _rows_named(rows: Ints) -> Iterator[None]:
+    """Let an overflow in one of some rows name the row among all."""
+    try:
+        yield
+    except OverflowedError as error:
+        raise OverflowedError(int(rows[error.row])) from None
 
 
 def _finished(feature: WindowFeature, parts: list[pa.Array], indices: pa.Array) -> pa.Array:
@@ -287,12 +297,14 @@ class _Part:
         window for itself.
         """
         late = self._has_late(times, low, high)
-        parts = [self._column(feature)(feature, low[~late], high[~late])]
         order = [np.flatnonzero(~late)]
+        with _rows_named(order[0]):
+            parts = [self._column(feature)(feature, low[~late], high[~late])]
         lated = np.flatnonzero(late)
         for some in in_parts((high - low)[lated], PAIRS_AT_ONCE):
             rows = lated[some]
-            parts.append(self._laid_out(feature, times[rows], low[rows], high[rows]))
+            with _rows_named(rows):
+                parts.append(self._laid_out(feature, times[rows], low[rows], high[rows]))
             order.append(rows)
         back = np.empty(len(times), dtype=np.int64)
         back[np.concatenate(order)] = np.arange(len(times))
