@@ -90,6 +90,7 @@ def resolve(
     for selection, name in asked:
         shown_name = f"{selection.name}__{name}" if full_feature_names else name
         if isinstance(selection, OnDemandSelection):
+            _check_types(selection)
             wanted.append(Wanted(shown_name, selection.view, name))
         else:
             wanted.append(Wanted(shown_name, None, name, joining.add(selection, name, shown_name)))
@@ -166,6 +167,16 @@ def _selection(item: object, state: RegistryState) -> Selection:
     if isinstance(item, Selection):
         return item
     raise _not_a_request("A feature", item)
+
+
+def _check_types(selection: OnDemandSelection) -> None:
+    """Refuse expressions over windows whose columns' files were never looked at."""
+    if not selection.view.is_resolved:
+        raise RequestError(
+            f"On-demand view {selection.view.name!r} computes from windows whose types are not"
+            " known yet.",
+            hint="apply it first and ask for it by name, or give its aggregations a dtype=",
+        )
 
 
 def _not_a_request(what: str, value: object) -> RequestError:

@@ -3,8 +3,17 @@
 import pyarrow as pa
 import pytest
 
-from featurestore.definitions import Aggregation, Entity, FeatureView, Field, FileSource
-from featurestore.errors import DefinitionError
+from featurestore.definitions import (
+    Aggregation,
+    Entity,
+    FeatureView,
+    Field,
+    FileSource,
+    OnDemandFeatureView,
+)
+from featurestore.errors import DefinitionError, RequestError
+from featurestore.registry.state import RegistryState
+from featurestore.training.query import resolve
 from featurestore.types import Float64, Int64, String
 
 USER = Entity(name="user", join_keys={"user_id": Int64})
@@ -99,3 +108,15 @@ def test_what_cannot_be_computed_is_refused_when_it_is_defined(make: "object", r
     assert callable(make)
     with pytest.raises(DefinitionError, match=reason):
         make()
+
+
+def test_an_expression_over_a_window_of_unknown_type_has_to_be_applied_first() -> None:
+    spend = view(Aggregation("amount", ["sum"], windows=["1h"]))
+    ratio = OnDemandFeatureView(name="more", sources=[spend], features={"x": "amount_sum_1h + 1.5"})
+    assert not ratio.is_resolved
+    state = RegistryState(project="shop")
+    with pytest.raises(RequestError, match="'more' computes from windows"):
+        resolve([ratio], state, full_feature_names=False)
+    typed = view(Aggregation("amount", ["sum"], windows=["1h"], dtype=Float64))
+    known = OnDemandFeatureView(name="more", sources=[typed], features={"x": "amount_sum_1h + 1.5"})
+    assert resolve([known], state, full_feature_names=False).names == ("x",)
