@@ -3,22 +3,19 @@
 First only keys, times and ordinals are read, and the winners found; then the winners' features.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from featurestore.offline.engine import Mode, OfflineEngine, ScanReader
+from featurestore.offline.history import LOWEST, Arrived, History
 from featurestore.offline.scan import ScanColumn, SourceScan
-from featurestore.offline.spine_keys import NumberedKeys, number_keys
-from featurestore.offline.timeline import Ints, Timeline, arrival_order, distinct, search
+from featurestore.offline.spine_keys import number_keys
+from featurestore.offline.timeline import Ints, Timeline, distinct_places
 
-LOWEST = -(2**63)
-"""What a null created time counts as: below every instant."""
 NOBODY = -1
 """The ordinal of no row."""
 BYTES_PER_ROW = 72
@@ -70,11 +67,17 @@ def winners(
     found = np.full(spine.num_rows, NOBODY, dtype=np.int64)
     if not len(keys.rows):
         return found
-    span = Span.of(keys, ttl_us)
-    for part, asked in key_parts(keys, passes_for(engine, scan)):
-        history = History.read(reader, scan, part, span)
-        find = _complete if mode == "complete" else _served
-        found[keys.rows[asked]] = find(history, keys.groups[asked], keys.times[asked], ttl_us)
+    find = _complete if mode == "complete" else _served
+    for part in key_ranges(range(keys.table.num_rows), passes_for(engine, scan)):
+        arrived = Arrived.read(reader, scan, keys, part, age_us=ttl_us)
+
+        def answer(some: range, arrived: Arrived = arrived) -> None:
+            asked = keys.places(some)
+            history = arrived.of_keys(some)
+            found[keys.rows[asked]] = find(history, keys.groups[asked], keys.times[asked], ttl_us)
+
+        with ThreadPoolExecutor(engine.threads, thread_name_prefix="as-of") as pool:
+            list(pool.map(answer, key_ranges(part, engine.threads)))
     return found
 
 
@@ -88,131 +91,19 @@ def explain(engine: OfflineEngine, scan: SourceScan, spine: pa.Table, *, ttl_us:
     keys = number_keys(spine)
     if not len(keys.rows):
         return "nothing to join: no spine row has both a key and a time"
-    span, passes = Span.of(keys, ttl_us), passes_for(engine, scan)
+    passes = passes_for(engine, scan)
     with engine.reader(scan) as reader:
-        text = reader.explain(keys.table, from_us=span.from_us, until_us=span.until_us)
+        text = reader.explain(keys.table, from_us=keys.since(ttl_us), until_us=keys.last_us)
     again = "" if passes == 1 else f", the source read in {passes} passes for a part of them each"
     rows = f"{len(keys.rows):,} rows with a key and a time, {keys.table.num_rows:,} keys"
     return f"{rows}{again}\n{text}"
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """The event times that can matter to a spine, both ends included."""
-
-    from_us: int | None
-    until_us: int
-
-    @classmethod
-    def of(cls, keys: NumberedKeys, ttl_us: int | None) -> "Span":
-        """Return the span in which rows can answer; there must be a spine row."""
-        return cls(None if ttl_us is None else keys.first_us - ttl_us, keys.last_us)
-
-
-def key_parts(
-    keys: NumberedKeys, count: int
-) -> Iterator[tuple[pa.Table, npt.NDArray[np.int64] | slice]]:
-    """Yield parts of the keys and which of the numbered spine rows have them."""
-    if count == 1:
-        yield keys.table, slice(None)
-        return
-    size = -(-keys.table.num_rows // count)
-    for first in range(0, keys.table.num_rows, size):
-        inside = (keys.groups >= first) & (keys.groups < first + size)
-        yield keys.table.slice(first, size), np.flatnonzero(inside)
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """Rows of some keys, without their features, in the order of their ordinals.
-
-    Attributes:
-        groups: int32, the number of each row's key.
-        events: int64 microseconds.
-        created: int64 microseconds, `LOWEST` where null; None if the source has none.
-        nanoseconds: By how much rounding moved events and created times; None if nothing was.
-        ordinals: int64, rising.
-        values: Alias -> column, of the columns that were asked for.
-    """
-
-    groups: npt.NDArray[np.int32]
-    events: Ints
-    created: Ints | None
-    nanoseconds: tuple[Ints, Ints] | None
-    ordinals: Ints
-    values: Mapping[str, pa.Array] = field(default_factory=dict)
-
-    @classmethod
-    def read(
-        cls,
-        reader: ScanReader,
-        scan: SourceScan,
-        keys: pa.Table,
-        span: Span,
-        columns: Sequence[str] = (),
-    ) -> "History":
-        """Read the rows of these keys, and some of their columns."""
-        names = ["g", "e", *(["c"] if scan.created else []), "o"]
-        if scan.ties_by_nanoseconds:
-            names += ["en", "cn"]
-        # Only what is written to takes memory. Copying a batch at once lets its own be used again:
-        # the system hands out fresh memory more slowly than DuckDB fills it.
-        read: dict[str, npt.NDArray[Any]]
-        read = {n: np.empty(scan.row_count, np.int32 if n == "g" else np.int64) for n in names}
-        count, held = 0, []
-        for batch in reader.rows(keys, columns, from_us=span.from_us, until_us=span.until_us):
-            for name, target in read.items():
-                target[count : count + batch.num_rows] = _numbers(batch.column(name))
-            count += batch.num_rows
-            held.append(batch.select(columns))
-        order = arrival_order(read["o"][:count])
-
-        def take(name: str) -> Ints:
-            column: npt.NDArray[Any] = read.pop(name)[:count]
-            return column if order is None else column[order]
-
-        return cls(
-            groups=take("g").astype(np.int32, copy=False),
-            events=take("e"),
-            created=take("c") if scan.created else None,
-            nanoseconds=(take("en"), take("cn")) if scan.ties_by_nanoseconds else None,
-            ordinals=take("o"),
-            values=_columns(scan, columns, held, order),
-        )
-
-    @property
-    def versions(self) -> list[Ints]:
-        """What decides between rows of one key and event time before the ordinal does."""
-        created = [] if self.created is None else [self.created]
-        return [*created, *(self.nanoseconds or ())]
-
-    def by_event(self) -> Timeline:
-        """Return the rows in the order (key, event, created, ordinal)."""
-        timeline = Timeline(self.groups, self.events)
-        if self.versions:
-            timeline.break_ties(*self.versions)
-        return timeline
-
-
-def _columns(
-    scan: SourceScan,
-    columns: Sequence[str],
-    batches: Sequence[pa.RecordBatch],
-    order: Ints | None,
-) -> dict[str, pa.Array]:
-    """Return columns of batches in an order, with their declared types."""
-    dtypes = {column.alias: column.dtype for column in scan.features}
-    found = {}
-    for alias in columns:
-        parts = [batch.column(alias).cast(dtypes[alias]) for batch in batches]
-        whole = pa.chunked_array(parts, dtypes[alias]).combine_chunks()
-        found[alias] = whole if order is None else whole.take(pa.array(order))
-    return found
-
-
-def _numbers(column: pa.Array) -> npt.NDArray[np.int64]:
-    filled = column.fill_null(LOWEST) if column.null_count else column
-    return np.asarray(filled.to_numpy())
+def key_ranges(keys: range, count: int) -> Iterator[range]:
+    """Yield a range of keys in at most `count` parts of about the same size."""
+    size = max(1, -(-len(keys) // count))
+    for first in range(0, len(keys), size):
+        yield keys[first : first + size]
 
 
 def _complete(
@@ -272,15 +163,15 @@ def fetch(reader: ScanReader, scan: SourceScan, ordinals: Ints, *, threads: int)
     """
     features = scan.features
     answered = ordinals != NOBODY
-    wanted = distinct(ordinals[answered])
+    wanted, wanted_places = distinct_places(ordinals[answered])
     names = [column.alias for column in features]
     if not len(wanted):
         return pa.table([pa.nulls(len(ordinals), c.dtype) for c in features], names=names)
     found = reader.features(wanted)
     position = np.empty(len(wanted), dtype=np.int64)
     position[found["n"].to_numpy()] = np.arange(found.num_rows)
-    # Nobody's position is any; it is masked.
-    places = position[np.minimum(search(wanted, ordinals), len(wanted) - 1)]
+    places = np.zeros(len(ordinals), dtype=np.int64)
+    places[answered] = position[wanted_places]
     return take_columns(found, features, pa.array(places, mask=~answered), threads=threads)
 
 

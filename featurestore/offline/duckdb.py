@@ -244,7 +244,13 @@ class _DuckDBReader(ScanReader):
     ) -> Iterator[pa.RecordBatch]:
         session = self._session
         session.make_table("wanted", keys)
-        query = sql.select_rows(session.rows, columns, from_us=from_us, until_us=until_us)
+        query = sql.select_rows(
+            session.rows,
+            columns,
+            from_us=from_us,
+            until_us=until_us,
+            has_since="since" in keys.schema.names,
+        )
         with _errors(f"Source {session.scan.source.name!r}", session.scan):
             yield from session.run(query).to_arrow_reader(BATCH_ROWS)
 
@@ -259,7 +265,8 @@ class _DuckDBReader(ScanReader):
     @override
     def explain(self, keys: pa.Table, *, from_us: int | None, until_us: int) -> str:
         rows = self._session.rows
-        select = sql.select_rows(rows, (), from_us=from_us, until_us=until_us)
+        has_since = "since" in keys.schema.names
+        select = sql.select_rows(rows, (), from_us=from_us, until_us=until_us, has_since=has_since)
         return f"{select};\n{sql.select_features(rows)};"
 
 

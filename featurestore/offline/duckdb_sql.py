@@ -134,9 +134,18 @@ def read_parquet(group: FileGroup) -> str:
 
 
 def select_rows(
-    rows: ScanText, columns: Sequence[str], *, from_us: int | None, until_us: int
+    rows: ScanText,
+    columns: Sequence[str],
+    *,
+    from_us: int | None,
+    until_us: int,
+    has_since: bool,
 ) -> str:
-    """Return a SELECT of the rows of the keys in table `wanted` (g, k0..); see `ScanReader`."""
+    """Return a SELECT of the rows of the keys in table `wanted`; see `ScanReader.rows`.
+
+    The bounds of each key are looked at behind the join: as a condition of
+    the join they cost twice the join itself, and without OFFSET they would be made one.
+    """
     keys = rows.keys
     created = ["c"] if rows.scan.created else []
     nanoseconds = ["en", "cn"] if rows.scan.ties_by_nanoseconds else []
@@ -144,11 +153,14 @@ def select_rows(
     bounds = [f"r.e <= {until_us}"]
     if from_us is not None:
         bounds.append(f"r.e >= {from_us}")
+    own = ["until", "since"] if has_since else ["until"]
     inner = rows.rows([*keys, "e", *created, *columns], ordinal=True)
-    return (
-        f"SELECT w.g, {_names(shown, 'r')} FROM ({inner}) r"
-        f" JOIN wanted w ON {_equal(keys, 'r', 'w')} {_all(bounds)}"
+    joined = (
+        f"SELECT {_names(['g', *own], 'w')}, {_names(shown, 'r')} FROM ({inner}) r"
+        f" JOIN wanted w ON {_equal(keys, 'r', 'w')} {_all(bounds)} OFFSET 0"
     )
+    inside = f"e <= until{' AND e >= since' if has_since else ''}"
+    return f"SELECT {_names(['g', *shown])} FROM ({joined}) WHERE {inside}"
 
 
 def select_features(rows: ScanText) -> str:

@@ -111,11 +111,13 @@ class ScanReader(Protocol):
         """Yield the rows of these keys in a span of event time, in any order.
 
         Args:
-            keys: Column `g` (int32, distinct, not null) and the join keys `k0..` (declared types,
-                not null, distinct as a whole). A view without join keys has one row, g = 0.
+            keys: Column `g` (int32, distinct, not null); the join keys `k0..` (declared types,
+                not null, distinct as a whole); `until` and, if there is one, `since`: the greatest
+                and the smallest event time of the rows of this key (int64 microseconds, not null).
+                A view without join keys has one row, g = 0.
             columns: Aliases of features to read besides.
-            from_us: Smallest event time, or None.
-            until_us: Greatest event time.
+            from_us: Smallest event time of any key, or None.
+            until_us: Greatest event time of any key.
 
         Returns:
             Batches with `g` of the row's key; `e`; `c` where the scan has created times (may be

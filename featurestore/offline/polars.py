@@ -169,12 +169,15 @@ class _Session:
         inside = pl.col("e") <= until_us
         if from_us is not None:
             inside &= pl.col("e") >= from_us
+        own = pl.col("e") <= pl.col("until")
+        if "since" in keys.schema.names:
+            own &= pl.col("e") >= pl.col("since")
         wanted = pl.DataFrame(keys).lazy()
         aliases = [*self.keys, "e", *self.order, *columns]
         for chunk in self._chunks(aliases, beside=keys.num_rows):
             rows = chunk.lazy().filter(inside)
             found = rows.join(wanted, on=self.keys) if self.keys else rows.join(wanted, how="cross")
-            yield collect(found.select("g", "e", *self.order, *columns))
+            yield collect(found.filter(own).select("g", "e", *self.order, *columns))
 
     def features(self, ordinals: Ints) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Yield the features of rows, in any order.

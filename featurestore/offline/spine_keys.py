@@ -1,4 +1,4 @@
-"""A number for every distinct join key of a spine."""
+"""A number for every distinct join key of a spine, and the spine in order of key and time."""
 
 from dataclasses import dataclass
 
@@ -6,34 +6,65 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from featurestore.offline.timeline import Ints, distinct, search
+from featurestore.offline.timeline import (
+    Ints,
+    Timeline,
+    distinct,
+    first_of_runs,
+    search,
+    time_order,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class NumberedKeys:
-    """The spine's rows that can have features, with their keys as numbers.
+    """The spine's rows that can have features, in the order of their keys' numbers and times.
 
     Attributes:
         rows: Positions in the spine of the m rows with a whole key and a time.
-        groups: int32, the key's number of each of them.
-        times: int64 microseconds, of each of them.
-        table: `g` and `k0..`: the keys, numbered from 0.
+        groups: int32, the key's number of each of them; rising.
+        times: int64 microseconds, of each of them; rising within a group.
+        table: `g` and `k0..`: the keys, numbered from 0, each of which some row has.
+        firsts: For each key the first of its times.
+        lasts: For each key the last of its times.
     """
 
     rows: Ints
     groups: npt.NDArray[np.int32]
     times: Ints
     table: pa.Table
-
-    @property
-    def first_us(self) -> int:
-        """The smallest time; there must be a row."""
-        return int(self.times.min())
+    firsts: Ints
+    lasts: Ints
 
     @property
     def last_us(self) -> int:
         """The greatest time; there must be a row."""
-        return int(self.times.max())
+        return int(self.lasts.max())
+
+    def since(self, age_us: int | None) -> int | None:
+        """Return the smallest event time that can matter, if there is a greatest age."""
+        return None if age_us is None else int(self.firsts.min()) - age_us
+
+    def wanted(self, keys: range, age_us: int | None) -> pa.Table:
+        """Return some keys with the event times that can matter to them; see `ScanReader.rows`.
+
+        A beginning of their own is given to keys whose rows may be far younger than the first of
+        all; else looking at it would cost more than it saves.
+        """
+        some = slice(keys.start, keys.stop)
+        found = self.table.slice(keys.start, len(keys))
+        found = found.append_column("until", pa.array(self.lasts[some]))
+        if age_us is None or age_us >= self.last_us - int(self.firsts.min()):
+            return found
+        lowest = np.iinfo(np.int64).min
+        firsts = self.firsts[some]
+        since = np.where(firsts < lowest + age_us, lowest, firsts - age_us)
+        return found.append_column("since", pa.array(since))
+
+    def places(self, keys: range) -> slice:
+        """Return where the rows of some keys are."""
+        low, high = np.searchsorted(self.groups, [keys.start, keys.stop])
+        return slice(int(low), int(high))
 
 
 def number_keys(spine: pa.Table) -> NumberedKeys:
@@ -50,7 +81,18 @@ def number_keys(spine: pa.Table) -> NumberedKeys:
     groups, firsts = _number(keys, len(rows))
     table = {"g": pa.array(np.arange(len(firsts), dtype=np.int32))}
     table |= {f"k{n}": key.take(pa.array(firsts)) for n, key in enumerate(keys)}
-    return NumberedKeys(rows, groups, times.to_numpy(), pa.table(table))
+    instants = times.to_numpy()
+    order = Timeline(groups, instants).order
+    groups, instants = groups[order], instants[order]
+    is_first = first_of_runs(groups)
+    return NumberedKeys(
+        rows=rows[order],
+        groups=groups,
+        times=instants,
+        table=pa.table(table),
+        firsts=instants[is_first],
+        lasts=instants[np.roll(is_first, -1)],
+    )
 
 
 def _number(keys: list[pa.Array], count: int) -> tuple[npt.NDArray[np.int32], Ints]:
@@ -69,5 +111,18 @@ def _number(keys: list[pa.Array], count: int) -> tuple[npt.NDArray[np.int32], In
 
 
 def _encoded(key: pa.Array) -> tuple[npt.NDArray[np.int32], int]:
+    """Return a number for each value, and how many there are."""
+    if pa.types.is_integer(key.type) and key.type != pa.uint64() and len(key):
+        return _sorted_numbers(key.cast(pa.int64()).to_numpy())
     encoded = key.dictionary_encode()
     return encoded.indices.to_numpy(), len(encoded.dictionary)
+
+
+def _sorted_numbers(values: Ints) -> tuple[npt.NDArray[np.int32], int]:
+    """Number integers in their order, which takes less time and memory than a hash table."""
+    order = time_order(values)
+    numbers = np.cumsum(first_of_runs(values[order]), dtype=np.int32)
+    numbers -= 1
+    found = np.empty(len(values), dtype=np.int32)
+    found[order] = numbers
+    return found, int(numbers[-1]) + 1

@@ -9,7 +9,8 @@ import pytest
 
 from featurestore.definitions import Entity, FeatureView, Field, FileSource
 from featurestore.offline.arrow_rows import BATCH_ROWS, ArrowRows
-from featurestore.offline.engine import RowFilter
+from featurestore.offline.duckdb import DuckDBEngine
+from featurestore.offline.engine import OfflineEngine, RowFilter
 from featurestore.offline.polars import PolarsEngine
 from featurestore.offline.scan import SourceScan, open_scan
 from featurestore.types import Int64
@@ -80,7 +81,9 @@ def test_newest_rows_keep_their_features_over_all_batches(scan: SourceScan) -> N
 
 def test_reading_may_stop_early(scan: SourceScan) -> None:
     engine = PolarsEngine(threads=2)
-    keys = pa.table({"g": pa.array(np.arange(ROWS, dtype=np.int32)), "k0": np.arange(ROWS)})
+    numbers = np.arange(ROWS)
+    groups = pa.array(numbers, pa.int32())
+    keys = pa.table({"g": groups, "k0": numbers, "until": np.full(ROWS, 2**60)})
     with engine.reader(scan) as reader:
         rows = reader.rows(keys, from_us=None, until_us=2**60)
         first = next(rows)
@@ -88,3 +91,25 @@ def test_reading_may_stop_early(scan: SourceScan) -> None:
         assert first.num_rows > 0
         again = pa.Table.from_batches(reader.rows(keys, ["f0"], from_us=5, until_us=9))
     assert sorted(again["f0"].to_pylist()) == [5, 6, 7, 8, 9]
+
+
+@pytest.mark.parametrize("engine", [DuckDBEngine(threads=2), PolarsEngine(threads=2)])
+def test_rows_outside_the_times_of_their_own_key_are_left_out(
+    engine: OfflineEngine, scan: SourceScan
+) -> None:
+    """The key of a row is its time, so that each key's bounds let its row through or do not."""
+    keys = pa.table(
+        {
+            "g": pa.array([0, 1, 2, 3], pa.int32()),
+            "k0": [10, 20, 30, 40],
+            "until": [10, 19, 2**63 - 1, 2**63 - 1],
+            "since": [-(2**63), -(2**63), 30, 41],
+        }
+    )
+    with engine.reader(scan) as reader:
+        rows = reader.rows(keys, from_us=None, until_us=2**60)
+        found = pa.Table.from_batches(rows)
+        without = reader.rows(keys.drop(["since"]), from_us=None, until_us=2**60)
+        unbound = pa.Table.from_batches(without)
+    assert sorted(found["e"].to_pylist()) == [10, 30]
+    assert sorted(unbound["e"].to_pylist()) == [10, 30, 40]

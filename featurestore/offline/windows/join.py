@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 
 from featurestore.definitions.aggregation import ROWS, Closed, WindowFeature
 from featurestore.errors import SumOverflowError
-from featurestore.offline.as_of import LOWEST, History, Span, key_parts, passes_for
+from featurestore.offline.as_of import key_ranges, passes_for
 from featurestore.offline.engine import Mode, OfflineEngine, ScanReader
+from featurestore.offline.history import LOWEST, Arrived, History
 from featurestore.offline.scan import SourceScan
 from featurestore.offline.spine_keys import NumberedKeys, number_keys
 from featurestore.offline.timeline import Ints, Side, Timeline
@@ -99,8 +100,9 @@ class WindowJoin:
         self._rows = spine.num_rows
         keys = number_keys(spine)
         passes = passes_for(engine, scan)
-        span = _span(features, keys)
-        parts = _parts(reader, scan, keys, span, passes=passes, is_served=mode == "as_served")
+        parts = _parts(
+            reader, scan, keys, _age_us(features), passes=passes, is_served=mode == "as_served"
+        )
         self._whole = self._computed(parts, 0, self._rows) if passes > 1 else None
         self._parts = list(parts)
 
@@ -152,22 +154,20 @@ def _parts(
     reader: ScanReader,
     scan: SourceScan,
     keys: NumberedKeys,
-    span: Span | None,
+    age_us: int | None,
     *,
     passes: int,
     is_served: bool,
 ) -> Iterator["_Part"]:
-    if span is None:
-        return
     aliases = [column.alias for column in scan.features]
-    for table, asked in key_parts(keys, passes):
-        history = History.read(reader, scan, table, span, aliases)
-        groups, times = keys.groups[asked], keys.times[asked]
-        order = Timeline(groups, times).order
+    for some in key_ranges(range(keys.table.num_rows), passes):
+        arrived = Arrived.read(reader, scan, keys, some, age_us=age_us, columns=aliases)
+        history = arrived.of_keys()
+        asked = keys.places(some)
         yield _Part(
-            rows=keys.rows[asked][order],
-            groups=groups[order],
-            times=times[order],
+            rows=keys.rows[asked],
+            groups=keys.groups[asked],
+            times=keys.times[asked],
             history=history,
             timeline=history.by_event(),
             source=scan.source.name,
@@ -177,14 +177,10 @@ def _parts(
         )
 
 
-def _span(features: Sequence[WindowFeature], keys: NumberedKeys) -> Span | None:
-    """Return the event times that can be in any window; None if there is none to compute."""
-    if not len(keys.rows):
-        return None
+def _age_us(features: Sequence[WindowFeature]) -> int | None:
+    """Return the length of the longest window; None if one has no beginning."""
     lengths = [feature.window_us for feature in features]
-    if any(length is None for length in lengths):
-        return Span(None, keys.last_us)
-    return Span(keys.first_us - max(length or 0 for length in lengths), keys.last_us)
+    return None if None in lengths else max(length or 0 for length in lengths)
 
 
 @dataclass(frozen=True)
