@@ -40,11 +40,19 @@ class Timeline:
         self._places <<= self._bits
         self._places |= np.arange(count, dtype=np.int64)
         self._places.sort()
-        ranks = self._places & ((1 << self._bits) - 1)
-        self.order: Ints = ranks if by_time is None else by_time[ranks]
+        self.order: Ints = self._ranks if by_time is None else by_time[self._ranks]
 
     def __len__(self) -> int:
         return len(self.order)
+
+    @property
+    def times(self) -> Ints:
+        """The time of the row at each place, computed anew each time."""
+        return self._times[self._ranks]
+
+    @property
+    def _ranks(self) -> Ints:
+        return self._places & ((1 << self._bits) - 1)
 
     def bound(self, groups: npt.NDArray[np.integer], times: Ints, side: Side) -> Ints:
         """Return the place behind the rows of each group that came before a time.
@@ -91,8 +99,7 @@ class Timeline:
 
     def _ties(self) -> npt.NDArray[np.bool_]:
         """Return for each place but the first whether its row ties with the one before."""
-        ranks = self._places & ((1 << self._bits) - 1)
-        times, groups = self._times[ranks], self._places >> self._bits
+        times, groups = self.times, self._places >> self._bits
         same: npt.NDArray[np.bool_] = times[1:] == times[:-1]
         same &= groups[1:] == groups[:-1]
         return same

@@ -22,6 +22,7 @@ from featurestore.offline.scan import SourceScan
 from featurestore.offline.spine_keys import NumberedKeys, number_keys
 from featurestore.offline.timeline import Ints, Side, Timeline
 from featurestore.offline.windows.column import OverflowedError, WindowColumn
+from featurestore.offline.windows.lookback import Lookback
 from featurestore.offline.windows.predicate import counted_rows
 from featurestore.offline.windows.ranges import RangeReducer, flatten, in_parts
 from featurestore.types import type_name
@@ -147,7 +148,9 @@ def _finished(feature: WindowFeature, parts: list[pa.Array], indices: pa.Array) 
     """Return a feature in the spine's order; rows without a place have an empty window."""
     whole = pa.chunked_array(parts, feature.result_type).combine_chunks()
     ordered, empty = whole.take(indices), feature.empty_value()
-    return pc.if_else(indices.is_null(), empty, ordered) if empty.is_valid else ordered
+    if not indices.null_count or not empty.is_valid:
+        return ordered
+    return pc.if_else(indices.is_null(), empty, ordered)
 
 
 def _parts(
@@ -221,9 +224,16 @@ class _Part:
 
     def ranges(self, features: Sequence[WindowFeature], asked: Ints) -> Ranges:
         """Return each window's ranges of places, for the rows at positions `asked`."""
-        groups, times = self.groups[asked], self.times[asked]
+        lookback = Lookback(self.timeline, self.groups[asked], self.times[asked])
         windows = {(feature.window_us, feature.closed) for feature in features}
-        return {window: self._range(*window, groups, times) for window in windows}
+        found = {}
+        for side in sorted({_LOWER[closed] for _, closed in windows}):
+            of_side = {(length, c) for length, c in windows if _LOWER[c] == side}
+            begins = lookback.begins({n for n, _ in of_side if n is not None}, side)
+            for length, closed in of_side:
+                low = lookback.start if length is None else begins[length]
+                found[length, closed] = low, lookback.end(_UPPER[closed])
+        return found
 
     def compute(self, feature: WindowFeature, asked: Ints, ranges: Ranges) -> pa.Array:
         """Return a feature for the rows at positions `asked` of this part."""
@@ -239,14 +249,6 @@ class _Part:
                 dtype=type_name(feature.result_type),
                 row=int(self.rows[asked[error.row]]),
             ) from None
-
-    def _range(
-        self, window_us: int | None, closed: Closed, groups: npt.NDArray[np.int32], times: Ints
-    ) -> tuple[Ints, Ints]:
-        high = self.timeline.bound(groups, times, _UPPER[closed])
-        if window_us is None:
-            return self.timeline.start(groups), high
-        return self.timeline.bound(groups, times - window_us, _LOWER[closed]), high
 
     def _column(self, feature: WindowFeature) -> WindowColumn:
         return self.columns[feature.column, feature.dtype, feature.where]
