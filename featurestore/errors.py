@@ -22,6 +22,10 @@ FeatureStoreError
 │   ├── StoreUnavailableError  the online store cannot be reached (retryable)
 │   └── StoreDataError         a stored row cannot be decoded
 ├── ComputationError           an on-demand feature has no value for a row: overflow, x // 0
+├── FunctionError              a Python function of an on-demand view
+│   ├── FunctionLoadError      it cannot be loaded: no root, no such module, or the module fails
+│   │   └── FunctionChangedError   its module is not the one that was applied
+│   └── FunctionCallError      it failed for some rows, or returned something else than declared
 ├── ResourceLimitError         memory or temporary space ran out
 ├── OutputError                a result cannot be written: disk full, no permission
 ├── VerificationError          nothing could be compared, or the comparison found a defect
@@ -310,6 +314,77 @@ class ComputationError(FeatureStoreError):
         super().__init__(
             f"On-demand feature {feature!r} cannot be computed for row {row}: {reason}.",
             hint="guard the expression, for instance with nullif(), try_cast() or CASE",
+        )
+
+
+class FunctionError(FeatureStoreError):
+    """A Python function of an on-demand view cannot be used.
+
+    Attributes:
+        function: Its import path, as in "package.module:name".
+    """
+
+    def __init__(self, message: str, *, function: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.function = function
+
+
+class FunctionLoadError(FunctionError):
+    """A function cannot be loaded: no root is configured, there is no such module, or it fails.
+
+    Attributes:
+        file: The module's file, or None when there is none.
+    """
+
+    def __init__(
+        self, message: str, *, function: str, file: str | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message, function=function, hint=hint)
+        self.file = file
+
+
+class FunctionChangedError(FunctionLoadError):
+    """A function's module is not the one that was applied; nothing of it was run.
+
+    Attributes:
+        expected: The SHA-256 of the module that was applied, 64 hexadecimal digits.
+        found: That of the file which is there.
+    """
+
+    def __init__(self, *, function: str, file: str, expected: str, found: str) -> None:
+        self.expected = expected
+        self.found = found
+        super().__init__(
+            f"Function {function!r}: {file} is not the module that was applied: its SHA-256 is"
+            f" {found}, and the registry has {expected}.",
+            function=function,
+            file=file,
+            hint="apply again if the change is meant, or put back the file that was applied",
+        )
+
+
+class FunctionCallError(FunctionError):
+    """A function failed for some rows, or returned something else than its view declares.
+
+    Attributes:
+        view: The on-demand view.
+        first_row: The first row of the spine, or entity of the request, it was called for.
+        last_row: The last of them.
+        reason: What happened.
+    """
+
+    def __init__(
+        self, *, view: str, function: str, first_row: int, last_row: int, reason: str
+    ) -> None:
+        self.view = view
+        self.first_row = first_row
+        self.last_row = last_row
+        self.reason = reason
+        rows = f"row {first_row}" if first_row == last_row else f"rows {first_row} to {last_row}"
+        super().__init__(
+            f"Function {function!r} of on-demand feature view {view!r}, {rows}: {reason}.",
+            function=function,
+            hint="it may be called with any number of rows, nulls among them; correct it and apply",
         )
 
 
