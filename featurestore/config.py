@@ -54,6 +54,10 @@ def _registry_path(value: object) -> object:
     return value
 
 
+def _parts(value: object) -> object:
+    return tuple(value.split(",")) if isinstance(value, str) else value
+
+
 Milliseconds = Annotated[int, BeforeValidator(_milliseconds), Field(ge=1, le=86_400_000)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -109,6 +113,17 @@ class OnlineStoreConfig(_Model):
     connect_timeout_ms: Milliseconds = 1_000
 
 
+class FunctionsConfig(_Model):
+    """Python functions of on-demand views.
+
+    Attributes:
+        roots: Folders below which modules of functions may be loaded, where their import paths
+            start. None by default: a registry, which others may write, then runs nothing here.
+    """
+
+    roots: Annotated[tuple[Path, ...], BeforeValidator(_parts)] = ()
+
+
 class ServerConfig(_Model):
     """The gRPC server.
 
@@ -150,6 +165,7 @@ class Settings(_Model):
         registry: See `RegistryConfig`; a string is its path.
         offline_store: See `OfflineStoreConfig`; a string is its type.
         online_store: See `OnlineStoreConfig`; a string is a type or a redis:// address.
+        functions: See `FunctionsConfig`; a string is its roots, separated by commas.
         server: See `ServerConfig`; a string is its address.
     """
 
@@ -162,6 +178,7 @@ class Settings(_Model):
     registry: RegistryConfig = RegistryConfig()
     offline_store: OfflineStoreConfig = OfflineStoreConfig()
     online_store: OnlineStoreConfig = OnlineStoreConfig()
+    functions: FunctionsConfig = FunctionsConfig()
     server: ServerConfig = ServerConfig()
 
 
@@ -262,7 +279,12 @@ def _read_text(file: Path) -> str:
         raise ConfigError(f"{shown(str(file))} cannot be read: {reason}.") from None
 
 
-_SHORT_FORMS = {"registry": "path", "offline_store": "type", "server": "address"}
+_SHORT_FORMS = {
+    "registry": "path",
+    "offline_store": "type",
+    "functions": "roots",
+    "server": "address",
+}
 
 
 def _expanded(key: str, value: object) -> object:

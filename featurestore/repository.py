@@ -2,7 +2,7 @@
 
 import runpy
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -23,7 +23,8 @@ def load_definitions(config: RepoConfig) -> list[Definition]:
     """
     files = _files(config)
     found: dict[int, Definition] = {}
-    with _importable(config.root):
+    roots = [config.path(root) for root in config.settings.functions.roots]
+    with _importable(config.root, roots):
         for file in files:
             for value in _run(file).values():
                 if isinstance(value, Definition):
@@ -60,22 +61,28 @@ def _shown(patterns: tuple[str, ...]) -> str:
 
 
 @contextmanager
-def _importable(root: Path) -> Iterator[None]:
-    """Let definition files import modules that lie beside them."""
+def _importable(root: Path, functions: Sequence[Path]) -> Iterator[None]:
+    """Let definition files import modules that lie beside them, and modules of functions.
+
+    The latter come last on the path, where they hide nothing.
+    """
     before = set(sys.modules)
     sys.path.insert(0, str(root))
+    last = [str(folder) for folder in functions if str(folder) not in sys.path]
+    sys.path.extend(last)
     try:
         yield
     finally:
-        with suppress(ValueError):
-            sys.path.remove(str(root))
+        for added in (str(root), *last):
+            with suppress(ValueError):
+                sys.path.remove(added)
         for name in set(sys.modules) - before:
             origin = getattr(sys.modules[name], "__file__", None)
-            if origin and _is_of_repository(Path(origin), root):
+            if origin and any(_is_below(Path(origin), r) for r in (root, *functions)):
                 del sys.modules[name]
 
 
-def _is_of_repository(file: Path, root: Path) -> bool:
+def _is_below(file: Path, root: Path) -> bool:
     """Whether a module is the user's own: a virtual environment often lies in the repository."""
     return file.is_relative_to(root) and "site-packages" not in file.parts
 

@@ -24,6 +24,7 @@ from featurestore.registry.state import RegisteredView, RegistryState
 from featurestore.time import Clock, as_utc, parse_instant, to_micros
 
 if TYPE_CHECKING:
+    from featurestore.functions import FunctionLoader
     from featurestore.materialize.run import Progress, RunReport
     from featurestore.monitoring.verify import VerificationReport
     from featurestore.offline.engine import Mode, OfflineEngine
@@ -105,6 +106,7 @@ class FeatureStore:
         Raises:
             DefinitionError: Definitions contradict each other or break a rule.
             SourceError: A source's files are missing or do not have the columns declared.
+            FunctionLoadError: A Python function is not below a configured root, or fails to load.
         """
         from featurestore.monitoring.sources import check_sources
         from featurestore.offline.column_types import with_file_types
@@ -117,9 +119,15 @@ class FeatureStore:
             self.state(),
             full=objects is None,
             resolve=lambda view: with_file_types(view, root),
+            pin=self._pinned,
         )
         check_sources(plan.target_views, root=root)
         return plan
+
+    def _pinned(self, view: OnDemandFeatureView) -> OnDemandFeatureView:
+        if view.reference is None:
+            return view
+        return view.with_module(self.functions.pin(view.reference.path).sha256)
 
     def apply(
         self, objects: Sequence[Definition] | Plan | None = None, *, allow_destroy: bool = False
@@ -242,6 +250,7 @@ class FeatureStore:
             features=features,
             state=self.state(),
             engine=self.engine,
+            functions=self.functions,
             root=self.config.root,
             full_feature_names=full_feature_names,
             timestamp_field=timestamp_field,
@@ -342,6 +351,7 @@ class FeatureStore:
         Raises:
             EntityValueError: A join key or request field is missing, unknown or of the wrong type.
             ComputationError: An on-demand feature has no value for an entity.
+            FunctionError: A Python function cannot be loaded, or failed.
             StoreUnavailableError: The online store cannot be reached (retryable).
         """
         from featurestore.serving.local import look_up
@@ -352,6 +362,7 @@ class FeatureStore:
             features,
             entity_rows,
             clock=self.clock,
+            functions=self.functions,
             full_feature_names=full_feature_names,
         )
 
@@ -410,6 +421,13 @@ class FeatureStore:
         from featurestore.offline.factory import open_engine
 
         return open_engine(self.settings.offline_store, root=self.config.root)
+
+    @cached_property
+    def functions(self) -> "FunctionLoader":
+        """What loads Python functions, from the folders that the configuration names."""
+        from featurestore.functions import FunctionLoader
+
+        return FunctionLoader([self.config.path(root) for root in self.settings.functions.roots])
 
     @cached_property
     def online_store(self) -> "OnlineStore":

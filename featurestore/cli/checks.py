@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -16,6 +17,7 @@ from featurestore.time import format_instant, from_micros
 
 if TYPE_CHECKING:
     from featurestore.config import RepoConfig
+    from featurestore.definitions import OnDemandFeatureView
     from featurestore.registry.runs import Watermark
     from featurestore.registry.state import RegisteredView
     from featurestore.store import FeatureStore
@@ -191,6 +193,20 @@ def check_online_store(store: "FeatureStore") -> Iterator[Check]:
     for found in findings:
         status: Status = found.status if found.status in ("ok", "warning") else "error"  # type: ignore[assignment]
         yield Check(subject=f"online store: {found.subject}", status=status, detail=found.detail)
+
+
+def check_functions(store: "FeatureStore") -> Iterator[Check]:
+    """Load the Python functions of all on-demand views."""
+    for view in store.state().on_demand_views.values():
+        if view.reference is not None:
+            yield from guarded(f"function of {view.name}", partial(_check_function, store, view))
+
+
+def _check_function(store: "FeatureStore", view: "OnDemandFeatureView") -> Iterator[Check]:
+    assert view.reference is not None  # noqa: S101 - chosen for it
+    loaded = store.functions.load(view.reference.path, view.reference.sha256)
+    detail = f"{loaded.reference} in {loaded.file}, as it was applied; takes a {loaded.takes}"
+    yield Check(subject=f"function of {view.name}", status="ok", detail=detail)
 
 
 def check_views(store: "FeatureStore", *, count_ties: bool, progress: Progress) -> Iterator[Check]:

@@ -6,7 +6,7 @@ which nobody wants to wait a second at the press of a key.
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
@@ -53,7 +53,7 @@ def _feature_names(context: typer.Context) -> Iterator[str]:
         elif kind == "feature view":
             yield from (f"{name}:{field['name']}" for field in json.loads(document)["schema"])
         elif kind == "on-demand feature view":
-            yield from (f"{name}:{found['name']}" for found in json.loads(document)["features"])
+            yield from (f"{name}:{found['name']}" for found in _features(json.loads(document)))
 
 
 def _objects(context: typer.Context) -> Iterator[tuple[str, str, str]]:
@@ -68,3 +68,9 @@ def _objects(context: typer.Context) -> Iterator[tuple[str, str, str]]:
     file: Path = config.path(config.settings.registry.path)
     with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as registry:
         yield from registry.execute(_NEWEST, (config.settings.project,))
+
+
+def _features(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the features of an on-demand view: expressions, or what its function returns."""
+    found: list[dict[str, Any]] = document.get("features") or document.get("schema", [])
+    return found

@@ -248,6 +248,7 @@ def _on_demand_view(_store: "FeatureStore", state: "RegistryState", name: str) -
         name=name,
         facts={
             "computed from": on_demand.sources_text(view),
+            **on_demand.function_facts(view),
             "asks for": on_demand.brought_text(view),
             **_common(view, state),
         },

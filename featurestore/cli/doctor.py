@@ -74,6 +74,8 @@ def _checks(
         registry = list(checks.guarded("registry", lambda: checks.check_registry(store)))
         yield from registry
         if checks.worst(registry) != "error":
+            with session.foreign_code():
+                yield from list(checks.check_functions(store))
             yield from checks.check_views(store, count_ties=count_ties, progress=report)
         yield from checks.guarded("online store", lambda: checks.check_online_store(store))
 

@@ -28,7 +28,7 @@ def list_on_demand_views(store: "FeatureStore") -> Listing:
     views = store.list_on_demand_feature_views()
     headers = ("on-demand view", "features", "from", "owner", "description")
     rows: list[tuple[object, ...]] = [
-        (v.name, len(v.computed), sources_text(v), v.owner, v.description) for v in views
+        (v.name, len(v.types), sources_text(v), v.owner, v.description) for v in views
     ]
     return headers, rows, {"on_demand_views": [view_document(v) for v in views]}
 
@@ -48,6 +48,8 @@ def sources_text(view: "OnDemandFeatureView") -> str:
 def view_document(view: "OnDemandFeatureView") -> dict[str, Any]:
     """Return an on-demand view as JSON-ready data, without what its expressions were read into."""
     document = view.to_document()
+    if view.reference is not None:
+        return document
     features = [{k: v for k, v in f.items() if k != "tree"} for f in document["features"]]
     return {**document, "features": features}
 
@@ -60,8 +62,23 @@ def field_table(source: "RequestSource") -> Table:
 
 def feature_table(view: "OnDemandFeatureView") -> Table:
     """Return an on-demand view's features as a table."""
-    rows = [(f["name"], f["dtype"], f["expression"]) for f in view_document(view)["features"]]
+    document = view_document(view)
+    if view.reference is not None:
+        outputs = [(f["name"], f["dtype"], f["description"]) for f in document["schema"]]
+        return ("feature", "type", "description"), list(outputs)
+    rows = [(f["name"], f["dtype"], f["expression"]) for f in document["features"]]
     return ("feature", "type", "expression"), list(rows)
+
+
+def function_facts(view: "OnDemandFeatureView") -> dict[str, str]:
+    """Return which function yields an on-demand view's features, and what it gets; or nothing."""
+    if view.reference is None:
+        return {}
+    return {
+        "function": view.reference.path,
+        "module's SHA-256": view.reference.sha256,
+        "gets": listed(view.columns),
+    }
 
 
 def brought_text(view: "OnDemandFeatureView") -> str:

@@ -55,7 +55,7 @@ def get_online(
 
     session = Session.of(context)
     request = feature_request(features)
-    with session.store() as store:
+    with session.store() as store, session.foreign_code():
         plan = store.serving_catalog().prepare(request, full_feature_names=full_feature_names)
         types = dict(plan.request_columns)
         rows = [entity_row(e, types, row=n) for n, e in enumerate(entity or [""])]
@@ -194,6 +194,7 @@ def serve(
         options = server.ServeOptions(
             catalog_json=store.serving_catalog().to_json(),
             online_store=online_store_settings(store.config),
+            function_roots=tuple(str(root) for root in store.functions.roots),
             address=address or chosen.address,
             workers=workers or chosen.workers,
             threads=chosen.threads,

@@ -88,7 +88,7 @@ def get_historical(
     """
     session = Session.of(context)
     steps = _Steps()
-    with session.store() as store:
+    with session.store() as store, session.foreign_code():
         job = store.get_historical_features(
             _spine(spine, sql),
             feature_request(features),

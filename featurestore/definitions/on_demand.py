@@ -1,11 +1,12 @@
 """On-demand feature views: features that are computed when somebody asks for them."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Self
 
 import pyarrow as pa
+import pydantic
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     ValidationInfo,
     field_serializer,
@@ -14,49 +15,20 @@ from pydantic import (
 
 from featurestore.definitions.aggregation import UNKNOWN, Tree
 from featurestore.definitions.base import DataType, Definition, Document, Model
+from featurestore.definitions.field import Field
 from featurestore.definitions.names import ColumnName, check_column_name, check_distinct
+from featurestore.definitions.on_demand_inputs import Input, Origin, Scope, function_inputs
 from featurestore.definitions.request import RequestSource
 from featurestore.definitions.view import FeatureView, FeatureViewSelection, selection_document
-from featurestore.errors import (
-    DefinitionError,
-    NotFoundError,
-    close_names,
-    did_you_mean,
-    shown,
-)
-from featurestore.expressions.check import columns_of, typed
+from featurestore.errors import DefinitionError, NotFoundError, shown
+from featurestore.expressions.check import columns_of
 from featurestore.expressions.errors import InvalidExpressionError
-from featurestore.expressions.tree import Column, Node, from_json
-from featurestore.expressions.typed import Typed
-from featurestore.types import parse_type, type_name
+from featurestore.expressions.tree import from_json
+from featurestore.functions.reference import check_reference, reference_to
+from featurestore.types import is_online_type, parse_type, type_name
 
 MAX_SOURCES = 100
 MAX_FEATURES = 500
-
-Origin = FeatureViewSelection | RequestSource
-
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """Something that an on-demand feature can be computed from.
-
-    Attributes:
-        origin: The view, as it is used, or the request source.
-        name: The feature's or field's name.
-        dtype: Its type.
-    """
-
-    origin: Origin
-    name: str
-    dtype: pa.DataType
-
-    @property
-    def is_request_field(self) -> bool:
-        """Whether the caller brings it."""
-        return isinstance(self.origin, RequestSource)
-
-    def __str__(self) -> str:
-        return f"{self.origin.name}.{self.name}"
 
 
 class OnDemandFeature(Model):
@@ -75,6 +47,33 @@ class OnDemandFeature(Model):
     tree: Tree
 
 
+class PythonFunction(Model):
+    """A Python function by name; its code stays where it is.
+
+    Attributes:
+        path: "package.module:name".
+        sha256: Of the module's file, 64 hexadecimal digits; empty until `plan` has looked at it.
+    """
+
+    path: Annotated[str, AfterValidator(check_reference)]
+    sha256: Annotated[str, pydantic.Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+
+
+def _read_function(value: object) -> object:
+    if callable(value):
+        value = reference_to(value)
+    try:
+        if isinstance(value, str):
+            return PythonFunction(path=value)
+        return PythonFunction(**value) if isinstance(value, Mapping) else value
+    except DefinitionError as error:
+        raise ValueError(error.message.partition(": ")[2]) from None
+
+
+def _is_absent(value: object) -> bool:
+    return not value
+
+
 def _read_sources(value: object) -> object:
     if not isinstance(value, list | tuple):
         raise ValueError("sources is a list of views and request sources")  # noqa: TRY004 - for pydantic
@@ -87,25 +86,39 @@ def _read_sources(value: object) -> object:
 
 
 class OnDemandFeatureView(Definition):
-    """Features computed from other features and from request fields, by SQL expressions.
+    """Features computed from other features and from request fields.
 
     They are computed when a training set or a lookup asks for them, by the same code, and are not
-    stored. `docs/on-demand.md` says which part of DuckDB's SQL expressions may use.
+    stored. `docs/on-demand.md` says which part of DuckDB's SQL expressions may use, and what a
+    function gets and returns.
 
     Attributes:
         sources: Views (perhaps under a role, or some of their features) and request sources. Where
-            two have a feature of one name, an expression says `view.feature`.
-        features: The features in order: name -> expression.
+            two have a feature of one name, it is called `view.feature`.
+        features: The features in order: name -> SQL expression.
+        function: Instead of expressions one Python function: "package.module:name", or the function
+            itself, of which only that is kept.
+        outputs: The features that the function returns, with their types; given as `schema=`.
     """
 
     kind: ClassVar[str] = "on-demand feature view"
-    semantic_fields: ClassVar[frozenset[str]] = frozenset({"sources", "features"})
+    semantic_fields: ClassVar[frozenset[str]] = frozenset(
+        {"sources", "features", "function", "schema"}
+    )
 
     sources: Annotated[
         Sequence[FeatureView | FeatureViewSelection | RequestSource],
         BeforeValidator(_read_sources),
     ]
-    features: Mapping[str, str] | Sequence[OnDemandFeature]
+    features: Mapping[str, str] | Sequence[OnDemandFeature] = pydantic.Field(
+        default=(), exclude_if=_is_absent
+    )
+    function: Annotated[
+        str | Callable[..., Any] | PythonFunction | None, BeforeValidator(_read_function)
+    ] = pydantic.Field(default=None, exclude_if=_is_absent)
+    outputs: Annotated[Sequence[Field], AfterValidator(tuple)] = pydantic.Field(
+        default=(), alias="schema", exclude_if=_is_absent
+    )
 
     @field_validator("sources", mode="after")
     @classmethod
@@ -135,19 +148,52 @@ class OnDemandFeatureView(Definition):
         ]
 
     def model_post_init(self, _context: Any, /) -> None:
-        """Refuse a feature that could never stand beside the request field of its name."""
+        """Check what concerns several attributes at once."""
+        if self.reference is not None:
+            self._check_function()
+        elif self.outputs or not self.features:
+            raise ValueError(
+                "schema goes with a function; expressions have the types that follow from them"
+                if self.outputs
+                else "an on-demand view has features={name: expression}, or a function and a schema"
+            )
         fields = {field.casefold(): field for field in self.request_fields}
-        for feature in self.computed:
-            if (field := fields.get(feature.name.casefold())) is not None:
+        for name in self.feature_names:
+            if (field := fields.get(name.casefold())) is not None:
                 raise ValueError(
-                    f"feature {feature.name!r} has the name of the request field {field!r}, beside"
+                    f"feature {name!r} has the name of the request field {field!r}, beside"
                     " which it would stand in every training set"
                 )
 
+    def _check_function(self) -> None:
+        if self.features:
+            raise ValueError("an on-demand view has expressions or a function, not both")
+        if not 1 <= len(self.outputs) <= MAX_FEATURES:
+            raise ValueError(
+                f"the schema of a function has 1 to {MAX_FEATURES} fields, those that it returns"
+            )
+        check_distinct([field.name for field in self.outputs], "feature")
+        for field in self.outputs:
+            if not is_online_type(field.dtype):
+                raise ValueError(
+                    f"feature {field.name!r} cannot be {type_name(field.dtype)}: a function returns"
+                    " scalars and lists of scalars"
+                )
+        function_inputs(self.origins)
+
     @property
     def is_resolved(self) -> bool:
-        """Whether the types of all features are known; those over windows may wait for `plan`."""
+        """Whether all is known that `plan` finds out: types over windows, a function's module."""
+        if self.reference is not None:
+            known = all(given.dtype != UNKNOWN for given in self.columns.values())
+            return known and bool(self.reference.sha256)
         return all(feature.dtype != UNKNOWN for feature in self.computed)
+
+    def with_module(self, sha256: str) -> "OnDemandFeatureView":
+        """Return this view with the hash of its function's module."""
+        assert self.reference is not None  # noqa: S101 - who has a hash has a function
+        pinned = PythonFunction(path=self.reference.path, sha256=sha256)
+        return self.model_copy(update={"function": pinned})
 
     @property
     def origins(self) -> tuple[Origin, ...]:
@@ -155,15 +201,32 @@ class OnDemandFeatureView(Definition):
         return tuple(s.select() if isinstance(s, FeatureView) else s for s in self.sources)
 
     @property
+    def reference(self) -> PythonFunction | None:
+        """The function by name; None where there are expressions."""
+        assert self.function is None or isinstance(self.function, PythonFunction)  # noqa: S101 - `_read_function` saw to it
+        return self.function
+
+    @property
     def computed(self) -> tuple[OnDemandFeature, ...]:
-        """The features, in order."""
+        """The features with expressions, in order; none where a function returns them."""
         assert not isinstance(self.features, Mapping)  # noqa: S101 - `_compile` saw to it
         return tuple(self.features)
 
     @property
+    def columns(self) -> dict[str, Input]:
+        """What the function gets: column -> input, in order; nothing where there is none."""
+        return {} if self.reference is None else function_inputs(self.origins)
+
+    @property
+    def types(self) -> dict[str, pa.DataType]:
+        """The features' names, in order, with their types."""
+        features: Sequence[OnDemandFeature | Field] = self.outputs or self.computed
+        return {feature.name: feature.dtype for feature in features}
+
+    @property
     def feature_names(self) -> tuple[str, ...]:
         """The features' names, in order."""
-        return tuple(feature.name for feature in self.computed)
+        return tuple(self.types)
 
     @property
     def request_fields(self) -> dict[str, pa.DataType]:
@@ -186,36 +249,51 @@ class OnDemandFeatureView(Definition):
         """What a caller brings, whichever features are asked for: join keys and request fields."""
         return self.key_columns | self.request_fields
 
-    def field(self, name: str) -> OnDemandFeature:
+    def field(self, name: str) -> OnDemandFeature | Field:
         """Return the feature called `name`; NotFoundError suggests names that look alike."""
-        for feature in self.computed:
+        features: Sequence[OnDemandFeature | Field] = self.outputs or self.computed
+        for feature in features:
             if feature.name == name:
                 return feature
         where = f" in on-demand feature view {self.name!r}"
         raise NotFoundError("feature", name, known=self.feature_names, where=where)
 
     def inputs_of(self, names: Sequence[str]) -> tuple[Input, ...]:
-        """Return what the features called `names` are computed from, each once."""
+        """Return what the features called `names` are computed from, each once.
+
+        A function's features all depend on all of its inputs: select fewer in `sources`.
+        """
+        if self.reference is not None:
+            return tuple(self.columns.values())
         scope = Scope(self.origins)
-        columns = (c for name in names for c in columns_of(self.field(name).tree))
+        wanted = [feature for feature in self.computed if feature.name in names]
+        columns = (column for feature in wanted for column in columns_of(feature.tree))
         found = (scope.find(column) for column in columns)
         return tuple({str(given): given for given in found}.values())
 
     def meanings(self) -> list[tuple[object, ...]]:
         """Return what each feature is: its name, its type, and how it is computed from what."""
-        return [self._meaning(feature) for feature in self.computed]
+        return [
+            (name, type_name(dtype), self._how(name), repr(self._meant(name)))
+            for name, dtype in self.types.items()
+        ]
 
-    def _meaning(self, feature: OnDemandFeature) -> tuple[object, ...]:
-        origins = [
+    def _how(self, name: str) -> str:
+        if self.reference is not None:
+            columns = [(c, type_name(given.dtype)) for c, given in self.columns.items()]
+            return f"{self.reference.path} {self.reference.sha256} {columns}"
+        return repr(next(feature.tree for feature in self.computed if feature.name == name))
+
+    def _meant(self, name: str) -> list[tuple[object, ...]]:
+        return [
             (
                 str(i),
                 None
                 if isinstance(i.origin, RequestSource)
                 else (i.origin.view.name, i.origin.key_columns),
             )
-            for i in self.inputs_of([feature.name])
+            for i in self.inputs_of([name])
         ]
-        return (feature.name, type_name(feature.dtype), repr(feature.tree), repr(origins))
 
     @classmethod
     def from_document(
@@ -288,71 +366,6 @@ class OnDemandSelection(Model):
     def feature_names(self) -> tuple[str, ...]:
         """The chosen features' names, in order."""
         return self.view.feature_names if self.features is None else self.features
-
-
-class Scope:
-    """The inputs that expressions may name.
-
-    Args:
-        sources: The on-demand view's sources.
-    """
-
-    def __init__(self, sources: Sequence[Origin]) -> None:
-        self._by_name: dict[str, list[Input]] = {}
-        self._sources = {source.name: dict(_inputs(source)) for source in sources}
-        for inputs in self._sources.values():
-            for name, found in inputs.items():
-                self._by_name.setdefault(name, []).append(found)
-
-    def find(self, column: Column) -> Input:
-        """Return the input that a column of an expression means.
-
-        Raises:
-            InvalidExpressionError: There is none, or there are several.
-        """
-        if column.source is not None:
-            return self._qualified(column)
-        found = self._by_name.get(column.name, [])
-        if len(found) > 1:
-            names = " or ".join(map(str, found))
-            raise InvalidExpressionError(f"{shown(column.name)} is in two sources; write {names}")
-        if not found:
-            hint = did_you_mean(close_names(column.name, self._by_name))
-            raise InvalidExpressionError(
-                f"there is no input {shown(column.name)}; {hint or self._listed()}"
-            )
-        return found[0]
-
-    def _listed(self) -> str:
-        names = list(self._by_name)
-        return f"inputs are {', '.join(names[:10])}{', ...' if len(names) > 10 else ''}"  # noqa: PLR2004
-
-    def _qualified(self, column: Column) -> Input:
-        source = str(column.source)
-        if source not in self._sources:
-            hint = did_you_mean(close_names(source, self._sources))
-            raise InvalidExpressionError(
-                f"there is no source {shown(source)}; {hint or 'name it in sources'}"
-            )
-        inputs = self._sources[source]
-        if column.name not in inputs:
-            hint = did_you_mean(close_names(column.name, inputs))
-            raise InvalidExpressionError(
-                f"source {source!r} has no {shown(column.name)}{f'; {hint}' if hint else ''}"
-            )
-        return inputs[column.name]
-
-    def typed(self, tree: Node) -> Typed:
-        """Return a tree with its types; positions are not of use here."""
-        return typed(tree, lambda column: (0, type_name(self.find(column).dtype)))
-
-
-def _inputs(source: Origin) -> list[tuple[str, Input]]:
-    if isinstance(source, RequestSource):
-        types: Mapping[str, pa.DataType] = source.schema_types
-    else:
-        types = {name: source.view.field(name).dtype for name in source.feature_names}
-    return [(name, Input(source, name, dtype)) for name, dtype in types.items()]
 
 
 def _named_expressions(value: object) -> list[tuple[str, str, Any]]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from featurestore.errors import ComputationError
-from featurestore.expressions.check import typed
+from featurestore.expressions.check import columns_of, typed
 from featurestore.expressions.errors import RowError
 from featurestore.expressions.features import ComputedFeature
 from featurestore.expressions.program import Program, quiet
@@ -17,6 +17,10 @@ class Computation:
     Args:
         input_types: The inputs' types.
         features: What to compute.
+
+    Attributes:
+        features: The same.
+        used: Positions of the inputs that features are computed from; others may be anything.
     """
 
     def __init__(self, input_types: Sequence[str], features: Sequence[ComputedFeature]) -> None:
@@ -24,6 +28,9 @@ class Computation:
             return int(column.name), input_types[int(column.name)]
 
         self.features = tuple(features)
+        self.used = frozenset(
+            int(column.name) for feature in features for column in columns_of(feature.tree)
+        )
         self._programs = [Program(typed(feature.tree, inputs)) for feature in features]
 
     def run(self, inputs: Sequence[Vector], count: int, *, first_row: int = 0) -> list[Vector]:

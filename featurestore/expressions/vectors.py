@@ -31,6 +31,8 @@ NUMPY: Final[dict[str, "np.dtype[Any]"]] = {
     "date32": np.dtype(np.int32),
     "timestamp[us, UTC]": np.dtype(np.int64),
 }
+NO_VECTOR: Final[Vector] = (np.empty(0), None)
+"""Stands in for an input that no expression uses, whose type expressions may not know."""
 _ZEROS: Final = {"string": ""}
 
 

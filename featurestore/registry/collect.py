@@ -166,6 +166,17 @@ def with_views(definitions: Definitions, views: Mapping[str, FeatureView]) -> De
     return replace(definitions, views=views, on_demand_views=on_demand, services=services)
 
 
+def with_on_demand_views(
+    definitions: Definitions, on_demand: Mapping[str, OnDemandFeatureView]
+) -> Definitions:
+    """Return `definitions` with other on-demand views under their names, for services as well."""
+    services = {
+        name: _fitted_service(service, definitions.views, on_demand)
+        for name, service in definitions.services.items()
+    }
+    return replace(definitions, on_demand_views=on_demand, services=services)
+
+
 def _check_view_names(definitions: Definitions) -> None:
     """Refuse a view and an on-demand view of one name: "name:feature" would mean both."""
     taken = {name.casefold(): name for name in definitions.views}

@@ -22,6 +22,7 @@ from featurestore.registry.collect import (
     collect,
     definitions_of,
     merged,
+    with_on_demand_views,
     with_views,
 )
 from featurestore.registry.fields import field_changes
@@ -37,6 +38,7 @@ def make_plan(
     *,
     full: bool,
     resolve: Callable[[FeatureView], FeatureView] | None = None,
+    pin: Callable[[OnDemandFeatureView], OnDemandFeatureView] | None = None,
 ) -> Plan:
     """Return what has to change so that `desired` is registered.
 
@@ -49,6 +51,7 @@ def make_plan(
             that are not in it are deleted. Otherwise nothing is ever deleted.
         resolve: Returns a view with what its source's files say of it: the types of aggregated
             columns. A plan without it is for views that say all themselves.
+        pin: Returns an on-demand view with the hash of the module of its function.
 
     Raises:
         DefinitionError: Something is not a definition; one name has two different definitions; two
@@ -59,6 +62,10 @@ def make_plan(
         views = {name: resolve(view) for name, view in given.views.items()}
         if any(views[name] is not view for name, view in given.views.items()):
             given = with_views(given, views)
+    if pin is not None:
+        on_demand = {name: pin(view) for name, view in given.on_demand_views.items()}
+        if any(on_demand[name] is not view for name, view in given.on_demand_views.items()):
+            given = with_on_demand_views(given, on_demand)
     return compare(state, given if full else merged(state, given), asked_for=frozenset(given.views))
 
 
@@ -227,7 +234,7 @@ def _through(before: FeatureView, after: FeatureView) -> tuple[ObjectRef, ...]:
 
 def _semantics(definition: Definition) -> dict[str, object]:
     document = definition.to_document()
-    return {name: document[name] for name in definition.semantic_fields}
+    return {name: document.get(name) for name in definition.semantic_fields}
 
 
 def _impact(before: Definition, after: Definition) -> Impact:

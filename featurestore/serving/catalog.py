@@ -6,11 +6,11 @@ from featurestore.definitions import (
     OnDemandFeatureView,
     OnDemandSelection,
 )
-from featurestore.definitions.on_demand import Input, Scope
+from featurestore.definitions.on_demand_inputs import Input, Scope
 from featurestore.expressions.features import ComputedFeature, bound
 from featurestore.online.store import TableId
 from featurestore.registry.state import RegisteredView, RegistryState
-from featurestore.serving.computed import ServingInput, ServingOnDemand
+from featurestore.serving.computed import ServingFunction, ServingInput, ServingOnDemand
 from featurestore.serving.plan import (
     ServingCatalog,
     ServingSelection,
@@ -31,7 +31,8 @@ def catalog_from_state(state: RegistryState, *, clock: Clock) -> ServingCatalog:
     on_demand = {
         name: serving_on_demand(view)
         for name, view in state.on_demand_views.items()
-        if all(s.view.name in views for s in view.origins if isinstance(s, FeatureViewSelection))
+        if view.is_resolved
+        and all(s.view.name in views for s in view.origins if isinstance(s, FeatureViewSelection))
     }
     services = {
         name: serving_service(service)
@@ -86,6 +87,18 @@ def serving_on_demand(view: OnDemandFeatureView) -> ServingOnDemand:
         fields=tuple((name, type_name(dtype)) for name, dtype in view.request_fields.items()),
         inputs=tuple(map(_serving_input, inputs)),
         features=tuple(features),
+        function=_serving_function(view),
+    )
+
+
+def _serving_function(view: OnDemandFeatureView) -> ServingFunction | None:
+    if view.reference is None:
+        return None
+    return ServingFunction(
+        reference=view.reference.path,
+        sha256=view.reference.sha256,
+        columns=tuple(view.columns),
+        outputs=tuple((name, type_name(dtype)) for name, dtype in view.types.items()),
     )
 
 

@@ -1,7 +1,7 @@
 """On-demand views as serving has them, and what one request computes: plain data, JSON-ready."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from featurestore.errors import NotFoundError, RequestError, shown
@@ -31,6 +31,35 @@ class ServingInput:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServingFunction:
+    """A Python function that is served.
+
+    Attributes:
+        reference: "package.module:name".
+        sha256: Of its module's file.
+        columns: What it gets: a name for each of the view's inputs.
+        outputs: What it returns, with types.
+    """
+
+    reference: str
+    sha256: str
+    columns: tuple[str, ...]
+    outputs: Columns
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any] | None) -> "ServingFunction | None":
+        """Return what `asdict` made of one; None of nothing."""
+        if document is None:
+            return None
+        return cls(
+            reference=document["reference"],
+            sha256=document["sha256"],
+            columns=tuple(document["columns"]),
+            outputs=tuple((name, dtype) for name, dtype in document["outputs"]),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServingOnDemand:
     """An on-demand view that is served.
 
@@ -41,13 +70,22 @@ class ServingOnDemand:
         fields: All request fields that a caller brings, with their types.
         inputs: What its features are computed from.
         features: Its features in order; columns of their trees are positions in `inputs`.
+        function: What yields its features instead, or None.
     """
 
     name: str
     keys: Columns
     fields: Columns
     inputs: tuple[ServingInput, ...]
-    features: tuple[ComputedFeature, ...]
+    features: tuple[ComputedFeature, ...] = ()
+    function: ServingFunction | None = None
+
+    @property
+    def types(self) -> dict[str, str]:
+        """The features' names, in order, with their types."""
+        if self.function is not None:
+            return dict(self.function.outputs)
+        return {feature.name: feature.dtype for feature in self.features}
 
     def to_document(self) -> dict[str, Any]:
         """Return this as JSON-ready data."""
@@ -66,6 +104,7 @@ class ServingOnDemand:
                 for i in self.inputs
             ],
             "features": [feature.to_document() for feature in self.features],
+            "function": None if self.function is None else asdict(self.function),
         }
 
     @classmethod
@@ -80,7 +119,27 @@ class ServingOnDemand:
                 for i in document["inputs"]
             ),
             features=tuple(map(ComputedFeature.from_document, document["features"])),
+            function=ServingFunction.from_document(document["function"]),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionCall:
+    """A function that a request calls.
+
+    Attributes:
+        view: The on-demand view.
+        function: The function.
+        inputs: Positions of its columns in the plan's `inputs`.
+        wanted: Positions among its outputs of the features asked for.
+        places: Positions of those in the plan's `names`.
+    """
+
+    view: str
+    function: ServingFunction
+    inputs: tuple[int, ...]
+    wanted: tuple[int, ...]
+    places: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +151,12 @@ class OnDemandPlan:
         inputs: What features are computed from: the position of a looked-up feature among the
             plan's outputs, or the name of a request field.
         input_types: Their types.
-        features: What is computed; columns of the trees are positions in `inputs`.
-        names: The names of `features` in the reply.
-        views: The position of each feature's on-demand view in `view_names`.
+        features: The expressions; columns of the trees are positions in `inputs`.
+        places: Their positions in `names`.
+        functions: What yields the other computed features.
+        names: The names of all computed features in the reply.
+        types: Their types.
+        views: The position of each one's on-demand view in `view_names`.
         view_names: The on-demand views asked for.
         order: The features of the reply in the order asked: the position of a looked-up feature
             among the plan's outputs, or `~n` for the computed feature n.
@@ -104,7 +166,10 @@ class OnDemandPlan:
     inputs: tuple[int | str, ...]
     input_types: tuple[str, ...]
     features: tuple[ComputedFeature, ...]
+    places: tuple[int, ...]
+    functions: tuple[FunctionCall, ...]
     names: tuple[str, ...]
+    types: tuple[str, ...]
     views: tuple[int, ...]
     view_names: tuple[str, ...]
     order: tuple[int, ...]
@@ -114,7 +179,7 @@ class Computing:
     """What a plan computes, while the plan is made."""
 
     def __init__(self) -> None:
-        self._asked: list[tuple[ServingOnDemand, ComputedFeature, str]] = []
+        self._asked: list[tuple[ServingOnDemand, str, str]] = []
         self._inputs: dict[int | str, str] = {}
 
     def add(
@@ -130,17 +195,16 @@ class Computing:
             NotFoundError: The view has no such feature.
             RequestError: A feature is asked for twice.
         """
-        known = {feature.name: feature for feature in view.features}
         places = []
-        for name in known if features is None else features:
-            if name not in known:
+        for name in view.types if features is None else features:
+            if name not in view.types:
                 where = f" in on-demand feature view {view.name!r}"
-                raise NotFoundError("feature", name, known=known, where=where)
-            if any(v is view and f.name == name for v, f, _ in self._asked):
+                raise NotFoundError("feature", name, known=view.types, where=where)
+            if any(v is view and n == name for v, n, _ in self._asked):
                 raise RequestError(f"Feature {view.name}:{name} is asked for twice.")
             places.append(~len(self._asked))
             shown_name = f"{view.name}__{name}" if full_feature_names else name
-            self._asked.append((view, known[name], shown_name))
+            self._asked.append((view, name, shown_name))
         return places
 
     def plan(
@@ -161,33 +225,59 @@ class Computing:
         """
         if not self._asked:
             return None
-        features = [self._bound(view, feature, looked_up) for view, feature, _ in self._asked]
+        features: dict[int, ComputedFeature] = {}
+        called: dict[str, list[int]] = {}
+        for place, (view, name, _) in enumerate(self._asked):
+            if view.function is None:
+                features[place] = self._bound(view, name, looked_up)
+            else:
+                called.setdefault(view.name, []).append(place)
+        functions = [self._call(places, looked_up) for places in called.values()]
         views = list(dict.fromkeys(view.name for view, _, _ in self._asked))
         return OnDemandPlan(
             fields=tuple(self._fields(keys).items()),
             inputs=tuple(self._inputs),
             input_types=tuple(self._inputs.values()),
-            features=tuple(features),
-            names=tuple(name for _, _, name in self._asked),
+            features=tuple(features.values()),
+            places=tuple(features),
+            functions=tuple(functions),
+            names=tuple(shown_name for _, _, shown_name in self._asked),
+            types=tuple(view.types[name] for view, name, _ in self._asked),
             views=tuple(views.index(view.name) for view, _, _ in self._asked),
             view_names=tuple(views),
             order=tuple(order),
         )
 
     def _bound(
-        self,
-        view: ServingOnDemand,
-        feature: ComputedFeature,
-        looked_up: Callable[[ServingInput], int],
+        self, view: ServingOnDemand, name: str, looked_up: Callable[[ServingInput], int]
     ) -> ComputedFeature:
         def position(column: Column) -> int:
-            given = view.inputs[int(column.name)]
-            source = given.name if given.view is None else looked_up(given)
-            self._inputs.setdefault(source, given.dtype)
-            return list(self._inputs).index(source)
+            return self._position(view.inputs[int(column.name)], looked_up)
 
-        name = f"{view.name}:{feature.name}"
-        return ComputedFeature(name, feature.dtype, bound(feature.tree, position))
+        feature = next(feature for feature in view.features if feature.name == name)
+        tree = bound(feature.tree, position)
+        return ComputedFeature(f"{view.name}:{name}", feature.dtype, tree)
+
+    def _call(
+        self, places: Sequence[int], looked_up: Callable[[ServingInput], int]
+    ) -> FunctionCall:
+        """Return the call that yields the features at `places`, which are all of one view."""
+        view = self._asked[places[0]][0]
+        assert view.function is not None  # noqa: S101 - chosen for it
+        outputs = list(view.types)
+        return FunctionCall(
+            view=view.name,
+            function=view.function,
+            inputs=tuple(self._position(given, looked_up) for given in view.inputs),
+            wanted=tuple(outputs.index(self._asked[place][1]) for place in places),
+            places=tuple(places),
+        )
+
+    def _position(self, given: ServingInput, looked_up: Callable[[ServingInput], int]) -> int:
+        """Return the position of an input; it is added unless it is there."""
+        source = given.name if given.view is None else looked_up(given)
+        self._inputs.setdefault(source, given.dtype)
+        return list(self._inputs).index(source)
 
     def _fields(self, keys: Iterable[tuple[str, str]]) -> dict[str, str]:
         fields: dict[str, str] = {}

@@ -11,6 +11,7 @@ from featurestore.definitions import (
     OnDemandSelection,
 )
 from featurestore.errors import EntityValueError, RequestError
+from featurestore.functions import FunctionLoader
 from featurestore.online.store import OnlineStore
 from featurestore.serving.catalog import serving_selection, serving_service
 from featurestore.serving.on_demand import open_lookup
@@ -29,12 +30,13 @@ def look_up(
     entity_rows: EntityRows,
     *,
     clock: Clock,
+    functions: FunctionLoader,
     full_feature_names: bool,
 ) -> OnlineResponse:
     """Return the newest features of some entities; see `FeatureStore.get_online_features`."""
     asked = _request(features, catalog)
     plan = catalog.prepare(asked, full_feature_names=full_feature_names)
-    lookup = open_lookup(store, plan, clock)
+    lookup = open_lookup(store, plan, clock, functions=functions)
     count = None if isinstance(entity_rows, Mapping) else len(entity_rows)
     return OnlineResponse(lookup.run(to_columns(entity_rows), count=count))
 

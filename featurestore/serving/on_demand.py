@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 import numpy as np
 
 from featurestore.errors import EntityValueError, RequestError, close_names
 from featurestore.expressions.computation import Computation
-from featurestore.expressions.vectors import NUMPY, Array, Vector, from_list
+from featurestore.expressions.vectors import NO_VECTOR, NUMPY, Array, Vector, from_list
+from featurestore.functions import FunctionLoader
 from featurestore.online.request_values import request_vector
 from featurestore.online.store import OnlineStore, ReadRequest
 from featurestore.serving.computed import OnDemandPlan
@@ -24,17 +25,31 @@ from featurestore.serving.lookup import (
 from featurestore.serving.plan import LookupPlan
 from featurestore.time import Clock
 
+if TYPE_CHECKING:
+    from featurestore.serving.functions import FunctionCalls, Values
+
 _PRESENT: Final = int(Status.PRESENT)
 _PRESENT_8, _NULL_8 = np.uint8(Status.PRESENT), np.uint8(Status.NULL_VALUE)
 
 
 def open_lookup(
-    store: OnlineStore, plan: LookupPlan, clock: Clock, *, max_entities: int = MAX_ENTITIES
+    store: OnlineStore,
+    plan: LookupPlan,
+    clock: Clock,
+    *,
+    functions: FunctionLoader,
+    max_entities: int = MAX_ENTITIES,
 ) -> "Lookup | OnDemandLookup":
-    """Return the lookup that a plan needs; arguments are those of `Lookup`."""
+    """Return the lookup that a plan needs; arguments are those of `OnDemandLookup`.
+
+    Raises:
+        FunctionLoadError: A Python function cannot be loaded.
+    """
     if plan.on_demand is None:
         return Lookup(store, plan, clock, max_entities=max_entities)
-    return OnDemandLookup(store, plan, plan.on_demand, clock, max_entities=max_entities)
+    return OnDemandLookup(
+        store, plan, plan.on_demand, clock, functions=functions, max_entities=max_entities
+    )
 
 
 class OnDemandQuestion(NamedTuple):
@@ -61,6 +76,7 @@ class OnDemandLookup:
         plan: What is looked up: the features asked for, and the inputs of those that are computed.
         computed: What is computed.
         clock: Decides what is expired.
+        functions: Loads Python functions.
         max_entities: Most entities of one request.
     """
 
@@ -71,6 +87,7 @@ class OnDemandLookup:
         computed: OnDemandPlan,
         clock: Clock,
         *,
+        functions: FunctionLoader,
         max_entities: int = MAX_ENTITIES,
     ) -> None:
         self._lookup = Lookup(
@@ -84,6 +101,7 @@ class OnDemandLookup:
         self._keys = tuple(name for name, _ in plan.columns)
         self._expected = frozenset((*self._keys, *(name for name, _ in computed.fields)))
         self._computation = Computation(computed.input_types, computed.features)
+        self._calls = _calls(computed, functions)
 
     def run(
         self, columns: Mapping[str, Sequence[Any] | Array], *, count: int | None = None
@@ -97,6 +115,7 @@ class OnDemandLookup:
         Raises:
             EntityValueError: A join key or request field is missing, unknown or of the wrong type.
             ComputationError: An on-demand feature has no value for an entity.
+            FunctionCallError: A Python function failed.
             RequestError, StoreUnavailableError, StoreDataError: As for `Lookup.run`.
         """
         question = self.ask(columns, count=count)
@@ -124,6 +143,7 @@ class OnDemandLookup:
 
         Raises:
             ComputationError: An on-demand feature has no value for an entity.
+            FunctionCallError: A Python function failed.
             StoreDataError: A stored row cannot be decoded.
         """
         if question.lookup is None:
@@ -131,9 +151,24 @@ class OnDemandLookup:
         else:
             result = self._lookup.answer(question.lookup, answers)
         entities = _rows(result) if question.size is None else question.size
-        inputs = [self._input(i, question.fields, result) for i in self._plan.inputs]
+        return self._combined(result, self._computed(question.fields, result, entities), entities)
+
+    def _computed(
+        self, fields: dict[str, Vector], result: LookupResult, entities: int
+    ) -> "list[Values]":
+        """Return the computed columns, in the order of the plan's `names`."""
+        used = self._computation.used
+        inputs = [
+            self._input(source, fields, result) if n in used else NO_VECTOR
+            for n, source in enumerate(self._plan.inputs)
+        ]
         vectors = self._computation.run(inputs, entities)
-        return self._combined(result, vectors, entities)
+        columns: list[Values] = list(map(_texts_as_list, vectors))
+        if self._calls is None:
+            return columns
+        found = self._calls.run(fields, result, entities)
+        found |= zip(self._plan.places, columns, strict=True)
+        return [found[place] for place in range(len(found))]
 
     def _fields(self, columns: Mapping[str, Sequence[Any] | Array]) -> dict[str, Vector]:
         for name, _ in self._plan.fields:
@@ -168,7 +203,7 @@ class OnDemandLookup:
         return fields[source] if isinstance(source, str) else _vector(result.features[source])
 
     def _combined(
-        self, result: LookupResult, vectors: Sequence[Vector], entities: int
+        self, result: LookupResult, columns: "Sequence[Values]", entities: int
     ) -> LookupResult:
         """Return the reply: features in the order asked, without inputs that nobody asked for."""
         plan = self._plan
@@ -176,9 +211,9 @@ class OnDemandLookup:
         everywhere = np.full(entities, _PRESENT_8)
         views = [ViewTimes(n, np.zeros(entities, np.int64), nowhere) for n in plan.view_names]
         computed = [
-            _feature(name, feature.dtype, vector, everywhere, len(result.views) + view)
-            for name, feature, vector, view in zip(
-                plan.names, plan.features, vectors, plan.views, strict=True
+            _feature(name, dtype, values, everywhere, len(result.views) + view)
+            for name, dtype, values, view in zip(
+                plan.names, plan.types, columns, plan.views, strict=True
             )
         ]
         return LookupResult(
@@ -225,12 +260,27 @@ def _vector(feature: FeatureColumn) -> Vector:
     return values, None if is_complete else feature.has_value
 
 
-def _feature(name: str, dtype: str, vector: Vector, everywhere: Array, view: int) -> FeatureColumn:
+def _calls(plan: OnDemandPlan, functions: FunctionLoader) -> "FunctionCalls | None":
+    if not plan.functions:
+        return None
+    from featurestore.serving.functions import FunctionCalls  # loads pyarrow
+
+    return FunctionCalls(plan, functions)
+
+
+def _texts_as_list(vector: Vector) -> "Values":
     values, valid = vector
-    statuses = everywhere if valid is None else np.where(valid, _PRESENT_8, _NULL_8)
-    if dtype != "string":
-        return FeatureColumn(name, dtype, values, statuses, view)
+    if values.dtype != NUMPY["string"]:
+        return vector
     texts = values.tolist()
     if valid is not None:
         texts = [text if ok else None for text, ok in zip(texts, valid.tolist(), strict=True)]
-    return FeatureColumn(name, dtype, texts, statuses, view)
+    return texts, valid
+
+
+def _feature(
+    name: str, dtype: str, column: "Values", everywhere: Array, view: int
+) -> FeatureColumn:
+    values, valid = column
+    statuses = everywhere if valid is None else np.where(valid, _PRESENT_8, _NULL_8)
+    return FeatureColumn(name, dtype, values, statuses, view)

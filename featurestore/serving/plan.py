@@ -26,7 +26,7 @@ from featurestore.serving.computed import (
     comparable,
 )
 
-CATALOG_SCHEMA_VERSION: Final = 2
+CATALOG_SCHEMA_VERSION: Final = 3
 
 Columns = tuple[tuple[str, str], ...]
 """Pairs of name and type, as `featurestore.types.type_name` writes types."""

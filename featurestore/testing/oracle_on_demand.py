@@ -5,7 +5,7 @@ that `amount` and `user_spend.amount` mean what they mean in SQL.
 """
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -18,16 +18,18 @@ from featurestore.definitions import (
     OnDemandSelection,
     RequestSource,
 )
-from featurestore.errors import ComputationError, EntityValueError
+from featurestore.errors import ComputationError, EntityValueError, FunctionCallError
 from featurestore.testing.plain import PlainTable, RawTime, Row, from_array
 
+Functions = Mapping[str, Callable[[pa.RecordBatch], Any]]
+"""Reference -> function. The oracle calls it with one row, as a record batch."""
 Selection = FeatureViewSelection | OnDemandSelection
 
 
 def view_sources(selections: Sequence[Selection]) -> list[FeatureViewSelection]:
-    """Return the views, as they are used, that on-demand features are computed from."""
+    """Return the views, as they are used but with all features, that others are computed from."""
     found = {
-        source.name: source
+        source.name: source.model_copy(update={"features": None})
         for selection in selections
         if isinstance(selection, OnDemandSelection)
         for source in selection.view.origins
@@ -103,7 +105,12 @@ def _declared(value: Any, dtype: pa.DataType) -> object:
 
 
 def compute(
-    view: OnDemandFeatureView, feature: str, values: Mapping[str, Row], *, row: int
+    view: OnDemandFeatureView,
+    feature: str,
+    values: Mapping[str, Row],
+    *,
+    row: int,
+    functions: Functions,
 ) -> object:
     """Return one value of an on-demand feature.
 
@@ -112,11 +119,15 @@ def compute(
         feature: The feature's name.
         values: Source -> the values of its features or fields.
         row: The row's number, for messages.
+        functions: What functions compute.
 
     Raises:
         ComputationError: DuckDB refuses to compute it.
+        FunctionCallError: The function fails.
     """
-    defined = view.field(feature)
+    if view.reference is not None:
+        return _by_function(view, feature, values, functions, row=row)
+    defined = next(f for f in view.computed if f.name == feature)
     tables = ", ".join(f'"{source.name}"' for source in view.origins)
     with duckdb.connect(config={"threads": 1}) as connection:
         for source in view.origins:
@@ -128,6 +139,37 @@ def compute(
             name = f"{view.name}:{feature}"
             raise ComputationError(feature=name, row=row, reason=str(error)) from None
         (value,) = from_array(found.cast(defined.dtype))
+    return value
+
+
+def _by_function(
+    view: OnDemandFeatureView,
+    feature: str,
+    values: Mapping[str, Row],
+    functions: Functions,
+    *,
+    row: int,
+) -> object:
+    assert view.reference is not None
+    given = {
+        column: PlainTable({column: i.dtype}, [{column: values[i.origin.name][i.name]}])
+        for column, i in view.columns.items()
+    }
+    batch = pa.record_batch(
+        [table.to_arrow().column(0).combine_chunks() for table in given.values()],
+        names=list(given),
+    )
+    try:
+        found = pa.table(functions[view.reference.path](batch)).column(feature)
+        (value,) = from_array(found.cast(view.types[feature]))
+    except Exception as error:
+        raise FunctionCallError(
+            view=view.name,
+            function=view.reference.path,
+            first_row=row,
+            last_row=row,
+            reason=str(error),
+        ) from error
     return value
 
 

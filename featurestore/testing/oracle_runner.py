@@ -16,7 +16,9 @@ from featurestore.testing.oracle import (
     historical,
     result_name,
 )
+from featurestore.testing.oracle_functions import functions_of
 from featurestore.testing.oracle_on_demand import (
+    Functions,
     Selection,
     compute,
     read_by,
@@ -52,6 +54,7 @@ class OracleRunner:
     def start(self, scenario: Scenario) -> None:
         """Take the definitions and the rows; nothing is online yet."""
         self.scenario = scenario
+        self.functions = functions_of(scenario.modules)
         self.now_us = scenario.now_us
         self.views = {
             name: with_types_of(view, scenario.files[view.source.name])
@@ -95,7 +98,9 @@ class OracleRunner:
                         answer[column] = joined[number][column]
                     else:
                         values = _by_source(selection, brought, requests[number])
-                        answer[column] = compute(selection.view, feature, values, row=number)
+                        answer[column] = compute(
+                            selection.view, feature, values, row=number, functions=self.functions
+                        )
             rows.append(answer)
         columns = {**call.spine.columns, **_types(selections, full=full)}
         return PlainTable(columns, rows).to_arrow()
@@ -143,7 +148,7 @@ class OracleRunner:
                     values[name] = [a.values[feature] for a in found[selection.name]]
                     statuses[name] = [a.statuses[feature] for a in found[selection.name]]
                     continue
-                values[name] = _computed(selection, feature, found, requests)
+                values[name] = _computed(selection, feature, found, requests, self.functions)
                 statuses[name] = ["NULL_VALUE" if v is None else "PRESENT" for v in values[name]]
         rows = [
             {k: entity[k] for k in keys} | {name: column[n] for name, column in values.items()}
@@ -231,12 +236,13 @@ def _computed(
     feature: str,
     found: Mapping[str, Sequence[OnlineAnswer]],
     requests: Sequence[Row],
+    functions: Functions,
 ) -> list[object]:
     results = []
     for number, request in enumerate(requests):
         views = {name: answers[number].values for name, answers in found.items()}
         values = _by_source(selection, views, request)
-        results.append(compute(selection.view, feature, values, row=number))
+        results.append(compute(selection.view, feature, values, row=number, functions=functions))
     return results
 
 

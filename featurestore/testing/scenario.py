@@ -108,6 +108,8 @@ class Scenario:
     steps: Sequence[Step]
     request_sources: Mapping[str, RequestSource] = field(default_factory=dict)
     on_demand_views: Mapping[str, OnDemandFeatureView] = field(default_factory=dict)
+    modules: Mapping[str, str] = field(default_factory=dict)
+    """Modules of Python functions: path within their root -> text."""
 
     def definitions(self) -> list[Definition]:
         """Return all definitions, those first that others use."""

@@ -37,6 +37,9 @@ A scenario is one TOML file:
     sources = ["profile", "request"]
     features = { amount_to_score = "amount / nullif(score, 0)" }
 
+    [modules]                     # Python functions: file = text; function = "scoring:score"
+    "scoring.py" = "..."          # and schema = { name = "type" } then stand for features
+
     [services]                    # a view, or some of its features, perhaps under a role
     model = ["profile", { view = "profile", features = ["score"], name = "friend_profile",
                           join_key_map = { user_id = "friend_id" } }]
@@ -104,9 +107,11 @@ from featurestore.testing.scenario import (
 from featurestore.testing.text_tables import read_header, read_rows, read_table, split_row
 
 DATA_FOLDER: Final = "data"
+FUNCTION_FOLDER: Final = "functions"
 _TOP: Final = {"name", "day", "clock", "entities", "sources", "views", "services", "step"} | {
     "request_sources",
     "on_demand_views",
+    "modules",
 }
 _WITHHELD: Final[dict[str, Status]] = {
     "NULL_VALUE": "NULL_VALUE",
@@ -166,6 +171,7 @@ def _scenario(scenario_id: str, document: Mapping[str, Any]) -> Scenario:
         files=files,
         request_sources=requests,
         on_demand_views=on_demand,
+        modules=document.get("modules", {}),
         steps=[
             _without_request_fields(_step(number, step, day), services, on_demand)
             for number, step in enumerate(document["step"])
@@ -232,7 +238,8 @@ def _on_demand(
         requests[item] if isinstance(item, str) and item in requests else _selection(item, views)
         for item in fields.pop("sources")
     ]
-    return OnDemandFeatureView(name=name, sources=sources, **fields)
+    schema = [Field(name=n, dtype=t) for n, t in fields.pop("schema", {}).items()]
+    return OnDemandFeatureView(name=name, sources=sources, schema=schema, **fields)
 
 
 def _service(

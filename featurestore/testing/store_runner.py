@@ -18,7 +18,7 @@ from featurestore.testing.scenario import (
     Scenario,
     Train,
 )
-from featurestore.testing.scenarios import DATA_FOLDER
+from featurestore.testing.scenarios import DATA_FOLDER, FUNCTION_FOLDER
 from featurestore.time import Clock, from_micros, to_micros
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class StoreRunner:
     ) -> None:
         self.folder = folder
         self.clock = MovableClock()
-        config = {"project": "scenario", **settings}
+        config = {"project": "scenario", "functions": FUNCTION_FOLDER, **settings}
         self.store = FeatureStore(folder, config=config, clock=self.clock)
         if online_store is not None:
             self.store.__dict__["online_store"] = online_store
@@ -63,6 +63,10 @@ class StoreRunner:
         for source, files in self.files.items():
             for path, table in files.items():
                 table.write_parquet(self._path(source, path))
+        for module, text in scenario.modules.items():
+            written = self.folder / FUNCTION_FOLDER / module
+            written.parent.mkdir(parents=True, exist_ok=True)
+            written.write_text(text, encoding="utf-8")
         self.store.apply(scenario.definitions())
 
     def _path(self, source: str, file: str) -> Path:

@@ -188,7 +188,7 @@ class RetrievalJob:
                 features = [parts[o.join].column(o.feature) for o in self._query.outputs]
                 if self._query.on_demand is not None:
                     request = None if self._request is None else self._request.slice(start, step)
-                    features = self._query.on_demand.columns(request, features, first_row=start)
+                    features = self._query.on_demand.arrays(request, features, first_row=start)
                 spine = self._spine.slice(start, step)
                 yield pa.table([*spine.columns, *features], schema=self.schema)
 

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from featurestore.definitions import FeatureViewSelection, OnDemandFeatureView, RequestSource
-from featurestore.definitions.on_demand import Scope
+from featurestore.definitions.on_demand_inputs import Input, Scope
 from featurestore.errors import RequestError, shown
 from featurestore.expressions.arrow import from_arrow, to_arrow
 from featurestore.expressions.computation import Computation
 from featurestore.expressions.features import ComputedFeature, bound
-from featurestore.expressions.tree import Column
+from featurestore.expressions.vectors import NO_VECTOR
+from featurestore.functions import FunctionLoader
+from featurestore.functions.batches import BatchFunction
+from featurestore.functions.row_wise import check_row_wise
 from featurestore.types import parse_type, type_name
 
 
@@ -32,6 +35,23 @@ class Wanted:
     joined: int = -1
 
 
+@dataclass(frozen=True, slots=True)
+class FunctionStep:
+    """A function to be called.
+
+    Attributes:
+        function: The function.
+        inputs: Positions of its inputs among those of all on-demand features.
+        wanted: Positions among its outputs of the features asked for.
+        columns: Positions of those among the computed features.
+    """
+
+    function: BatchFunction
+    inputs: tuple[int, ...]
+    wanted: tuple[int, ...]
+    columns: tuple[int, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class OnDemandColumns:
     """The feature columns of a training set with on-demand features.
@@ -42,9 +62,12 @@ class OnDemandColumns:
         inputs: What features are computed from: the position of a joined feature, or the name of a
             request field.
         input_types: Their types.
-        computation: What is computed.
+        computation: The features with expressions.
+        columns: Their positions among the computed features.
+        functions: The functions that yield the other computed features.
+        computed_types: Types of all computed features.
         order: Each column: the position of a joined feature, or `~n` for the computed feature n.
-        texts: The computed features' names and expressions, for people.
+        texts: The computed features' names and what they are, for people.
     """
 
     names: tuple[str, ...]
@@ -52,15 +75,18 @@ class OnDemandColumns:
     inputs: tuple[int | str, ...]
     input_types: tuple[str, ...]
     computation: Computation
+    columns: tuple[int, ...]
+    functions: tuple[FunctionStep, ...]
+    computed_types: tuple[str, ...]
     order: tuple[int, ...]
     texts: tuple[tuple[str, str], ...]
 
     def dtypes(self, joined: Sequence[pa.DataType]) -> list[pa.DataType]:
         """Return the columns' types, given those of the joined features."""
-        computed = [parse_type(feature.dtype) for feature in self.computation.features]
+        computed = [parse_type(dtype) for dtype in self.computed_types]
         return [joined[n] if n >= 0 else computed[~n] for n in self.order]
 
-    def columns(
+    def arrays(
         self,
         request: pa.Table | None,
         joined: Sequence[pa.ChunkedArray | pa.Array],
@@ -69,6 +95,8 @@ class OnDemandColumns:
     ) -> list[pa.ChunkedArray | pa.Array]:
         """Return the columns of some rows of the training set.
 
+        A function is also called for a few rows by themselves: see `functions.row_wise`.
+
         Args:
             request: The rows' request fields, as `request_table` has them.
             joined: The rows' joined features, in the order of the query's outputs.
@@ -76,22 +104,36 @@ class OnDemandColumns:
 
         Raises:
             ComputationError: A feature has no value for a row; it names both.
+            FunctionCallError: A function failed, or is not row-wise.
         """
-        sources = [
-            request.column(i) if isinstance(i, str) and request is not None else joined[int(i)]
+        inputs = [
+            _whole(
+                request.column(i) if isinstance(i, str) and request is not None else joined[int(i)]
+            )
             for i in self.inputs
         ]
         count = len(joined[0]) if joined else 0 if request is None else request.num_rows
+        computed = dict(zip(self.columns, self._expressions(inputs, count, first_row), strict=True))
+        for step in self.functions:
+            given = [inputs[n] for n in step.inputs]
+            found = step.function.run(given, count, first_row=first_row)
+            check_row_wise(step.function, given, found, count, first_row=first_row)
+            computed |= {c: found[n] for c, n in zip(step.columns, step.wanted, strict=True)}
+        return [joined[n] if n >= 0 else computed[~n] for n in self.order]
+
+    def _expressions(
+        self, inputs: Sequence[pa.Array], count: int, first_row: int
+    ) -> list[pa.Array]:
+        used = self.computation.used
         vectors = [
-            from_arrow(_whole(source), dtype)
-            for source, dtype in zip(sources, self.input_types, strict=True)
+            from_arrow(array, dtype) if n in used else NO_VECTOR
+            for n, (array, dtype) in enumerate(zip(inputs, self.input_types, strict=True))
         ]
         results = self.computation.run(vectors, count, first_row=first_row)
-        computed = [
+        return [
             to_arrow(vector, feature.dtype)
             for vector, feature in zip(results, self.computation.features, strict=True)
         ]
-        return [joined[n] if n >= 0 else computed[~n] for n in self.order]
 
     def explain(self) -> str:
         """Return what is computed, for people."""
@@ -104,59 +146,106 @@ def _whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 
 def on_demand_columns(
-    wanted: Sequence[Wanted], joined: Callable[[FeatureViewSelection, str], int]
+    wanted: Sequence[Wanted],
+    joined: Callable[[FeatureViewSelection, str], int],
+    functions: FunctionLoader,
 ) -> OnDemandColumns | None:
     """Return the columns of a training set, or None when none of them is computed.
 
     Args:
         wanted: The columns in the order asked.
         joined: Returns the position of a feature among the joined ones; it may join more.
+        functions: Loads Python functions.
 
     Raises:
         RequestError: Two on-demand views have a request field of one name and different types.
+        FunctionLoadError: A function cannot be loaded.
     """
-    views = {w.view.name: w.view for w in wanted if w.view is not None}
-    if not views:
+    computed = [column for column in wanted if column.view is not None]
+    if not computed:
         return None
-    inputs: dict[int | str, str] = {}
-    features: list[ComputedFeature] = []
-    order, texts = [], []
-    for column in wanted:
-        if column.view is None:
-            order.append(column.joined)
-            continue
-        order.append(~len(features))
-        features.append(_computed(column.view, column.feature, inputs, joined))
-        texts.append((column.name, column.view.field(column.feature).expression))
-    types = tuple(inputs.values())
+    inputs = _Inputs(joined)
+    features: dict[int, ComputedFeature] = {}
+    steps: dict[str, list[int]] = {}
+    for n, column in enumerate(computed):
+        view = _view(column)
+        if view.reference is None:
+            features[n] = _computed(view, column.feature, inputs)
+        else:
+            steps.setdefault(view.name, []).append(n)
+    called = [_step(computed, columns, inputs, functions) for columns in steps.values()]
+    places = iter(range(len(computed)))
     return OnDemandColumns(
         names=tuple(column.name for column in wanted),
-        fields=_fields(views.values()),
-        inputs=tuple(inputs),
-        input_types=types,
-        computation=Computation(types, features),
-        order=tuple(order),
-        texts=tuple(texts),
+        fields=_fields({_view(column).name: _view(column) for column in computed}.values()),
+        inputs=tuple(inputs.types),
+        input_types=tuple(inputs.types.values()),
+        computation=Computation(tuple(inputs.types.values()), tuple(features.values())),
+        columns=tuple(features),
+        functions=tuple(called),
+        computed_types=tuple(type_name(_view(c).types[c.feature]) for c in computed),
+        order=tuple(c.joined if c.view is None else ~next(places) for c in wanted),
+        texts=tuple((column.name, _text(_view(column), column.feature)) for column in computed),
     )
 
 
-def _computed(
-    view: OnDemandFeatureView,
-    name: str,
-    inputs: dict[int | str, str],
-    joined: Callable[[FeatureViewSelection, str], int],
-) -> ComputedFeature:
-    scope, feature = Scope(view.origins), view.field(name)
+def _view(column: Wanted) -> OnDemandFeatureView:
+    assert column.view is not None  # noqa: S101 - asked of computed columns alone
+    return column.view
 
-    def position(column: Column) -> int:
-        found = scope.find(column)
-        origin = found.origin
-        source = found.name if isinstance(origin, RequestSource) else joined(origin, found.name)
-        inputs.setdefault(source, type_name(found.dtype))
-        return list(inputs).index(source)
 
-    tree = bound(feature.tree, position)
+def _text(view: OnDemandFeatureView, name: str) -> str:
+    if view.reference is not None:
+        return f"{view.reference.path}({', '.join(view.columns)})"
+    return next(feature.expression for feature in view.computed if feature.name == name)
+
+
+class _Inputs:
+    """The inputs of on-demand features, while they are collected: where each is, and its type."""
+
+    def __init__(self, joined: Callable[[FeatureViewSelection, str], int]) -> None:
+        self._joined = joined
+        self.types: dict[int | str, str] = {}
+
+    def position(self, given: Input) -> int:
+        """Return the position of an input; it is added unless it is there."""
+        origin = given.origin
+        source: int | str = given.name
+        if not isinstance(origin, RequestSource):
+            source = self._joined(origin, given.name)
+        self.types.setdefault(source, type_name(given.dtype))
+        return list(self.types).index(source)
+
+
+def _computed(view: OnDemandFeatureView, name: str, inputs: _Inputs) -> ComputedFeature:
+    scope = Scope(view.origins)
+    feature = next(feature for feature in view.computed if feature.name == name)
+    tree = bound(feature.tree, lambda column: inputs.position(scope.find(column)))
     return ComputedFeature(f"{view.name}:{name}", type_name(feature.dtype), tree)
+
+
+def _step(
+    computed: Sequence[Wanted],
+    columns: Sequence[int],
+    inputs: _Inputs,
+    functions: FunctionLoader,
+) -> FunctionStep:
+    """Return the call that yields the computed features at `columns`, which are all of one view."""
+    view = _view(computed[columns[0]])
+    assert view.reference is not None  # noqa: S101 - chosen for it
+    given, names = view.columns, view.feature_names
+    function = BatchFunction(
+        view=view.name,
+        function=functions.load(view.reference.path, view.reference.sha256),
+        inputs=pa.schema([(column, found.dtype) for column, found in given.items()]),
+        outputs=pa.schema(list(view.types.items())),
+    )
+    return FunctionStep(
+        function=function,
+        inputs=tuple(map(inputs.position, given.values())),
+        wanted=tuple(names.index(computed[n].feature) for n in columns),
+        columns=tuple(columns),
+    )
 
 
 def _fields(views: Iterable[OnDemandFeatureView]) -> dict[str, str]:

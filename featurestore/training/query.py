@@ -11,6 +11,7 @@ from featurestore.definitions import (
     OnDemandSelection,
 )
 from featurestore.errors import NameCollisionError, NotFoundError, RequestError, shown
+from featurestore.functions import FunctionLoader
 from featurestore.naming import duplicate_name
 from featurestore.registry.state import RegistryState
 from featurestore.training.on_demand import OnDemandColumns, Wanted, on_demand_columns
@@ -68,14 +69,25 @@ class FeatureQuery:
 
 
 def resolve(
-    features: FeatureRequest, state: RegistryState, *, full_feature_names: bool
+    features: FeatureRequest,
+    state: RegistryState,
+    *,
+    full_feature_names: bool,
+    functions: FunctionLoader | None = None,
 ) -> FeatureQuery:
     """Return the query that `features` asks for.
+
+    Args:
+        features: What is asked for.
+        state: What is registered.
+        full_feature_names: Call columns `view__feature` instead of `feature`.
+        functions: Loads Python functions; None refuses them.
 
     Raises:
         NotFoundError: An unknown service, view or feature; it suggests names that look alike.
         NameCollisionError: Two features would have one name (case is ignored).
         RequestError: Nothing is asked for, or a feature is asked for twice.
+        FunctionLoadError: A Python function cannot be loaded.
     """
     asked = [
         (selection, name)
@@ -94,7 +106,7 @@ def resolve(
             wanted.append(Wanted(shown_name, selection.view, name))
         else:
             wanted.append(Wanted(shown_name, None, name, joining.add(selection, name, shown_name)))
-    on_demand = on_demand_columns(wanted, joining.find)
+    on_demand = on_demand_columns(wanted, joining.find, functions or FunctionLoader())
     query = FeatureQuery(joins=joining.joins, outputs=tuple(joining.outputs), on_demand=on_demand)
     check_names(query.names)
     _check_roles([*(join.selection for join in query.joins), *(s for s, _ in asked)])
@@ -170,7 +182,12 @@ def _selection(item: object, state: RegistryState) -> Selection:
 
 
 def _check_types(selection: OnDemandSelection) -> None:
-    """Refuse expressions over windows whose columns' files were never looked at."""
+    """Refuse what `plan` has not looked at: types over windows, a function's module."""
+    if not selection.view.is_resolved and selection.view.reference is not None:
+        raise RequestError(
+            f"On-demand view {selection.view.name!r} has a Python function that was not applied.",
+            hint="apply it first and ask for it by name: only functions that are registered run",
+        )
     if not selection.view.is_resolved:
         raise RequestError(
             f"On-demand view {selection.view.name!r} computes from windows whose types are not"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from featurestore.errors import RequestError, SourceError
+from featurestore.functions import FunctionLoader
 from featurestore.offline.column_types import with_file_types
 from featurestore.offline.engine import Mode, OfflineEngine, SqlTable
 from featurestore.offline.files import list_files
@@ -26,6 +27,7 @@ def retrieve(
     features: FeatureRequest,
     state: RegistryState,
     engine: OfflineEngine,
+    functions: FunctionLoader | None = None,
     root: Path,
     full_feature_names: bool,
     timestamp_field: str,
@@ -36,7 +38,7 @@ def retrieve(
     """Check a request for historical features and return its job; see `FeatureStore`."""
     if mode not in MODES:
         raise RequestError(f"mode={mode!r} is neither 'complete' nor 'as_served'.")
-    query = resolve(features, state, full_feature_names=full_feature_names)
+    query = resolve(features, state, full_feature_names=full_feature_names, functions=functions)
     for join in query.joins:
         _check_mode(join, mode)
     if isinstance(entity_df, SqlSpine):

@@ -118,6 +118,9 @@ ANSWERS: Final[Mapping[type[BaseException], Answer]] = {
     core.NameCollisionError: Answer(_BAD, "NAME_COLLISION"),
     core.RequestError: Answer(_BAD, "REQUEST_INVALID"),
     core.ComputationError: Answer("OUT_OF_RANGE", "FEATURE_NOT_COMPUTABLE"),
+    core.FunctionError: Answer(
+        "INTERNAL", "FUNCTION_FAILED", "The function of an on-demand feature failed."
+    ),
     core.NotFoundError: Answer("NOT_FOUND", "NOT_FOUND"),
     core.UnsupportedError: Answer("UNIMPLEMENTED", "UNSUPPORTED"),
     DeadlinePassedError: Answer("DEADLINE_EXCEEDED", "DEADLINE_PASSED"),

@@ -34,6 +34,7 @@ class ServeOptions:
         catalog_json: What `ServingCatalog.to_json()` wrote: all that is served.
         online_store: The online store: its `type`, and the arguments of
             `featurestore.online.factory.open_store` by name; paths are absolute.
+        function_roots: Folders below which the modules of Python functions lie; absolute paths.
         address: `host:port`, `[ipv6]:port` or `unix:/path`; port 0 picks a free one.
         workers: How many processes share the address; exactly 1 for a unix socket.
         threads: Calls that one worker handles at the same time.
@@ -46,6 +47,7 @@ class ServeOptions:
 
     catalog_json: str
     online_store: Mapping[str, Any]
+    function_roots: tuple[str, ...] = ()
     address: str = DEFAULT_ADDRESS
     workers: int = 1
     threads: int = 4

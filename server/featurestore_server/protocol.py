@@ -19,6 +19,7 @@ class WorkerTask:
         targets: Where to listen.
         catalog_json: What to serve.
         online_store: The online store, as `ServeOptions` has it.
+        function_roots: Where the modules of Python functions lie.
         threads: Calls handled at the same time.
         reflection: Whether clients may ask what services there are.
         fast_lookups: Whether lookups go past grpcio's thread pool.
@@ -29,6 +30,7 @@ class WorkerTask:
     targets: tuple[str, ...]
     catalog_json: str
     online_store: dict[str, Any]
+    function_roots: tuple[str, ...]
     threads: int
     reflection: bool
     fast_lookups: bool
@@ -42,6 +44,7 @@ class WorkerTask:
             targets=targets,
             catalog_json=options.catalog_json,
             online_store=dict(options.online_store),
+            function_roots=tuple(options.function_roots),
             threads=options.threads,
             reflection=options.reflection,
             fast_lookups=options.fast_lookups,
@@ -58,6 +61,7 @@ class WorkerTask:
         """Return the task that `to_line` wrote."""
         facts = json.loads(line)
         facts["targets"] = tuple(facts["targets"])
+        facts["function_roots"] = tuple(facts["function_roots"])
         facts["limits"] = Limits(**facts["limits"])
         return cls(**facts)
 

@@ -8,6 +8,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
+from featurestore.functions import FunctionLoader
 from featurestore.online.store import OnlineStore
 from featurestore.serving.plan import ServingCatalog
 from featurestore_server.errors import AddressInUseError
@@ -36,8 +37,12 @@ class FeatureServer:
         store: Where the rows are; it stays the caller's to close.
         threads: Calls handled at the same time.
         limits: What one request may take.
+        functions: Loads the Python functions of on-demand features; None refuses them.
         reflect: Whether clients may ask what services there are.
         fast_lookups: Whether lookups are answered by `loop`, where this grpcio permits it.
+
+    Raises:
+        FunctionLoadError: A function of the catalog cannot be loaded.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class FeatureServer:
         *,
         threads: int = 4,
         limits: Limits | None = None,
+        functions: FunctionLoader | None = None,
         reflect: bool = True,
         fast_lookups: bool = True,
     ) -> None:
@@ -59,7 +65,11 @@ class FeatureServer:
         self._health.set(SERVING_SERVICE, _SERVING)
         self._monitor = _monitor(catalog, store, self._health)
         self.online_features = OnlineFeatures(
-            catalog, store, limits=limits, store_answers=self._store_answers
+            catalog,
+            store,
+            limits=limits,
+            store_answers=self._store_answers,
+            functions=functions or FunctionLoader(),
         )
         self._loop = self._lookup_loop(threads, limits.max_calls) if fast_lookups else None
         self._add_services(reflect=reflect)

@@ -8,6 +8,7 @@ import grpc
 from featurestore_protos.v1.serving_pb2 import DESCRIPTOR, GetOnlineFeaturesRequest
 
 from featurestore.errors import NotFoundError, StoreUnavailableError
+from featurestore.functions import FunctionLoader
 from featurestore.online.store import OnlineStore
 from featurestore.serving.lookup import Lookup, Question
 from featurestore.serving.on_demand import OnDemandLookup, OnDemandQuestion, open_lookup
@@ -33,6 +34,10 @@ class OnlineFeatures:
         limits: What one request may take.
         store_answers: Whether the store is known to answer; when it says no, requests fail at once
             instead of each waiting for the store's timeout.
+        functions: Loads the Python functions of on-demand features.
+
+    Raises:
+        FunctionLoadError: A function of the catalog cannot be loaded.
     """
 
     def __init__(
@@ -42,7 +47,10 @@ class OnlineFeatures:
         *,
         limits: Limits,
         store_answers: Callable[[], bool],
+        functions: FunctionLoader,
     ) -> None:
+        _load_functions(catalog, functions)
+        self._functions = functions
         self._catalog = catalog
         self._store = store
         self._limits = limits
@@ -107,7 +115,20 @@ class OnlineFeatures:
 
     def _prepare(self, selection: Selection, full_feature_names: bool) -> Lookup | OnDemandLookup:  # noqa: FBT001 - a cache's key
         plan = self._catalog.prepare(selection, full_feature_names=full_feature_names)
-        return open_lookup(self._store, plan, self._clock, max_entities=self._limits.max_entities)
+        return open_lookup(
+            self._store,
+            plan,
+            self._clock,
+            functions=self._functions,
+            max_entities=self._limits.max_entities,
+        )
+
+
+def _load_functions(catalog: ServingCatalog, functions: FunctionLoader) -> None:
+    if any(view.function for view in catalog.on_demand.values()):
+        from featurestore.serving.functions import load_all  # loads pyarrow
+
+        load_all(catalog, functions)
 
 
 class _Asked(NamedTuple):

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from featurestore.functions import FunctionLoader
 from featurestore.online.factory import open_store
 from featurestore.online.store import OnlineStore
 from featurestore.serving.plan import ServingCatalog
@@ -54,6 +55,7 @@ def _serve(task: WorkerTask, reports: TextIO, stop: threading.Event) -> int:
             store,
             threads=task.threads,
             limits=task.limits,
+            functions=FunctionLoader([Path(root) for root in task.function_roots]),
             reflect=task.reflection,
             fast_lookups=task.fast_lookups,
         )

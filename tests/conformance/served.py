@@ -20,6 +20,7 @@ CLIENT_ERRORS: Final[dict[str, tuple[type[sdk.ClientError], str]]] = {
     "NameCollisionError": (sdk.InvalidRequestError, "NAME_COLLISION"),
     "NotFoundError": (sdk.NotFoundError, "NOT_FOUND"),
     "RequestError": (sdk.InvalidRequestError, "REQUEST_INVALID"),
+    "FunctionCallError": (sdk.ServerError, "FUNCTION_FAILED"),
     "ComputationError": (sdk.InvalidRequestError, "FEATURE_NOT_COMPUTABLE"),
 }
 
@@ -42,7 +43,11 @@ class ServedRunner(StoreRunner):
     def _serve(self) -> None:
         """Start a server that lives at the present time; the one of the time before stops."""
         self._stop()
-        self.server = FeatureServer(self.store.serving_catalog(), self.store.online_store)
+        self.server = FeatureServer(
+            self.store.serving_catalog(),
+            self.store.online_store,
+            functions=self.store.functions,
+        )
         port = self.server.listen("127.0.0.1:0")
         self.server.start()
         self.client = sdk.FeatureStoreClient(f"127.0.0.1:{port}", connections=1, timeout_s=30)

@@ -7,6 +7,22 @@ from .tree import modules
 SHIPPED = ("featurestore", "protos", "sdk", "server")
 CODE_FROM_TEXT = {"compile", "eval", "exec"}
 CODE_FROM_BYTES = {"cloudpickle", "dill", "jsonpickle", "marshal", "pickle", "shelve"}
+MACHINERY_THAT_RUNS_MODULES = {
+    "exec_module",
+    "get_code",
+    "import_module",
+    "load_module",
+    "run_code",
+    "run_module",
+    "run_path",
+    "source_to_code",
+}
+RUN_MODULES = {
+    "featurestore/cli/start.py",  # what our own templates bring
+    "featurestore/repository.py",  # definitions, of whoever plans and applies
+    "featurestore/functions/modules.py",  # functions, below configured roots and with their hash
+    "featurestore/testing/oracle_functions.py",  # those of a test's scenarios
+}
 YAML_WITHOUT_OBJECTS = {"safe_load", "safe_dump", "YAMLError"}
 
 
@@ -34,6 +50,16 @@ def _other_uses_of_yaml(tree: ast.Module) -> list[int]:
     return [use.lineno for use in of_yaml if use.attr not in YAML_WITHOUT_OBJECTS]
 
 
+def _uses_of_machinery(tree: ast.Module) -> list[int]:
+    uses = (n for n in ast.walk(tree) if isinstance(n, ast.Attribute))
+    return [use.lineno for use in uses if use.attr in MACHINERY_THAT_RUNS_MODULES]
+
+
+def test_modules_run_by_path_in_these_places_alone() -> None:
+    found = {str(path) for path, tree in modules(*SHIPPED) if _uses_of_machinery(tree)}
+    assert found == RUN_MODULES
+
+
 def test_no_package_turns_text_or_bytes_into_code() -> None:
     found = [
         f"{path}:{line}"
@@ -51,3 +77,4 @@ def test_the_search_finds_what_it_is_for() -> None:
     assert _imports_of_bytes_as_code(bad) == [1, 2]
     assert _calls_of_text_as_code(bad) == [3]
     assert _other_uses_of_yaml(bad) == [4]
+    assert _uses_of_machinery(ast.parse("import runpy\nrunpy.run_path('x')")) == [2]

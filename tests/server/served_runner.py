@@ -4,7 +4,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final, cast
 
 import pyarrow as pa
-from featurestore_sdk import ClientError, FeatureStoreClient, InvalidRequestError, NotFoundError
+from featurestore_sdk import (
+    ClientError,
+    FeatureStoreClient,
+    InvalidRequestError,
+    NotFoundError,
+    ServerError,
+)
 from featurestore_server.server import FeatureServer
 
 from featurestore.testing.runners import Reply
@@ -29,7 +35,11 @@ class ServedRunner(StoreRunner):
 
     def look_up(self, call: LookUp) -> Reply:
         """Start a server with what is registered now, and ask it."""
-        server = FeatureServer(self.store.serving_catalog(), self.store.online_store)
+        server = FeatureServer(
+            self.store.serving_catalog(),
+            self.store.online_store,
+            functions=self.store.functions,
+        )
         address = f"127.0.0.1:{server.listen('127.0.0.1:0')}"
         server.start()
         try:
@@ -44,6 +54,8 @@ class ServedRunner(StoreRunner):
             return expected.type == "NotFoundError"
         if isinstance(error, InvalidRequestError):
             return error.reason == REASONS.get(expected.type)
+        if isinstance(error, ServerError):
+            return error.reason == "FUNCTION_FAILED" and expected.type == "FunctionCallError"
         return not isinstance(error, ClientError) and super().is_expected(error, expected)
 
 
