@@ -85,7 +85,7 @@ WORKLOADS = {
         ),
         Workload(
             "on-demand",
-            "an on-demand expression for one row, and for a million (us per expression)",
+            "on-demand expressions and functions for one row, and for a million (us of CPU)",
             bench_on_demand.on_demand,
         ),
         Workload("start", "import, --help and a server until it is ready (s)", bench_start.start),
