@@ -26,6 +26,7 @@ from featurestore.time import Clock, as_utc, parse_instant, to_micros
 if TYPE_CHECKING:
     from featurestore.functions import FunctionLoader
     from featurestore.materialize.run import Progress, RunReport
+    from featurestore.monitoring.lateness import LatenessReport
     from featurestore.monitoring.verify import VerificationReport
     from featurestore.offline.engine import Mode, OfflineEngine
     from featurestore.online.store import OnlineStore
@@ -256,6 +257,38 @@ class FeatureStore:
             timestamp_field=timestamp_field,
             timezone=timezone,
             mode=mode,
+            progress=progress,
+        )
+
+    def lateness(
+        self,
+        source: str,
+        *,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        progress: "JobProgress | None" = None,
+    ) -> "LatenessReport":
+        """Measure how long after their event a source's rows were written; suggest a `lateness`.
+
+        Args:
+            source: Name of a source with a created_timestamp_column.
+            start: Only rows with `event_ts > start`; None for all before the end.
+            end: Only rows with `event_ts <= end`; None for all after the start. Of the newest
+                events the latest rows are still to come: leave them out for a fair figure.
+            progress: Called with (source, rows done, rows in all) of a reading.
+
+        Raises:
+            RequestError: The source has no created_timestamp_column, or the bounds cross.
+            SourceError: Its files cannot be read.
+        """
+        from featurestore.monitoring.lateness import measure_lateness
+
+        return measure_lateness(
+            self.get_source(source),
+            engine=self.engine,
+            root=self.config.root,
+            after_us=_micros(start),
+            until_us=_micros(end),
             progress=progress,
         )
 

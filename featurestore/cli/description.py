@@ -8,9 +8,10 @@ import typer
 
 from featurestore.cli import on_demand
 from featurestore.cli.completion import complete_objects
+from featurestore.cli.lateness import describe_lateness
 from featurestore.cli.listing import end_text, keys_text, run_document, view_document, watermark
 from featurestore.cli.output import counted, listed, print_facts, print_heading, print_table
-from featurestore.cli.session import Session
+from featurestore.cli.session import Session, UsageError
 from featurestore.errors import NotFoundError, RequestError, SourceError
 
 if TYPE_CHECKING:
@@ -51,14 +52,36 @@ def describe(
             autocompletion=complete_objects,
         ),
     ],
+    *,
+    lateness: Annotated[
+        bool,
+        typer.Option(
+            "--lateness", help="Of a source: read how long after their event rows were written."
+        ),
+    ] = False,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--start", metavar="TIME", help="--lateness of events after this RFC 3339 instant."
+        ),
+    ] = None,
+    end: Annotated[
+        str | None,
+        typer.Option("--end", metavar="TIME", help="--lateness of events up to this instant."),
+    ] = None,
 ) -> None:
     """Show all that is known of one object.
 
     Its schema, its files, how far it is materialized, who uses it.
     """
     session = Session.of(context)
+    if not lateness and (start, end) != (None, None):
+        raise UsageError("--start and --end are bounds of --lateness.")
     with session.store() as store:
         kind, plain_name = _find(name, store.state())
+        if lateness:
+            describe_lateness(session, store, kind, plain_name, start=start, end=end)
+            return
         told = _DESCRIBERS[kind](store, store.state(), plain_name)
     if session.as_json:
         session.answer({"kind": told.kind, "name": told.name, **told.document})

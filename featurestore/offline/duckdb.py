@@ -48,6 +48,7 @@ from featurestore.offline.source_errors import local_time_error
 from featurestore.time import LocalSpan, local_year
 
 BATCH_ROWS = 50_000
+TIMES_AT_ONCE = 500_000
 
 
 class DuckDBEngine(OfflineEngine):
@@ -115,6 +116,14 @@ class DuckDBEngine(OfflineEngine):
         with self._session(scan) as session:
             for batch in session.run(sql.select_ties(session.rows)).to_arrow_reader(BATCH_ROWS):
                 yield _cast(batch, columns)
+
+    @override
+    def times(
+        self, scan: SourceScan, *, after_us: int | None = None, until_us: int | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        with self._session(scan) as session:
+            query = sql.select_times(session.rows, after_us=after_us, until_us=until_us)
+            yield from session.run(query).to_arrow_reader(TIMES_AT_ONCE)
 
     @override
     def query(self, sql_text: str, tables: Mapping[str, SqlTable]) -> pa.Table:

@@ -239,6 +239,13 @@ def select_keys(rows: ScanText) -> str:
     return f"SELECT DISTINCT {names} FROM ({rows.rows([*rows.keys, 'e'])}) WHERE {rows.usable}"
 
 
+def select_times(rows: ScanText, *, after_us: int | None, until_us: int | None) -> str:
+    """Return a SELECT of `e` and `c` of rows in a span of event time."""
+    bounds = [f"e > {after_us}"] if after_us is not None else []
+    bounds += [f"e <= {until_us}"] if until_us is not None else []
+    return f"SELECT e, c FROM ({rows.rows(['e', 'c'])}) WHERE {_all(bounds) or 'true'}"
+
+
 def _bounds(selected: RowFilter, *, has_created: bool) -> list[str]:
     bounds = [f"e <= {selected.until_us}"]
     if selected.after_us is not None:

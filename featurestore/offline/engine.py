@@ -190,6 +190,19 @@ class OfflineEngine(Protocol):
         """
         ...
 
+    def times(
+        self, scan: SourceScan, *, after_us: int | None = None, until_us: int | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield the times of all rows, in any order: `e` and `c` (int64 microseconds, or null).
+
+        Args:
+            scan: The source's columns; it has created times.
+            after_us: Only rows with `event_ts > after_us`, or None.
+            until_us: Only rows with `event_ts <= until_us`, or None. With a bound, rows without an
+                event time are left out.
+        """
+        ...
+
     def query(self, sql_text: str, tables: Mapping[str, SqlTable]) -> pa.Table:
         """Return the rows of a query over named Parquet files, in the order it yields them.
 

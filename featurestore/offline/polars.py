@@ -110,6 +110,14 @@ class PolarsEngine(OfflineEngine):
             yield from to_batches(session.find_ties(), version_columns(scan))
 
     @override
+    def times(
+        self, scan: SourceScan, *, after_us: int | None = None, until_us: int | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        with self._session(scan) as session:
+            for frame in session.find_times(after_us, until_us):
+                yield from to_batches(frame, [("e", pa.int64()), ("c", pa.int64())])
+
+    @override
     def query(self, sql_text: str, tables: Mapping[str, SqlTable]) -> pa.Table:
         # Polars' dialect differs, and its SQL can read any file of the machine.
         from featurestore.offline.duckdb_connection import DuckDBLimits
@@ -263,6 +271,16 @@ class _Session:
             for chunk in self._chunks([*self.keys, "e"])
         )
         return self._reduced(known, pl.LazyFrame.unique)
+
+    def find_times(self, after_us: int | None, until_us: int | None) -> Iterator[pl.DataFrame]:
+        """Yield the times of rows in a span of event time; see `OfflineEngine.times`."""
+        inside = pl.lit(value=True)
+        if after_us is not None:
+            inside &= pl.col("e") > after_us
+        if until_us is not None:
+            inside &= pl.col("e") <= until_us
+        for chunk in self._chunks(["e", "c"]):
+            yield chunk.filter(inside)
 
     def find_ties(self) -> pl.DataFrame:
         """Return each version that rows with different features share; see `OfflineEngine.ties`.

@@ -13,7 +13,7 @@ from featurestore.expressions.check import columns_of
 from featurestore.offline.column_types import column_type
 from featurestore.offline.files import SourceFile, list_files
 from featurestore.offline.footer import Footer, read_footer
-from featurestore.types import base_type, can_widen, is_known_type, type_name
+from featurestore.types import Timestamp, base_type, can_widen, is_known_type, type_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,12 +104,25 @@ def open_scan(view: FeatureView, features: Sequence[str], root: Path) -> SourceS
         SourceSchemaError: A column is missing in a file or cannot be widened to its declared type.
     """
     files = list_files(view.source, root)
-    columns = tuple(_columns(view, features, files))
+    return _opened(view.source, files, tuple(_columns(view, features, files)))
+
+
+def open_times(source: FileSource, root: Path) -> SourceScan:
+    """Find the files of a source and check its time columns: a scan without keys and features.
+
+    Args and errors are those of `open_scan`.
+    """
+    return _opened(source, list_files(source, root), tuple(_time_columns(source)))
+
+
+def _opened(
+    source: FileSource, files: tuple[SourceFile, ...], columns: tuple[ScanColumn, ...]
+) -> SourceScan:
     groups: dict[object, tuple[list[SourceFile], FileGroup]] = {}
     rows, nulls = 0, False
     for file in files:
-        footer = read_footer(view.source.name, file)
-        group = _check_file(view.source, file, footer, columns)
+        footer = read_footer(source.name, file)
+        group = _check_file(source, file, footer, columns)
         key = (tuple(group.types.items()), group.from_folders, group.through_arrow)
         groups.setdefault(key, ([], group))[0].append(file)
         rows += footer.row_count
@@ -117,7 +130,7 @@ def open_scan(view: FeatureView, features: Sequence[str], root: Path) -> SourceS
         nulls = nulls or bool(group.from_folders) or not footer.surely_not_null >= needed
     by_alias = {c.alias: c for c in columns}
     return SourceScan(
-        source=view.source,
+        source=source,
         files=files,
         groups=tuple(_with_files(group, members) for members, group in groups.values()),
         event=by_alias["e"],
@@ -169,17 +182,21 @@ def event_as_feature(scan: SourceScan) -> SourceScan:
 def _columns(
     view: FeatureView, features: Sequence[str], files: tuple[SourceFile, ...]
 ) -> Iterator[ScanColumn]:
-    source = view.source
-    time = pa.timestamp("us", tz="UTC")
-    wanted = [(f"k{i}", name, dtype) for i, (name, dtype) in enumerate(view.join_keys.items())]
-    wanted.append(("e", source.timestamp_field, time))
+    for number, (name, dtype) in enumerate(view.join_keys.items()):
+        yield _column(view.source, f"k{number}", name, dtype)
+    yield from _time_columns(view.source)
+    for number, (name, dtype) in enumerate(_columns_of(view, features, files)):
+        yield _column(view.source, f"f{number}", name, dtype)
+
+
+def _time_columns(source: FileSource) -> Iterator[ScanColumn]:
+    yield _column(source, "e", source.timestamp_field, Timestamp)
     if source.created_timestamp_column is not None:
-        wanted.append(("c", source.created_timestamp_column, time))
-    dtypes = _columns_of(view, features, files)
-    wanted += [(f"f{i}", name, dtype) for i, (name, dtype) in enumerate(dtypes)]
-    for alias, name, dtype in wanted:
-        in_file = source.column_in_file(name)
-        yield ScanColumn(alias=alias, name=name, in_file=in_file, dtype=dtype)
+        yield _column(source, "c", source.created_timestamp_column, Timestamp)
+
+
+def _column(source: FileSource, alias: str, name: str, dtype: pa.DataType) -> ScanColumn:
+    return ScanColumn(alias=alias, name=name, in_file=source.column_in_file(name), dtype=dtype)
 
 
 def _columns_of(

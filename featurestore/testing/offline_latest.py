@@ -1,6 +1,7 @@
 """What every offline engine promises about materialization (SEMANTICS, section 6)."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featurestore.offline.engine import OfflineEngine, RowFilter
-from featurestore.offline.scan import SourceScan, open_scan
+from featurestore.offline.scan import SourceScan, open_scan, open_times
 from featurestore.testing.local_time import round_up
 from featurestore.testing.offline_cases import (
     DAY,
@@ -18,7 +19,7 @@ from featurestore.testing.offline_cases import (
     history,
     latest_rows,
 )
-from featurestore.testing.oracle_rows import read_source
+from featurestore.testing.oracle_rows import count_never_visible, read_source
 from featurestore.testing.plain import from_array, parse_time
 from featurestore.testing.strategies import History, histories
 
@@ -118,6 +119,31 @@ class LatestRowsConformance:
         found = list(engine.ties(self._scan(history(rows), tmp_path)))
         assert [batch.to_pylist() for batch in found] == [[{"k0": 1, "e": us("10:00"), "c": None}]]
 
+    @FIXTURE_IS_SHARED
+    @given(data=st.data())
+    def test_times_are_those_of_all_rows(self, engine: OfflineEngine, data: st.DataObject) -> None:
+        of = data.draw(histories(created=True))
+        instants = st.none() | st.sampled_from([round_up(ns) for ns in of.moments])
+        after, until = data.draw(instants), data.draw(instants)
+        without_keys = of.view.model_copy(update={"entities": ()})
+        rows = read_source(without_keys, of.rows)
+        expected: list[tuple[int | None, int | None]]
+        expected = [
+            (row.event_us, row.created_us)
+            for row in rows
+            if (after is None or row.event_us > after) and (until is None or row.event_us <= until)
+        ]
+        with TemporaryDirectory() as folder:
+            of.write(Path(folder))
+            scan = open_times(of.view.source, Path(folder))
+            batches = list(engine.times(scan, after_us=after, until_us=until))
+        found = [(row["e"], row["c"]) for batch in batches for row in batch.to_pylist()]
+        known = [row for row in found if row[0] is not None]
+        assert sorted(known, key=_nulls_first) == sorted(expected, key=_nulls_first)
+        unbounded = after is None and until is None
+        nulls = count_never_visible(without_keys, of.rows) if unbounded else 0
+        assert len(found) - len(known) == nulls
+
     @staticmethod
     def _scan(of: History, root: Path) -> SourceScan:
         of.write(root)
@@ -143,3 +169,7 @@ class LatestRowsConformance:
                 or_event_after_us=None if created_after is None else data.draw(instants),
             ),
         )
+
+
+def _nulls_first(row: tuple[int | None, int | None]) -> tuple[tuple[bool, int], ...]:
+    return tuple((time is not None, time or 0) for time in row)

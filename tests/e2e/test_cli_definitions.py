@@ -215,6 +215,28 @@ def test_describe_tells_what_is_wrong_with_the_files_of_a_source(applied: Reposi
     assert "does not exist" in document["problem"]
 
 
+def test_describe_measures_how_late_the_rows_of_a_source_are(applied: Repository) -> None:
+    document = applied.succeed("describe", "source/users", "--lateness", "--json").document
+    assert (document["kind"], document["name"]) == ("source", "users")
+    told = document["lateness"]
+    assert (told["rows"], told["measured"], told["late"], told["late_share"]) == (4, 4, 0, 0.0)
+    assert (told["p50"], told["p999"], told["suggested"], told["declared"]) == ("0d",) * 4
+    assert told["reason"] == "a lateness of 0d would have covered 99.9 % of rows, as declared"
+    shown = applied.succeed("describe", "users", "--lateness").out
+    assert shown.startswith("lateness of source users\n")
+    assert "0d, covers 4 (100 %)" in shown
+    since = applied.succeed("describe", "users", "--lateness", "--start", "2026-02-20", "--json")
+    assert since.document["lateness"]["rows"] == 1
+
+
+def test_describe_says_why_lateness_cannot_be_measured(applied: Repository) -> None:
+    outcome = applied.run("describe", "source/routes", "--lateness")
+    assert outcome.code == exits.ERROR
+    assert "hint: declare its created_timestamp_column" in outcome.err
+    assert "view 'profile' has no lateness" in applied.run("describe", "profile", "--lateness").err
+    assert applied.run("describe", "users", "--start", "2026-02-20").code == exits.USAGE
+
+
 def test_describe_tells_an_entity_and_a_service(applied: Repository) -> None:
     assert "origin string, dest string" in applied.succeed("describe", "route").out
     document = applied.succeed("describe", "service/scoring", "--json").document
