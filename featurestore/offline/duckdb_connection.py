@@ -16,6 +16,7 @@ from featurestore.offline.files import check_unchanged
 from featurestore.offline.memory import limit_bytes
 from featurestore.offline.scan import SourceScan
 from featurestore.offline.source_errors import first_line, unreadable
+from featurestore.offline.temporary import spill_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,21 +81,17 @@ class DuckDBLimits:
 
     @contextlib.contextmanager
     def _spill_folder(self) -> Iterator[str]:
-        where = self.temp_directory
-        try:
-            if where is not None:
+        where = self.temp_directory or Path(tempfile.gettempdir())
+        with contextlib.ExitStack() as stack:
+            try:
                 where.mkdir(parents=True, exist_ok=True)
-            folder = tempfile.TemporaryDirectory(
-                prefix="featurestore-", dir=where, ignore_cleanup_errors=True
-            )
-        except OSError as error:
-            raise ConfigError(
-                f"No temporary folder can be made in {where or tempfile.gettempdir()}:"
-                f" {error.strerror or error}.",
-                hint="point offline_store.temp_directory to a folder that can be written",
-            ) from None
-        with folder as name:
-            yield name
+                folder = stack.enter_context(spill_folder(where))
+            except OSError as error:
+                raise ConfigError(
+                    f"No temporary folder can be made in {where}: {error.strerror or error}.",
+                    hint="point offline_store.temp_directory to a folder that can be written",
+                ) from None
+            yield str(folder)
 
 
 @contextlib.contextmanager

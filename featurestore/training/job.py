@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from featurestore.frames import to_pandas
 from featurestore.offline.as_of import explain, fetch, winners
 from featurestore.offline.engine import Mode, OfflineEngine, ScanReader
 from featurestore.offline.scan import SourceScan
+from featurestore.offline.temporary import unfinished_file
 from featurestore.offline.timeline import Ints
 from featurestore.offline.windows.join import WindowJoin
 from featurestore.training.query import FeatureQuery
@@ -243,30 +243,24 @@ def atomic_file(target: Path) -> Iterator[Path]:
     Raises:
         OutputError: The file cannot be written; nothing is left at `target`.
     """
-    temporary: Path | None = None
+    _check_path(target)
     try:
-        temporary = _new_file_beside(target)
-        yield temporary
-        _sync(temporary)
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(target)
-        _sync(target.parent)
+        with unfinished_file(target.parent) as temporary:
+            yield temporary
+            _sync(temporary)
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(target)
+            _sync(target.parent)
     except OSError as error:
         raise _output_error(target, error) from None
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
-def _new_file_beside(target: Path) -> Path:
+def _check_path(target: Path) -> None:
     try:
         with contextlib.suppress(OSError):
             target.lstat()
     except ValueError as error:
         raise OutputError(f"{str(target)!r} is no path: {error}.") from None
-    descriptor, name = tempfile.mkstemp(prefix=".unfinished-", dir=target.parent)
-    os.close(descriptor)
-    return Path(name)
 
 
 def _write(tables: Iterator[pa.Table], schema: pa.Schema, path: Path) -> None:
