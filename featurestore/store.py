@@ -111,6 +111,7 @@ class FeatureStore:
         """
         from featurestore.monitoring.sources import check_sources
         from featurestore.offline.column_types import with_file_types
+        from featurestore.registry.pinned import pinned
         from featurestore.repository import load_definitions
 
         desired = load_definitions(self.config) if objects is None else list(objects)
@@ -120,15 +121,10 @@ class FeatureStore:
             self.state(),
             full=objects is None,
             resolve=lambda view: with_file_types(view, root),
-            pin=self._pinned,
+            pin=lambda view: pinned(view, self.functions),
         )
         check_sources(plan.target_views, root=root)
         return plan
-
-    def _pinned(self, view: OnDemandFeatureView) -> OnDemandFeatureView:
-        if view.reference is None:
-            return view
-        return view.with_module(self.functions.pin(view.reference.path).sha256)
 
     def apply(
         self, objects: Sequence[Definition] | Plan | None = None, *, allow_destroy: bool = False
