@@ -71,6 +71,7 @@ def value(text: str, **given: object) -> object:
         ("floor(i)", "float64"),
         ("hour(t)", "int64"),
         ("CAST(NULL AS VARCHAR)", "string"),
+        ("'!'", "string"),
     ],
 )
 def test_an_expression_has_the_type_that_duckdb_gives_it(text: str, dtype: str) -> None:
