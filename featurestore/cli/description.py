@@ -15,7 +15,7 @@ from featurestore.cli.session import Session, UsageError
 from featurestore.errors import NotFoundError, RequestError, SourceError
 
 if TYPE_CHECKING:
-    from featurestore.definitions import Definition, FeatureService, FileSource
+    from featurestore.definitions import Definition, FeatureService, FeatureView, FileSource
     from featurestore.registry.state import ObjectRef, RegistryState
     from featurestore.store import FeatureStore
 
@@ -213,13 +213,14 @@ def _view(store: "FeatureStore", state: "RegistryState", name: str) -> Descripti
     mark = watermark(store, view)
     runs = store.registry.runs(store.project, name, limit=1)
     document = view_document(view, mark)
-    fields = document["schema"]
+    transform = definition.row_transform
     return Description(
         kind=definition.kind,
         name=name,
         facts={
             "entities": listed(f"{e.name} ({keys_text(e)})" for e in definition.entities) or "none",
             "source": definition.source.name,
+            "transform": None if transform is None else " ".join(transform.sql.split()),
             "ttl": document["ttl"] or "none: values never expire",
             "online": "yes" if definition.online else "no",
             "generation": str(view.generation),
@@ -229,10 +230,7 @@ def _view(store: "FeatureStore", state: "RegistryState", name: str) -> Descripti
             **_common(definition, state),
         },
         tables={
-            "features": (
-                ("feature", "type", "description", "tags"),
-                [(f["name"], f["dtype"], f["description"], _tags(f["tags"])) for f in fields],
-            )
+            "features": _feature_table(definition, document["schema"]),
         },
         document={
             **document,
@@ -240,6 +238,18 @@ def _view(store: "FeatureStore", state: "RegistryState", name: str) -> Descripti
             **_used_by(definition, state),
         },
     )
+
+
+def _feature_table(
+    view: "FeatureView", fields: list[dict[str, Any]]
+) -> tuple[Sequence[str], list[tuple[object, ...]]]:
+    """Return the features; with the columns that they come from, where these are others."""
+    shown = [(f["name"], f["dtype"], f["description"], _tags(f["tags"])) for f in fields]
+    headers = ("feature", "type", "description", "tags")
+    if all(columns == [name] for name, columns in view.lineage.items()):
+        return headers, list(shown)
+    origins = view.lineage
+    return (*headers, "from"), [(*row, listed(origins[str(row[0])])) for row in shown]
 
 
 def _last_run(run: Mapping[str, Any]) -> str:

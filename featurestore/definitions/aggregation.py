@@ -112,6 +112,13 @@ class WindowFeature:
             return self.function.certain_type or UNKNOWN
         return self.function.result_type(self.dtype)
 
+    @property
+    def row_columns(self) -> tuple[str, ...]:
+        """The columns of a row that it is computed from."""
+        own = () if self.column == ROWS else (self.column,)
+        named = () if self.predicate is None else columns_of(self.predicate)
+        return tuple(dict.fromkeys((*own, *(column.name for column in named))))
+
     def empty_json(self) -> bool | int | float | str | None:
         """Return what an empty window has, as JSON; None for null."""
         return 0 if self.function.is_count and self.empty is None else self.empty

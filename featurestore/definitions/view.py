@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 import pyarrow as pa
 import pydantic
-from pydantic import AfterValidator, field_serializer
+from pydantic import AfterValidator, BeforeValidator, field_serializer
 
 from featurestore.definitions.aggregation import ROWS, UNKNOWN, Aggregation, WindowFeature
 from featurestore.definitions.base import (
@@ -22,7 +22,10 @@ from featurestore.definitions.entity import Entity
 from featurestore.definitions.field import Field
 from featurestore.definitions.names import ColumnName, ObjectName, check_distinct
 from featurestore.definitions.source import FileSource
-from featurestore.errors import DefinitionError, NotFoundError
+from featurestore.definitions.transform import RowTransform, read_transform
+from featurestore.errors import DefinitionError, NotFoundError, shown
+from featurestore.expressions.check import columns_of
+from featurestore.expressions.tree import Column, Node, to_json
 from featurestore.types import is_online_type, type_name
 
 T = TypeVar("T")
@@ -48,6 +51,9 @@ class FeatureView(Definition):
         source: Where the rows come from.
         fields: The features, in order; given as `schema=`, or made from the aggregations.
         aggregations: Functions over windows; a view has these or a schema.
+        transform: A SELECT over the source, as in `"SELECT amount / 100 AS amount_usd FROM source
+            WHERE status <> 'test'"`: its columns are what the schema or the aggregations name, and
+            rows that it leaves out are never visible. `docs/transforms.md` says what it may hold.
         ttl: How old a row may be, counted from its event time, before it counts as missing: offline
             at the spine's time, online at the time of the request. None means it never expires. Of
             windows it limits online how long ago they were computed; offline it does nothing.
@@ -56,7 +62,7 @@ class FeatureView(Definition):
 
     kind: ClassVar[str] = "feature view"
     semantic_fields: ClassVar[frozenset[str]] = frozenset(
-        {"entities", "source", "schema", "aggregations", "ttl"}
+        {"entities", "source", "schema", "aggregations", "transform", "ttl"}
     )
 
     entities: Annotated[Sequence[Entity], AfterValidator(tuple)] = ()
@@ -65,6 +71,7 @@ class FeatureView(Definition):
         default=(), alias="schema"
     )
     aggregations: Annotated[Sequence[Aggregation], AfterValidator(tuple)] = ()
+    transform: Annotated[str | RowTransform | None, BeforeValidator(read_transform)] = None
     ttl: Annotated[Duration | None, AfterValidator(_check_ttl)] = None
     online: bool = True
 
@@ -81,6 +88,14 @@ class FeatureView(Definition):
         """Write the fields of aggregations, too, once their types are known."""
         known = all(field.dtype != UNKNOWN for field in fields)
         return [field.model_dump(mode="json") for field in fields] if known else []
+
+    @field_serializer("transform")
+    def _transform_document(self, _transform: str | RowTransform | None) -> Document | None:
+        """Write where each feature's values come from, too."""
+        transform = self.row_transform
+        if transform is None:
+            return None
+        return transform.model_dump(mode="json") | {"lineage": self.lineage}
 
     def model_post_init(self, _context: Any, /) -> None:
         """Check what concerns several attributes at once."""
@@ -101,6 +116,8 @@ class FeatureView(Definition):
         reserved = {k.casefold(): f"the join key {k!r}" for k in self.join_keys}
         times = (self.source.timestamp_field, self.source.created_timestamp_column)
         reserved |= {t.casefold(): f"the source's time column {t!r}" for t in times if t}
+        if self.row_transform is not None:
+            self._check_transform(self.row_transform, [*self.join_keys, *(t for t in times if t)])
         self._check_renamed()
         for field in self.fields:
             if (taken := reserved.get(field.name.casefold())) is not None:
@@ -111,12 +128,20 @@ class FeatureView(Definition):
 
     def _check_renamed(self) -> None:
         mapping = self.source.field_mapping
-        columns = [a.column for a in self.aggregations] or self.feature_names
-        for name in (*self.join_keys, *columns):
+        for name in (*self.join_keys, *self.source_columns):
             if name in mapping and name not in mapping.values():
                 raise ValueError(
                     f"{name!r} is called {mapping[name]!r} here: the source's field_mapping renames"
                     " it"
+                )
+
+    def _check_transform(self, transform: RowTransform, kept: Sequence[str]) -> None:
+        transform.check(self.source.name, self.row_columns, kept=kept)
+        known = {*self.row_columns, *kept}
+        for column in transform.columns if not self.aggregations else ():
+            if column.name not in known:
+                raise ValueError(
+                    f"transform selects {shown(column.name)}, which the schema does not have"
                 )
 
     def _check_online_types(self) -> None:
@@ -145,7 +170,46 @@ class FeatureView(Definition):
     @property
     def is_resolved(self) -> bool:
         """Whether the types of all columns are known; see `with_column_types`."""
-        return all(a.dtype is not None or a.column == ROWS for a in self.aggregations)
+        known = all(a.dtype is not None or a.column == ROWS for a in self.aggregations)
+        return known and (self.row_transform is None or self.row_transform.is_resolved)
+
+    @property
+    def row_transform(self) -> RowTransform | None:
+        """The transform as it was read; None without one."""
+        assert not isinstance(self.transform, str)  # noqa: S101 - `read_transform` saw to it
+        return self.transform
+
+    @property
+    def row_columns(self) -> tuple[str, ...]:
+        """The columns of a row that features are made of, behind the transform if there is one."""
+        if not self.aggregations:
+            return self.feature_names
+        found = (name for feature in self.window_features for name in feature.row_columns)
+        return tuple(dict.fromkeys(found))
+
+    def row_column(self, name: str) -> Node | None:
+        """Return what a column of a row is, over the source's columns; None if there is none."""
+        return Column(name) if self.row_transform is None else self.row_transform.find(name)
+
+    @property
+    def source_columns(self) -> tuple[str, ...]:
+        """The source's columns that features or the transform's filter are made of."""
+        trees = [self.row_column(name) for name in self.row_columns]
+        if self.row_transform is not None:
+            trees.append(self.row_transform.where)
+        return tuple(dict.fromkeys(c.name for t in trees if t is not None for c in columns_of(t)))
+
+    @property
+    def lineage(self) -> dict[str, list[str]]:
+        """Feature -> the source's columns that its values are computed from, beside the filter."""
+        made = {f.name: f.row_columns for f in self.window_features} or {
+            name: (name,) for name in self.feature_names
+        }
+        return {feature: self._columns_behind(names) for feature, names in made.items()}
+
+    def _columns_behind(self, names: Sequence[str]) -> list[str]:
+        trees = (self.row_column(name) for name in names)
+        return list(dict.fromkeys(c.name for t in trees if t is not None for c in columns_of(t)))
 
     def with_column_types(self, types: Mapping[str, pa.DataType]) -> "FeatureView":
         """Return this view with the types of the columns that its aggregations take.
@@ -157,10 +221,20 @@ class FeatureView(Definition):
             a if a.dtype is not None or a.column not in types else a.of_type(types[a.column])
             for a in self.aggregations
         ]
+        return self._with(aggregations=aggregations)
+
+    def with_input_types(self, types: Mapping[str, pa.DataType]) -> "FeatureView":
+        """Return this view with the types of the columns that its transform computes with."""
+        return (
+            self
+            if self.row_transform is None
+            else self._with(transform=self.row_transform.with_types(types))
+        )
+
+    def _with(self, **changes: Any) -> "FeatureView":
         current = {name: getattr(self, name) for name in type(self).model_fields}
-        current |= {"schema": (), "aggregations": aggregations}
-        del current["fields"]
-        return FeatureView(**current)
+        fields = current.pop("fields")
+        return FeatureView(**(current | {"schema": () if self.aggregations else fields} | changes))
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -185,10 +259,24 @@ class FeatureView(Definition):
         parts["schema"] = [[field.name, type_name(field.dtype)] for field in self.fields]
         if self.aggregations:
             parts["aggregations"] = [a.model_dump(mode="json") for a in self.aggregations]
+        if (transformed := self._transformed()) is not None:
+            parts["transform"] = transformed
         parts["join_keys"] = [[k, type_name(t)] for k, t in self.join_keys.items()]
         source = self.source.to_document()
         parts["source"] = {key: source[key] for key in sorted(self.source.semantic_fields)}
         return fingerprint(parts)
+
+    def _transformed(self) -> Document | None:
+        """Return what the transform makes of the rows that features are made of; None for nothing.
+
+        Only that counts: neither how the SELECT is written, nor a column that no feature needs.
+        """
+        if self.row_transform is None:
+            return None
+        trees = {name: self.row_column(name) for name in self.row_columns}
+        made = {n: None if t is None else to_json(t) for n, t in trees.items() if t != Column(n)}
+        where = self.row_transform.where
+        return {"columns": made, "where": where and to_json(where)} if made or where else None
 
     @classmethod
     def from_document(

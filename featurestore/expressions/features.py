@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from featurestore.expressions.tree import Call, Column, Node, from_json, to_json
+from featurestore.expressions.tree import Column, Node, from_json, to_json, with_columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,4 @@ class ComputedFeature:
 
 def bound(node: Node, position: Callable[[Column], int]) -> Node:
     """Return a tree whose columns are positions among the inputs."""
-    if isinstance(node, Column):
-        return Column(str(position(node)))
-    if isinstance(node, Call):
-        return Call(node.function, tuple(bound(arg, position) for arg in node.args), node.option)
-    return node
+    return with_columns(node, lambda column: Column(str(position(column))))

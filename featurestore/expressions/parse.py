@@ -58,6 +58,7 @@ TYPE_NAMES: Final = {
 }
 """What sqlglot calls a type -> what it is here."""
 
+TOO_DEEP: Final = f"it is nested more than {MAX_DEPTH} levels deep"
 _INTEGER: Final = re.compile(r"\d{1,40}")
 _DECIMAL: Final = re.compile(r"\d*\.\d*")
 _FLOAT: Final = re.compile(r"(\d+\.?\d*|\.\d+)[eE][+-]?\d{1,4}")
@@ -80,9 +81,20 @@ def parse_expression(text: str) -> Node:
     try:
         node = _read(parsed(text))
     except RecursionError:
-        raise InvalidExpressionError(f"it is nested more than {MAX_DEPTH} levels deep") from None
+        raise InvalidExpressionError(TOO_DEEP) from None
     check_size(node)
     return node
+
+
+def read_expression(node: Any) -> Node:
+    """Return what one of sqlglot's nodes means: an expression inside a statement.
+
+    Raises:
+        InvalidExpressionError: As `parse_expression`.
+    """
+    found = _read(node)
+    check_size(found)
+    return found
 
 
 def _read(node: Any) -> Node:
@@ -170,6 +182,8 @@ def _read_between(node: Any) -> Node:
 
 
 def _read_in(node: Any) -> Node:
+    if node.args.get("query"):
+        raise InvalidExpressionError(f"{shown(node)} is not allowed: {_INSTEAD['Subquery']}")
     _only(node, {"this", "expressions"})
     items = tuple(_all(node.expressions))
     if not items or not all(isinstance(i, Literal) and i.kind != "null" for i in items):
@@ -329,9 +343,11 @@ _REFUSED: Final = {
 }
 _INSTEAD: Final = {
     "Pow": "write power(a, b)",
-    "Subquery": "a subquery",
+    "Subquery": "a subquery reads other rows",
     "Window": "an aggregation over a window belongs into a feature view",
     "Star": "name the columns",
+    **dict.fromkeys(("CurrentTimestamp", "CurrentDate", "CurrentTime"), _CLOCK),
+    **dict.fromkeys(("CurrentDatetime", "Localtime", "Localtimestamp"), _CLOCK),
     "Alias": "the feature's name is given beside the expression",
     "Bracket": "lists cannot be used in expressions",
     "RegexpLike": "use LIKE, starts_with or contains",

@@ -147,18 +147,9 @@ _CLOSED: Final[dict[str, frozenset[str]]] = {
 
 def parsed(text: str) -> Any:
     """Return sqlglot's tree of the one expression in `text`."""
-    import sqlglot
-    from sqlglot.errors import SqlglotError
-
-    if "\0" in text:
-        raise InvalidExpressionError("it holds a NUL")
     if text.lstrip().lower().startswith(("select ", "with ")):
         raise InvalidExpressionError("it is a statement; write one expression, without SELECT")
-    try:
-        _check_tokens(text)
-        statements = sqlglot.parse(f"SELECT {text}", read=_dialect())
-    except SqlglotError as error:
-        raise InvalidExpressionError(f"it cannot be read{_where(error)}") from None
+    statements = _statements(text, f"SELECT {text}")
     select = statements[0] if len(statements) == 1 else None
     extra = select is None or [k for k, v in select.args.items() if v and k != "expressions"]
     if select is None or extra or type(select).__name__ != "Select":
@@ -166,6 +157,29 @@ def parsed(text: str) -> Any:
     if len(select.expressions) != 1:
         raise InvalidExpressionError("it is a list of expressions; write a feature for each")
     return select.expressions[0]
+
+
+def statement(text: str) -> Any:
+    """Return sqlglot's tree of the one statement in `text`."""
+    statements = _statements(text, text)
+    if len(statements) != 1 or statements[0] is None:
+        raise InvalidExpressionError(f"it is {len(statements)} statements; write one SELECT")
+    return statements[0]
+
+
+def _statements(written: str, text: str) -> list[Any]:
+    """Return sqlglot's trees of `text`, which holds what was `written`."""
+    import sqlglot
+    from sqlglot.errors import SqlglotError
+
+    if "\0" in written:
+        raise InvalidExpressionError("it holds a NUL")
+    try:
+        _check_tokens(written)
+        found: list[Any] = sqlglot.parse(text, read=_dialect())
+    except SqlglotError as error:
+        raise InvalidExpressionError(f"it cannot be read{_where(error)}") from None
+    return found
 
 
 def _check_tokens(text: str) -> None:

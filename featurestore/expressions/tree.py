@@ -1,7 +1,7 @@
 """What an expression is made of once it is parsed: three kinds of nodes, JSON-ready."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -71,6 +71,15 @@ def walk(node: Node) -> Iterator[Node]:
     if isinstance(node, Call):
         for arg in node.args:
             yield from walk(arg)
+
+
+def with_columns(node: Node, column: Callable[[Column], Column]) -> Node:
+    """Return a tree with other columns in place of its own."""
+    if isinstance(node, Column):
+        return column(node)
+    if isinstance(node, Call):
+        return Call(node.function, tuple(with_columns(a, column) for a in node.args), node.option)
+    return node
 
 
 def depth(node: Node) -> int:

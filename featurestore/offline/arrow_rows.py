@@ -18,6 +18,7 @@ from featurestore.offline.files import SourceFile
 from featurestore.offline.instants import Instants, moved_by_rounding
 from featurestore.offline.local_times import is_naive, local_columns, refused_kinds
 from featurestore.offline.ordinals import first_ordinals
+from featurestore.offline.row_expressions import RowExpressions
 from featurestore.offline.scan import FileGroup, ScanColumn, SourceScan, folder_values
 from featurestore.offline.source_errors import local_time_error
 
@@ -57,7 +58,8 @@ class ArrowRows:
     def __init__(self, scan: SourceScan) -> None:
         self.scan = scan
         self._instants = Instants(scan.source)
-        self._columns = {c.alias: c for c in scan.columns}
+        self._columns = {c.alias: c for c in (*scan.features, *scan.columns)}
+        self._expressions = RowExpressions(scan)
 
     @cached_property
     def pieces(self) -> tuple[Piece, ...]:
@@ -84,27 +86,36 @@ class ArrowRows:
     def read(
         self, piece: Piece, aliases: Sequence[str], *, chosen: npt.NDArray[np.int64] | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """Yield rows of a piece, in order.
+        """Yield rows of a piece, in order; rows that the scan's filter leaves out are not there.
 
         Args:
             piece: What to read.
             aliases: The columns, one at least.
-            chosen: Ordinals of the rows wanted, sorted; None for all.
+            chosen: Ordinals of the rows wanted, sorted, of rows that the filter lets through; None
+                for all.
         """
         schema = self.schema(aliases)
+        needed = self.scan.read_for(aliases)
+        seen = self._expressions.filter_columns if chosen is None else ()
+        names = self._names(piece, [*needed, *seen])
         with opened(self.scan, piece.file, metadata=piece.metadata) as reading:
-            for first, batch in self._batches(reading, piece, self._names(piece, aliases)):
+            for first, batch in self._batches(reading, piece, names):
                 ordinals = np.arange(first, first + batch.num_rows, dtype=np.int64)
                 rows = batch
-                if chosen is not None:
+                if seen:
+                    there = {alias: self._column(alias, piece, rows, ordinals) for alias in seen}
+                    ordinals = ordinals[self._expressions.passing(there, ordinals)]
+                elif chosen is not None:
                     ordinals = chosen[
                         slice(*np.searchsorted(chosen, [first, first + len(ordinals)]))
                     ]
+                if len(ordinals) < batch.num_rows:
                     if not len(ordinals):
                         continue
                     rows = taken(batch, ordinals - first)
-                columns = [self._column(alias, piece, rows, ordinals) for alias in aliases]
-                yield pa.record_batch(columns, schema=schema)
+                columns = [self._column(alias, piece, rows, ordinals) for alias in needed]
+                found = pa.record_batch(columns, names=needed)
+                yield self._expressions.completed(found, aliases, ordinals).cast(schema)
 
     def _batches(
         self, reading: pq.ParquetFile, piece: Piece, names: Sequence[str]
@@ -172,3 +183,15 @@ class ArrowRows:
                     row, local, span = found
                     ordinal = first + int(parents[row])
                     raise local_time_error(self.scan, column, span, local, ordinal)
+
+
+def check_filter(scan: SourceScan) -> None:
+    """Make sure that the scan's filter has a value for every row.
+
+    Raises:
+        SourceError: It names the first row for which it has none.
+    """
+    rows = ArrowRows(scan)
+    for piece in rows.pieces:
+        for _ in rows.read(piece, ["o"]):
+            pass

@@ -1,4 +1,4 @@
-"""The types of columns that aggregations take, as the source's files have them."""
+"""The types of columns that transforms and aggregations take, as the source's files have them."""
 
 from pathlib import Path
 
@@ -6,16 +6,18 @@ import pyarrow as pa
 
 from featurestore.definitions import FeatureView, FileSource
 from featurestore.definitions.aggregation import ROWS, Aggregation
+from featurestore.definitions.transform import RowTransform
 from featurestore.errors import DefinitionError, SourceSchemaError, close_names, did_you_mean, shown
 from featurestore.expressions.check import typed
 from featurestore.expressions.errors import InvalidExpressionError
+from featurestore.expressions.tree import Column, Node
 from featurestore.offline.files import SourceFile, list_files
 from featurestore.offline.footer import read_footer
-from featurestore.types import base_type, can_widen, is_known_type, type_name
+from featurestore.types import base_type, can_widen, is_known_type, parse_type, type_name
 
 
 def with_file_types(view: FeatureView, root: Path) -> FeatureView:
-    """Return the view with the types of all columns that its aggregations take.
+    """Return the view with the types of all columns that its transform and aggregations take.
 
     A column that has several types in several files gets the widest of them.
 
@@ -23,16 +25,95 @@ def with_file_types(view: FeatureView, root: Path) -> FeatureView:
         SourceError: No file, or one that is not Parquet.
         SourceSchemaError: A column is missing in a file, has no type that features can have, or has
             types that do not widen to one another.
-        DefinitionError: A function cannot be taken of such values.
+        DefinitionError: A function cannot be taken of such values, or what the transform makes of a
+            column is not of the type that the view declares.
     """
     if view.is_resolved and not any(a.predicate for a in view.aggregations):
         return view
     files = list_files(view.source, root)
+    if (transform := view.row_transform) is not None and not transform.is_resolved:
+        found = {name: column_type(view.source, files, name) for name in transform.inputs}
+        view = view.with_input_types(found)
+        _check_transform(view, transform, files)
     for aggregation in view.aggregations:
         _check_predicate(view, files, aggregation)
     names = {a.column for a in view.aggregations if a.dtype is None and a.column != ROWS}
-    types = {name: column_type(view.source, files, name) for name in sorted(names)}
+    types = {name: row_type(view, files, name) for name in sorted(names)}
     return view.with_column_types(types) if types else view
+
+
+def row_type(view: FeatureView, files: tuple[SourceFile, ...], name: str) -> pa.DataType:
+    """Return the type of a column of a view's rows, behind its transform if there is one.
+
+    Raises:
+        SourceSchemaError: See `column_type`.
+        DefinitionError: The types of what it is computed from do not go together.
+    """
+    tree = view.row_column(name)
+    if tree is None:
+        raise DefinitionError(f"FeatureView {view.name!r}: transform selects no {shown(name)}.")
+    if isinstance(tree, Column):
+        return column_type(view.source, files, tree.name)
+    return computed_type(view, files, name, tree)
+
+
+def computed_type(
+    view: FeatureView,
+    files: tuple[SourceFile, ...],
+    name: str,
+    tree: Node,
+    *,
+    declared: pa.DataType | None = None,
+) -> pa.DataType:
+    """Return the type of an expression of a view's transform.
+
+    Args:
+        view: The view.
+        files: Its source's files.
+        name: The column's, or WHERE.
+        tree: The expression, over the source's columns.
+        declared: What it must widen to.
+
+    Raises:
+        SourceSchemaError: See `column_type`.
+        DefinitionError: Types do not go together, or it is not what is declared.
+    """
+
+    def inputs(column: Column) -> tuple[int, str]:
+        return 0, type_name(input_type(view, files, column.name))
+
+    subject = f"FeatureView {view.name!r}: transform, {shown(name)}"
+    try:
+        found = parse_type(typed(tree, inputs).dtype)
+    except InvalidExpressionError as error:
+        raise DefinitionError(f"{subject}: {error}") from None
+    if declared is not None and not can_widen(found, declared):
+        wanted = type_name(declared)
+        raise DefinitionError(
+            f"{subject} is {type_name(found)}, and {wanted} is expected.",
+            hint=None if name == "WHERE" else f"declare it as {type_name(found)}, or CAST it",
+        )
+    return found
+
+
+def input_type(view: FeatureView, files: tuple[SourceFile, ...], name: str) -> pa.DataType:
+    """Return the type that a source's column is computed with: the one found at `plan`."""
+    known = {} if view.row_transform is None else view.row_transform.types
+    return known[name] if name in known else column_type(view.source, files, name)
+
+
+def _check_transform(
+    view: FeatureView, transform: RowTransform, files: tuple[SourceFile, ...]
+) -> None:
+    """Refuse a transform whose columns have other types than the view declares."""
+    declared = {f.name: f.dtype for f in view.fields} if not view.aggregations else {}
+    declared |= {a.column: a.dtype for a in view.aggregations if a.dtype is not None}
+    for column in transform.columns:
+        if not isinstance(column.tree, Column):
+            wanted = declared.get(column.name)
+            computed_type(view, files, column.name, column.tree, declared=wanted)
+    if transform.where is not None:
+        computed_type(view, files, "WHERE", transform.where, declared=pa.bool_())
 
 
 def _check_predicate(
@@ -44,7 +125,7 @@ def _check_predicate(
     try:
         checked = typed(
             aggregation.predicate,
-            lambda column: (0, type_name(column_type(view.source, files, column.name))),
+            lambda column: (0, type_name(row_type(view, files, column.name))),
         )
     except InvalidExpressionError as error:
         raise DefinitionError(f"{subject}: {error}") from None
@@ -72,14 +153,14 @@ def column_type(source: FileSource, files: tuple[SourceFile, ...], name: str) ->
                 column=name,
                 expected=type_name(widest),
                 found=type_name(found),
-                hint="rewrite the files, or declare the type with dtype= of the aggregation",
+                hint="rewrite the files, or declare the type with dtype= of an aggregation",
             )
     if widest is None or pa.types.is_null(widest):
         raise SourceSchemaError(
             f"Source {source.name!r}: column {shown(name)} is null in every file, without a type.",
             source=source.name,
             column=name,
-            hint="declare it with dtype= of the aggregation",
+            hint="declare it with dtype= of an aggregation, or write a file that has a type",
         )
     return widest
 
@@ -97,7 +178,7 @@ def _type_in(source: FileSource, file: SourceFile, name: str) -> pa.DataType:
             column=in_file,
             expected=None,
             found=None,
-            hint=did_you_mean(close_names(in_file, schema.names)) or "correct the aggregation",
+            hint=did_you_mean(close_names(in_file, schema.names)) or "correct the view",
         )
     found = base_type(schema.field(schema.names.index(in_file)).type)
     if pa.types.is_null(found) or is_known_type(found):

@@ -43,6 +43,7 @@ from featurestore.offline.local_times import (
     refused_kinds,
 )
 from featurestore.offline.ordinals import first_ordinals
+from featurestore.offline.row_expressions import RowExpressions
 from featurestore.offline.scan import FileGroup, ScanColumn, SourceScan, folder_values
 from featurestore.offline.source_errors import local_time_error
 from featurestore.time import LocalSpan, local_year
@@ -143,6 +144,7 @@ class _Session:
     def __init__(self, con: duckdb.DuckDBPyConnection, scan: SourceScan) -> None:
         self.con = con
         self.scan = scan
+        self._expressions = RowExpressions(scan)
         tables, folders = self._register_arrow_groups(), self._register_folders()
         plain = sql.ScanText(scan=scan, spans={}, tables=tables, folders=folders)
         self.rows = replace(plain, spans=self._local_spans(plain))
@@ -160,6 +162,21 @@ class _Session:
         self.con.register("given_rows", rows)
         self.con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM given_rows")
         self.con.unregister("given_rows")
+
+    def completed(self, rows: pa.RecordBatch, features: Sequence[str]) -> pa.RecordBatch:
+        """Return rows with these features, of which the scan may compute some.
+
+        DuckDB filters rows itself, as it can skip what no row passes in; values of features are the
+        evaluator's, which is also that of other engines and names the row it cannot compute.
+        """
+        if not self.scan.computed(features):
+            return rows
+        inputs = {*self.scan.read_for(features), *features}
+        others = [name for name in rows.schema.names if name not in inputs]
+        ordinals = rows.column("o").to_numpy()
+        found = self._expressions.completed(rows, features, ordinals)
+        columns = [*(rows.column(name) for name in others), *found.columns]
+        return pa.record_batch(columns, names=[*others, *features])
 
     def find_latest(self, rows: RowFilter) -> ScanSummary:
         """Make the table `g` and return what was read for it."""
@@ -255,13 +272,14 @@ class _DuckDBReader(ScanReader):
         session.make_table("wanted", keys)
         query = sql.select_rows(
             session.rows,
-            columns,
+            session.scan.read_for(columns),
             from_us=from_us,
             until_us=until_us,
             has_since="since" in keys.schema.names,
         )
         with _errors(f"Source {session.scan.source.name!r}", session.scan):
-            yield from session.run(query).to_arrow_reader(BATCH_ROWS)
+            for batch in session.run(query).to_arrow_reader(BATCH_ROWS):
+                yield session.completed(batch, columns)
 
     @override
     def features(self, ordinals: npt.NDArray[np.int64]) -> pa.Table:
@@ -269,7 +287,9 @@ class _DuckDBReader(ScanReader):
         self._session.make_table("chosen", pa.table({"n": numbers, "o": ordinals}))
         found = self._session.run(sql.select_features(self._session.rows)).to_arrow_table()
         declared = [(c.alias, c.dtype) for c in self._session.scan.features]
-        return cast_table(found, [("n", pa.int64()), *declared])
+        batches = found.to_batches() or found.schema.empty_table().to_batches()
+        whole = (self._session.completed(b, [alias for alias, _ in declared]) for b in batches)
+        return cast_table(pa.Table.from_batches(whole), [("n", pa.int64()), *declared])
 
     @override
     def explain(self, keys: pa.Table, *, from_us: int | None, until_us: int) -> str:
@@ -296,12 +316,13 @@ class _DuckDBLatest(LatestRows):
 
     @override
     def batches(self, max_rows: int) -> Iterator[pa.RecordBatch]:
-        features = ((c.alias, c.dtype) for c in self._scan.features)
-        columns = [*_version_columns(self._scan), *features]
+        features = [column.alias for column in self._scan.features]
+        dtypes = [(column.alias, column.dtype) for column in self._scan.features]
+        columns = [*_version_columns(self._scan), *dtypes]
         with _errors(f"Source {self._scan.source.name!r}", self._scan):
             query = sql.select_latest(self._session.rows)
             for batch in self._session.run(query).to_arrow_reader(max_rows):
-                yield _cast(batch, columns)
+                yield _cast(self._session.completed(batch, features), columns)
 
     @override
     def close(self) -> None:

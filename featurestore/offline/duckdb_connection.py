@@ -11,6 +11,7 @@ import duckdb
 import pyarrow as pa
 
 from featurestore.errors import ConfigError, RequestError, ResourceLimitError
+from featurestore.offline.arrow_rows import check_filter
 from featurestore.offline.duckdb_text import file_pattern, quote, text
 from featurestore.offline.files import check_unchanged
 from featurestore.offline.memory import limit_bytes
@@ -113,6 +114,8 @@ def translated_errors(subject: str, scan: SourceScan | None = None) -> Iterator[
         if scan is None:
             raise RequestError(f"{subject} failed: {first_line(error)}") from None
         check_unchanged(scan.source.name, scan.files)
+        if scan.where is not None:
+            check_filter(scan)  # says which row it was, if it was one that the filter cannot decide
         named = (f for f in scan.files if f.path in str(error))
         file = max(named, key=lambda f: len(f.path), default=None)
         raise unreadable(scan, first_line(error), file) from None

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from featurestore.expressions.check import columns_of
+from featurestore.expressions.tree import Node
+from featurestore.offline.duckdb_expressions import expression
 from featurestore.offline.duckdb_text import file_pattern, quote, text
 from featurestore.offline.duckdb_values import instant, nanoseconds, value
 from featurestore.offline.engine import RowFilter
@@ -45,9 +48,30 @@ class ScanText:
 
         `e`, `c` and timestamp features are BIGINT microseconds. With `ordinal` there is also `o`
         (the tie-breaking position of the row) and, where times have nanoseconds, `en` and `cn`.
-        With `naive` only the files in which that column has no time zone are read, and its times
-        are rounded down: what a policy for local times has to look at.
+        Rows that the scan's filter leaves out are not there; columns that it computes may be asked
+        for. With `naive` the filter does not count, but only the files in which that column has no
+        time zone are read, and its times are rounded down: what a policy for local times looks at.
         """
+        wanted = list(aliases)
+        needed = self.scan.read_for(wanted)
+        if naive is not None or (self.scan.where is None and needed == wanted):
+            return self._read(needed, ordinal=ordinal, naive=naive)
+        where = self.scan.where
+        seen = () if where is None else (column.name for column in columns_of(where))
+        inner = self._read([*needed, *seen], ordinal=ordinal, naive=None)
+        computed = {column.alias: column.tree for column in self.scan.computed(wanted)}
+        shown = [f"{self._sql(computed[a])} AS {a}" if a in computed else a for a in wanted]
+        if ordinal:
+            shown += ["o", *(("en", "cn") if self.scan.ties_by_nanoseconds else ())]
+        filtered = "" if where is None else f" WHERE {self._sql(where)}"
+        return f"SELECT {', '.join(shown)} FROM ({inner}){filtered}"
+
+    def _sql(self, tree: Node | None) -> str:
+        assert tree is not None  # noqa: S101 - of computed columns
+        return expression(tree, {column.alias: column.dtype for column in self.scan.inputs})
+
+    def _read(self, aliases: Iterable[str], *, ordinal: bool, naive: str | None) -> str:
+        """Return a SELECT of columns that are in the files; see `rows`."""
         wanted = set(aliases)
         columns = [c for c in self.scan.columns if c.alias in wanted]
         parts = [
@@ -164,10 +188,10 @@ def select_rows(
 
 
 def select_features(rows: ScanText) -> str:
-    """Return a SELECT of `n` and the features of the rows in table `chosen` (n, o)."""
-    features = [c.alias for c in rows.scan.features]
+    """Return a SELECT of `n`, `o` and what features are made of, of table `chosen` (n, o)."""
+    features = rows.scan.read_for([c.alias for c in rows.scan.features])
     return (
-        f"SELECT {_names(['w.n', *(f'r.{f}' for f in features)])}"
+        f"SELECT {_names(['w.n', 'w.o', *(f'r.{f}' for f in features)])}"
         f" FROM ({rows.rows(features, ordinal=True)}) r JOIN chosen w ON r.o = w.o"
     )
 
@@ -213,13 +237,13 @@ def select_ties(rows: ScanText) -> str:
 
 
 def select_latest(rows: ScanText) -> str:
-    """Return a SELECT of the rows that `g` names: keys, e, c and features."""
+    """Return a SELECT of the rows that `g` names: keys, e, c, o and what features are made of."""
     has_created = rows.scan.created is not None
     version = [*rows.keys, "e", *(["c"] if has_created else [])]
-    features = [c.alias for c in rows.scan.features]
+    features = rows.scan.read_for([c.alias for c in rows.scan.features])
     created = "" if has_created else " NULL::BIGINT AS c,"
     return (
-        f"SELECT {_names(version, trailing=True)}{created} {_names(features)}"
+        f"SELECT {_names(version, trailing=True)}{created} {_names(['o', *features])}"
         f" FROM ({rows.rows([*version, *features], ordinal=True)}) SEMI JOIN g USING (o)"
     )
 

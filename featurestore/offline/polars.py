@@ -341,13 +341,14 @@ class _PolarsReader(ScanReader):
     def explain(self, keys: pa.Table, *, from_us: int | None, until_us: int) -> str:
         scan, pieces = self._session.scan, self._session.rows.pieces
         first = [*scan.keys, scan.event, *([scan.created] if scan.created else [])]
+        read = [c for c in scan.columns if c not in first]
         since = "" if from_us is None else f"{_shown(from_us)} <= "
         span = f"{since}{scan.event.in_file} <= {_shown(until_us)}"
         return (
             f"read {', '.join(c.in_file for c in first)} of {len(pieces):,} row groups,"
             f" {self._session.threads} at a time\n"
             f"keep rows with {span} and one of {keys.num_rows:,} keys\n"
-            f"then read {', '.join(c.in_file for c in scan.features)} of row groups with winners"
+            f"then read {', '.join(c.in_file for c in read)} of row groups with winners"
         )
 
 

@@ -1,6 +1,6 @@
 """What an engine reads for one view: files, columns, types, all checked before any row is read."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,28 +10,32 @@ from featurestore.definitions import FeatureView, FileSource
 from featurestore.definitions.aggregation import ROWS
 from featurestore.errors import SourceSchemaError, close_names, did_you_mean, shown
 from featurestore.expressions.check import columns_of
-from featurestore.offline.column_types import column_type
+from featurestore.expressions.tree import Column, Node, with_columns
+from featurestore.offline.column_types import computed_type, input_type, row_type
 from featurestore.offline.files import SourceFile, list_files
 from featurestore.offline.footer import Footer, read_footer
 from featurestore.types import Timestamp, base_type, can_widen, is_known_type, type_name
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class ScanColumn:
     """A column to read.
 
     Attributes:
         alias: What it is called while it is worked on: `k0`, `k1` for join keys, `e` for the event
-            time, `c` for the created time, `f0`, `f1` for features.
+            time, `c` for the created time, `f0`, `f1` for features, `x0`, `x1` for what a transform
+            computes with.
         name: What it is called in definitions.
-        in_file: What it is called in the files.
+        in_file: What it is called in the files; of a computed column its name.
         dtype: The declared type; `timestamp[us, UTC]` for times.
+        tree: What it is computed from, over the aliases `x0..`; None for a column that is read.
     """
 
     alias: str
     name: str
     in_file: str
     dtype: pa.DataType
+    tree: Node | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +67,9 @@ class SourceScan:
         created: The created time, or None.
         keys: Join keys, `k0` first.
         features: Features, `f0` first.
+        inputs: What the transform computes with, `x0` first.
+        where: The transform's filter, over the aliases `x0..`; rows for which it is not true are
+            never seen.
         row_count: Rows in all files.
         nulls_possible: Whether a join key or time may be null, from the files' statistics.
     """
@@ -76,12 +83,27 @@ class SourceScan:
     features: tuple[ScanColumn, ...]
     row_count: int
     nulls_possible: bool
+    inputs: tuple[ScanColumn, ...] = ()
+    where: Node | None = None
 
     @property
     def columns(self) -> tuple[ScanColumn, ...]:
-        """All columns."""
+        """All columns that are read."""
         created = (self.created,) if self.created else ()
-        return (*self.keys, self.event, *created, *self.features)
+        read = (feature for feature in self.features if feature.tree is None)
+        return (*self.keys, self.event, *created, *read, *self.inputs)
+
+    def computed(self, aliases: Iterable[str]) -> tuple[ScanColumn, ...]:
+        """Return those of some features that are computed."""
+        wanted = set(aliases)
+        return tuple(f for f in self.features if f.tree is not None and f.alias in wanted)
+
+    def read_for(self, aliases: Sequence[str]) -> list[str]:
+        """Return the aliases of what is read for some columns: themselves, or their inputs."""
+        computed = self.computed(aliases)
+        made = {column.alias for column in computed}
+        inputs = (c.name for f in computed if f.tree is not None for c in columns_of(f.tree))
+        return list(dict.fromkeys((*(a for a in aliases if a not in made), *inputs)))
 
     @property
     def ties_by_nanoseconds(self) -> bool:
@@ -104,7 +126,9 @@ def open_scan(view: FeatureView, features: Sequence[str], root: Path) -> SourceS
         SourceSchemaError: A column is missing in a file or cannot be widened to its declared type.
     """
     files = list_files(view.source, root)
-    return _opened(view.source, files, tuple(_columns(view, features, files)))
+    rows = _Rows(view, files)
+    columns, computed = rows.columns(features)
+    return _opened(view.source, files, columns, computed, where=rows.where)
 
 
 def open_times(source: FileSource, root: Path) -> SourceScan:
@@ -112,23 +136,39 @@ def open_times(source: FileSource, root: Path) -> SourceScan:
 
     Args and errors are those of `open_scan`.
     """
-    return _opened(source, list_files(source, root), tuple(_time_columns(source)))
+    times = tuple(
+        ScanColumn(alias, name, source.column_in_file(name), dtype)
+        for alias, name, dtype in _times(source)
+    )
+    return _opened(source, list_files(source, root), times)
+
+
+def _times(source: FileSource) -> Iterator[tuple[str, str, pa.DataType]]:
+    """Yield alias, name and type of a source's time columns."""
+    yield "e", source.timestamp_field, Timestamp
+    if source.created_timestamp_column is not None:
+        yield "c", source.created_timestamp_column, Timestamp
 
 
 def _opened(
-    source: FileSource, files: tuple[SourceFile, ...], columns: tuple[ScanColumn, ...]
+    source: FileSource,
+    files: tuple[SourceFile, ...],
+    columns: tuple[ScanColumn, ...],
+    computed: tuple[ScanColumn, ...] = (),
+    *,
+    where: Node | None = None,
 ) -> SourceScan:
     groups: dict[object, tuple[list[SourceFile], FileGroup]] = {}
-    rows, nulls = 0, False
+    count, nulls = 0, False
     for file in files:
         footer = read_footer(source.name, file)
         group = _check_file(source, file, footer, columns)
         key = (tuple(group.types.items()), group.from_folders, group.through_arrow)
         groups.setdefault(key, ([], group))[0].append(file)
-        rows += footer.row_count
-        needed = {c.in_file for c in columns if not c.alias.startswith("f")}
+        count += footer.row_count
+        needed = {c.in_file for c in columns if c.alias[0] not in "fx"}
         nulls = nulls or bool(group.from_folders) or not footer.surely_not_null >= needed
-    by_alias = {c.alias: c for c in columns}
+    by_alias = {c.alias: c for c in (*columns, *computed)}
     return SourceScan(
         source=source,
         files=files,
@@ -136,10 +176,16 @@ def _opened(
         event=by_alias["e"],
         created=by_alias.get("c"),
         keys=tuple(c for c in columns if c.alias.startswith("k")),
-        features=tuple(c for c in columns if c.alias.startswith("f")),
-        row_count=rows,
+        features=tuple(by_alias[f"f{n}"] for n in range(_count(by_alias, "f"))),
+        inputs=tuple(by_alias[f"x{n}"] for n in range(_count(by_alias, "x"))),
+        where=where,
+        row_count=count,
         nulls_possible=nulls,
     )
+
+
+def _count(aliases: Iterable[str], kind: str) -> int:
+    return sum(alias.startswith(kind) for alias in aliases)
 
 
 def only_files(scan: SourceScan, paths: Collection[str]) -> SourceScan:
@@ -179,44 +225,77 @@ def event_as_feature(scan: SourceScan) -> SourceScan:
     return replace(scan, features=(*scan.features, event), groups=tuple(groups))
 
 
-def _columns(
-    view: FeatureView, features: Sequence[str], files: tuple[SourceFile, ...]
-) -> Iterator[ScanColumn]:
-    for number, (name, dtype) in enumerate(view.join_keys.items()):
-        yield _column(view.source, f"k{number}", name, dtype)
-    yield from _time_columns(view.source)
-    for number, (name, dtype) in enumerate(_columns_of(view, features, files)):
-        yield _column(view.source, f"f{number}", name, dtype)
+class _Rows:
+    """The columns of a view's rows: which are read from the files, which are computed.
 
+    Args:
+        view: The view.
+        files: Its source's files.
 
-def _time_columns(source: FileSource) -> Iterator[ScanColumn]:
-    yield _column(source, "e", source.timestamp_field, Timestamp)
-    if source.created_timestamp_column is not None:
-        yield _column(source, "c", source.created_timestamp_column, Timestamp)
-
-
-def _column(source: FileSource, alias: str, name: str, dtype: pa.DataType) -> ScanColumn:
-    return ScanColumn(alias=alias, name=name, in_file=source.column_in_file(name), dtype=dtype)
-
-
-def _columns_of(
-    view: FeatureView, features: Sequence[str], files: tuple[SourceFile, ...]
-) -> list[tuple[str, pa.DataType]]:
-    """Return the source's columns that features need, with the types that they are read as.
-
-    Two aggregations may read a column as two types; a predicate reads it as the files have it, and
-    its columns come first.
+    Attributes:
+        where: The transform's filter, over the aliases of its inputs.
     """
-    if not view.aggregations:
-        dtypes = {field.name: field.dtype for field in view.fields}
-        return [(name, dtypes[name]) for name in features]
-    asked = [f for f in view.window_features if f.name in set(features)]
-    found = []
-    for predicate in {f.where: f.predicate for f in asked if f.predicate is not None}.values():
-        names = [column.name for column in columns_of(predicate)]
-        found += [(name, column_type(view.source, files, name)) for name in names]
-    found += [(f.column, f.dtype) for f in asked if f.column != ROWS]
-    return list(dict.fromkeys(found))
+
+    def __init__(self, view: FeatureView, files: tuple[SourceFile, ...]) -> None:
+        self._view = view
+        self._files = files
+        self._inputs: dict[str, str] = {}
+        where = None if view.row_transform is None else view.row_transform.where
+        if where is not None:
+            computed_type(view, files, "WHERE", where, declared=pa.bool_())
+        self.where = None if where is None else self._over_inputs(where)
+
+    def columns(
+        self, features: Sequence[str]
+    ) -> tuple[tuple[ScanColumn, ...], tuple[ScanColumn, ...]]:
+        """Return the columns to read, and those to compute."""
+        view, source = self._view, self._view.source
+        read = [(f"k{i}", name, dtype) for i, (name, dtype) in enumerate(view.join_keys.items())]
+        read += _times(source)
+        computed, origins = [], dict[str, str]()
+        for number, (name, dtype) in enumerate(self._wanted(features)):
+            alias, tree = f"f{number}", view.row_column(name)
+            if tree is None or isinstance(tree, Column):
+                read.append((alias, name, dtype))
+                origins[alias] = name if tree is None else tree.name
+            else:
+                computed_type(view, self._files, name, tree, declared=dtype)
+                computed.append((alias, name, dtype, self._over_inputs(tree)))
+        for name, alias in self._inputs.items():
+            read.append((alias, name, input_type(view, self._files, name)))
+        return (
+            tuple(
+                ScanColumn(a, name, source.column_in_file(origins.get(a, name)), dtype)
+                for a, name, dtype in read
+            ),
+            tuple(ScanColumn(a, name, name, dtype, tree) for a, name, dtype, tree in computed),
+        )
+
+    def _wanted(self, features: Sequence[str]) -> list[tuple[str, pa.DataType]]:
+        """Return the columns of a row that features need, with the types that they are read as.
+
+        Two aggregations may read a column as two types; a predicate reads it as the rows have it,
+        and its columns come first.
+        """
+        view = self._view
+        if not view.aggregations:
+            dtypes = {field.name: field.dtype for field in view.fields}
+            return [(name, dtypes[name]) for name in features]
+        asked = [f for f in view.window_features if f.name in set(features)]
+        found = []
+        for predicate in {f.where: f.predicate for f in asked if f.predicate is not None}.values():
+            names = [column.name for column in columns_of(predicate)]
+            found += [(name, row_type(view, self._files, name)) for name in names]
+        found += [(f.column, f.dtype) for f in asked if f.column != ROWS]
+        return list(dict.fromkeys(found))
+
+    def _over_inputs(self, tree: Node) -> Node:
+        """Return a tree over the aliases of inputs, which get one as they are met."""
+
+        def input_(column: Column) -> Column:
+            return Column(self._inputs.setdefault(column.name, f"x{len(self._inputs)}"))
+
+        return with_columns(tree, input_)
 
 
 def _check_file(

@@ -201,7 +201,7 @@ def _view_update(state: RegistryState, before: FeatureView, after: FeatureView) 
         kind=after.kind,
         name=after.name,
         impact=_view_impact(before, after),
-        fields=field_changes(old, new),
+        fields=_shown_changes(old, new),
         through=_through(before, after) if is_new else (),
         before=old,
         after=new,
@@ -214,7 +214,13 @@ def _view_update(state: RegistryState, before: FeatureView, after: FeatureView) 
 def _shown_changes(old: Document, new: Document) -> tuple[FieldChange, ...]:
     """Return what differs for people: an expression, and not the tree that it was read into."""
     found = field_changes(old, new)
-    return tuple(change for change in found if not change.path.endswith(".tree")) or found
+    return tuple(change for change in found if not _is_read_from_text(change.path)) or found
+
+
+def _is_read_from_text(path: str) -> bool:
+    return path.endswith(".tree") or path.startswith(
+        ("transform.columns", "transform.where", "transform.star", "transform.table")
+    )
 
 
 def _users(state: RegistryState, definition: Definition) -> tuple[ObjectRef, ...]:

@@ -16,6 +16,7 @@ from featurestore.offline.scan import open_scan
 from featurestore.registry.state import RegistryState
 from featurestore.testing.oracle import historical
 from featurestore.testing.oracle_rows import SourceRow, count_never_visible, instant, read_source
+from featurestore.testing.oracle_windows import with_types_of
 from featurestore.testing.plain import PlainTable, difference, from_array, to_array
 from featurestore.testing.strategies import History, TrainingCase
 from featurestore.testing.text_tables import read_table
@@ -67,7 +68,7 @@ def training_set(engine: OfflineEngine, case: TrainingCase, *, root: Path) -> pa
 
 def expected_training_set(case: TrainingCase) -> pa.Table:
     """Return a case's training set as the oracle computes it."""
-    view = case.history.view
+    view = with_types_of(case.history.view, case.history.files)
     rows = historical(
         [view.select()],
         {view.source.name: case.history.rows},
@@ -88,7 +89,8 @@ def check_latest(engine: OfflineEngine, history: History, wanted: RowFilter) -> 
     with TemporaryDirectory() as folder:
         history.write(Path(folder))
         found, summary = latest_rows(engine, history, wanted, root=Path(folder))
-    rows = [row for row in read_source(history.view, history.rows) if _passes(row, wanted)]
+    view = with_types_of(history.view, history.files)
+    rows = [row for row in read_source(view, history.rows) if _passes(row, wanted)]
     best = {row.key: row for row in sorted(rows, key=lambda row: row.rank)}
     expected = _latest_table(history.view, list(best.values()))
     assert (text := difference(_by_key(found), _by_key(expected))) is None, text
@@ -101,7 +103,7 @@ def check_latest(engine: OfflineEngine, history: History, wanted: RowFilter) -> 
         max(created, default=None),
     )
     assert told == true, f"rows, entities, greatest event and created are {told}, expected {true}"
-    skipped = count_never_visible(history.view, history.rows)
+    skipped = count_never_visible(view, history.rows)
     counted = summary.null_keys + summary.null_times
     assert counted == skipped, f"{counted} rows without key or time, expected {skipped}"
 

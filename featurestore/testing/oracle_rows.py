@@ -16,10 +16,11 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from featurestore.definitions import FeatureView, FileSource
-from featurestore.definitions.aggregation import ROWS
 from featurestore.errors import SourceTimeError, SpineError
 from featurestore.testing.local_time import LocalTimeError, instant_ns, round_down, round_up
+from featurestore.testing.oracle_transforms import transformed
 from featurestore.testing.plain import RawTime, Row
+from featurestore.types import String
 
 Mode = Literal["complete", "as_served"]
 
@@ -52,6 +53,7 @@ def read_source(view: FeatureView, files: Files) -> list[SourceRow]:
     """Return the rows of a view's source that can ever be visible.
 
     Raises:
+        SourceError: The view's transform has no value for a row.
         SourceTimeError: A local time occurs twice or never; it names file, column and row.
     """
     return [row for row in _all_rows(view, files) if row is not None]
@@ -63,13 +65,18 @@ def count_never_visible(view: FeatureView, files: Files) -> int:
 
 
 def _all_rows(view: FeatureView, files: Files) -> Iterator[SourceRow | None]:
+    """Yield the rows that the view's transform lets through; None for one never to be visible."""
     ordinal = 0
     for path in sorted(files, key=str.encode):
         for number, in_file in enumerate(files[path]):
             ordinal += 1
             renamed = {view.source.field_mapping.get(k, k): v for k, v in in_file.items()}
             row = {**renamed, **_folder_values(view, path)}
-            yield _source_row(view, row, ordinal, path, number)
+            times = _times(view, row, path, number)
+            given = {c: _with_instants(view, row, c, path, number) for c in view.source_columns}
+            shown = transformed(view.row_transform, view.source.name, {**row, **given})
+            if shown is not None:
+                yield _source_row(view, row, shown, times, ordinal)
 
 
 def _folder_values(view: FeatureView, path: str) -> Row:
@@ -79,9 +86,10 @@ def _folder_values(view: FeatureView, path: str) -> Row:
         return {}
     columns = {w.column: w.dtype for w in view.window_features}
     dtypes = view.join_keys | (columns or {f.name: f.dtype for f in view.fields})
+    dtypes |= {} if view.row_transform is None else view.row_transform.types
     pairs = [folder.partition("=") for folder in path.split("/")[:-1]]
     texts = {view.source.field_mapping.get(k, k): unquote(v) for k, sep, v in pairs if sep}
-    return {k: _from_text(v, dtypes[k]) for k, v in texts.items() if k in dtypes}
+    return {k: _from_text(v, dtypes.get(k, String)) for k, v in texts.items()}
 
 
 def _from_text(text: str, dtype: pa.DataType) -> object:
@@ -92,20 +100,30 @@ def _from_text(text: str, dtype: pa.DataType) -> object:
     return date.fromisoformat(text) if pa.types.is_date(dtype) else text
 
 
-def _source_row(
-    view: FeatureView, row: Row, ordinal: int, path: str, number: int
-) -> SourceRow | None:
+def _times(view: FeatureView, row: Row, path: str, number: int) -> tuple[int | None, int | None]:
+    """Return event and created time in nanoseconds."""
     source = view.source
-    key = key_of(row, view.join_keys, {k: k for k in view.join_keys})
     event = _time_in(source, row, source.timestamp_field, path, number)
+    if source.created_timestamp_column is None:
+        return event, None
+    return event, _time_in(source, row, source.created_timestamp_column, path, number)
+
+
+def _source_row(
+    view: FeatureView,
+    row: Row,
+    shown: Row,
+    times: tuple[int | None, int | None],
+    ordinal: int,
+) -> SourceRow | None:
+    """Return a row of which `shown` is what the view's transform makes."""
+    key = key_of(row, view.join_keys, {k: k for k in view.join_keys})
+    event, created = times
     if key is None or event is None:
         return None
-    created = None
-    if source.created_timestamp_column is not None:
-        created = _time_in(source, row, source.created_timestamp_column, path, number)
     event_us, created_us = round_up(event), None if created is None else round_up(created)
     rank = (event_us, null_lowest(created_us), event, null_lowest(created), ordinal)
-    values = _values(view, row, path, number)
+    values = _values(view, shown)
     return SourceRow(key=key, event_us=event_us, created_us=created_us, rank=rank, values=values)
 
 
@@ -138,15 +156,11 @@ def as_raw_time(value: object) -> RawTime | None:
     return value
 
 
-def _values(view: FeatureView, row: Row, path: str, number: int) -> Row:
+def _values(view: FeatureView, row: Row) -> Row:
     """Return the features; of a view with aggregations the whole row, which predicates may read."""
     if view.aggregations:
-        columns = {a.column for a in view.aggregations} - {ROWS}
-        return {**row, **{c: _with_instants(view, row, c, path, number) for c in columns}}
-    return {
-        f.name: widened(_with_instants(view, row, f.name, path, number), f.dtype)
-        for f in view.fields
-    }
+        return row
+    return {f.name: widened(row[f.name], f.dtype) for f in view.fields}
 
 
 def _with_instants(view: FeatureView, row: Row, name: str, path: str, number: int) -> object:

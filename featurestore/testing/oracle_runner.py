@@ -6,7 +6,12 @@ from typing import Final
 
 import pyarrow as pa
 
-from featurestore.definitions import FeatureViewSelection, OnDemandSelection, RequestSource
+from featurestore.definitions import (
+    FeatureViewSelection,
+    OnDemandFeatureView,
+    OnDemandSelection,
+    RequestSource,
+)
 from featurestore.errors import EntityValueError, NotFoundError, RequestError, SpineError
 from featurestore.testing.oracle import (
     OnlineAnswer,
@@ -59,6 +64,12 @@ class OracleRunner:
         self.views = {
             name: with_types_of(view, scenario.files[view.source.name])
             for name, view in scenario.views.items()
+        }
+        self.on_demand = {
+            name: OnDemandFeatureView.from_document(
+                view.to_document(), views=self.views, request_sources=scenario.request_sources
+            )
+            for name, view in scenario.on_demand_views.items()
         }
         self.online = {name: OnlineOracle(view) for name, view in self.views.items()}
         self.files: dict[str, dict[str, list[Row]]] = {
@@ -182,8 +193,8 @@ class OracleRunner:
 
     def _one_feature(self, name: str) -> Selection:
         view, _, feature = name.partition(":")
-        if view in self.scenario.on_demand_views:
-            return self.scenario.on_demand_views[view][[feature]]
+        if view in self.on_demand:
+            return self.on_demand[view][[feature]]
         if view not in self.views:
             raise NotFoundError("feature view", view, known=self.views)
         return self.views[view][[feature]]
@@ -191,7 +202,9 @@ class OracleRunner:
     def _with_types(self, selection: Selection) -> Selection:
         """Return a service's selection of the view whose columns have types."""
         if not isinstance(selection, FeatureViewSelection):
-            return selection
+            computed = self.on_demand[selection.view.name]
+            names = selection.features
+            return computed.select() if names is None else computed[names]
         view = self.views[selection.view.name]
         typed = view.select() if selection.features is None else view[selection.features]
         typed = typed if selection.alias is None else typed.with_name(selection.alias)

@@ -17,7 +17,9 @@ import pyarrow as pa
 from featurestore.definitions import FeatureView
 from featurestore.definitions.aggregation import ROWS, UNKNOWN, WindowFeature
 from featurestore.errors import SumOverflowError
+from featurestore.expressions.tree import Column
 from featurestore.testing.oracle_rows import Key, Mode, SourceRow, widened
+from featurestore.testing.oracle_transforms import type_of
 from featurestore.testing.plain import PlainTable, RawTime, from_array
 from featurestore.testing.predicates import holds
 from featurestore.types import base_type, can_widen, type_name
@@ -304,12 +306,24 @@ def with_types_of(view: FeatureView, files: Mapping[str, PlainTable]) -> Feature
     """
     if view.is_resolved:
         return view
-    types: dict[str, pa.DataType] = {}
-    for column in {a.column for a in view.aggregations} - {ROWS}:
-        held = view.source.column_in_file(column)
+
+    def in_files(column: str) -> pa.DataType:
+        held, widest = view.source.column_in_file(column), UNKNOWN
         for table in files.values():
             found = base_type(table.columns.get(held, UNKNOWN))
-            known = types.get(column, UNKNOWN)
-            if found != UNKNOWN and not can_widen(found, known):
-                types[column] = found
-    return view.with_column_types(types)
+            if found != UNKNOWN and not can_widen(found, widest):
+                widest = found
+        return widest
+
+    transform = view.row_transform
+    if transform is not None:
+        view = view.with_input_types({name: in_files(name) for name in transform.inputs})
+    types = {}
+    for column in {a.column for a in view.aggregations} - {ROWS}:
+        tree = view.row_column(column)
+        assert tree is not None
+        computed = transform is not None and not isinstance(tree, Column)
+        types[column] = (
+            type_of(view, column) if computed else in_files(getattr(tree, "name", column))
+        )
+    return view.with_column_types({name: t for name, t in types.items() if t != UNKNOWN})

@@ -1,22 +1,17 @@
 """Which rows an aggregation counts: its `where`, over the source's columns."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from featurestore.errors import SourceError
-from featurestore.expressions.arrow import from_arrow
-from featurestore.expressions.check import columns_of, typed
+from featurestore.expressions.arrow_expression import ArrowExpression, Values
+from featurestore.expressions.check import columns_of
 from featurestore.expressions.errors import RowError
-from featurestore.expressions.features import bound
-from featurestore.expressions.program import Program
 from featurestore.expressions.tree import Node
 from featurestore.types import type_name
-
-Values = Callable[[str], pa.Array]
-"""Column -> its values."""
 
 
 def counted_rows(
@@ -33,20 +28,14 @@ def counted_rows(
     Raises:
         SourceError: The predicate cannot be computed for a row, such as an overflow.
     """
-    names = list(dict.fromkeys(column.name for column in columns_of(tree)))
-    inputs = [type_name(types[name]) for name in names]
-    program = Program(
-        typed(
-            bound(tree, lambda column: names.index(column.name)),
-            lambda column: (int(column.name), inputs[int(column.name)]),
-        )
-    )
-    columns = [values(name) for name in names]
-    vectors = [from_arrow(column, dtype) for column, dtype in zip(columns, inputs, strict=True)]
+    named = {column.name: type_name(types[column.name]) for column in columns_of(tree)}
+    predicate = ArrowExpression(tree, named)
+    columns = {name: values(name) for name in named}
+    count = len(next(iter(columns.values()), ()))
     try:
-        found, valid = program.run(vectors, len(columns[0]) if columns else 0)
+        found, valid = predicate.run(columns.__getitem__, count)
     except RowError as error:
-        row = {name: column[error.row].as_py() for name, column in zip(names, columns, strict=True)}
+        row = {name: column[error.row].as_py() for name, column in columns.items()}
         raise SourceError(
             f"Source {source!r}: the predicate of an aggregation has no value where {row}:"
             f" {error.reason}.",
