@@ -19,7 +19,7 @@ SOURCES := $(wildcard featurestore protos/generate.py server sdk tests benchmark
 PYTEST := $(RUN) -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test check bench protos proof constraints clean help
+.PHONY: setup demo test check bench protos proof differential constraints clean help
 
 setup: $(STAMP) ## make .venv and install everything into it (again only when something changed)
 
@@ -47,7 +47,10 @@ test: setup ## every suite, in under ten minutes (SUITES=tests/unit for one of t
 	@HYPOTHESIS_PROFILE=ci $(PYTEST) $(SUITES)
 
 proof: setup ## the same suites with far more examples, and the tests marked proof
-	@HYPOTHESIS_PROFILE=proof $(PYTEST) -m "proof or not proof" $(SUITES)
+	@HYPOTHESIS_PROFILE=proof $(PYTEST) -m "not differential" $(SUITES)
+
+differential: setup ## training sets beside Feast's, which is installed into an environment of its own
+	@$(RUN) -m pytest tests/differential -m differential
 
 check: setup ## format, lint, types, import contracts, protos, wheels
 	$(BIN)/ruff format --check $(SOURCES)
