@@ -17,6 +17,7 @@ import pyarrow as pa
 from typing_extensions import override
 
 from featurestore.errors import ResourceLimitError
+from featurestore.expressions.check import columns_of
 from featurestore.offline.arrow_rows import ArrowRows, Piece
 from featurestore.offline.declared import cast_table, version_columns
 from featurestore.offline.engine import (
@@ -341,13 +342,17 @@ class _PolarsReader(ScanReader):
     def explain(self, keys: pa.Table, *, from_us: int | None, until_us: int) -> str:
         scan, pieces = self._session.scan, self._session.rows.pieces
         first = [*scan.keys, scan.event, *([scan.created] if scan.created else [])]
-        read = [c for c in scan.columns if c not in first]
+        features = scan.read_for([c.alias for c in scan.features])
+        read = [c for c in scan.columns if c.alias in features]
+        seen = {c.name for c in columns_of(scan.where)} if scan.where else set()
+        first += [c for c in scan.inputs if c.alias in seen]
+        passing = "that pass WHERE of the transform, " if seen else ""
         since = "" if from_us is None else f"{_shown(from_us)} <= "
         span = f"{since}{scan.event.in_file} <= {_shown(until_us)}"
         return (
             f"read {', '.join(c.in_file for c in first)} of {len(pieces):,} row groups,"
             f" {self._session.threads} at a time\n"
-            f"keep rows with {span} and one of {keys.num_rows:,} keys\n"
+            f"keep rows {passing}with {span} and one of {keys.num_rows:,} keys\n"
             f"then read {', '.join(c.in_file for c in read)} of row groups with winners"
         )
 

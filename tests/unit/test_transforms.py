@@ -10,6 +10,10 @@ import pytest
 from featurestore.definitions import Aggregation, FeatureView
 from featurestore.definitions.base import Document
 from featurestore.errors import DefinitionError, SourceError, SourceSchemaError
+from featurestore.offline.duckdb import DuckDBEngine
+from featurestore.offline.engine import OfflineEngine
+from featurestore.offline.polars import PolarsEngine
+from featurestore.offline.scan import open_scan
 from featurestore.registry.render import render_plan
 from featurestore.types import Float32, Float64, Int64, String
 from tests.unit.projects import everywhere, micros, project, rows, says, spine, train, view, write
@@ -274,3 +278,34 @@ def test_nothing_is_visible_where_the_filter_lets_nothing_through(
         aggregations=[Aggregation("x", ["count"], [None])],
     )
     assert train(store, windows, spine(1, 2)) == [0, 0]
+
+
+@pytest.mark.parametrize("engine", [DuckDBEngine(), PolarsEngine()], ids=ENGINES)
+def test_rows_tie_if_what_is_computed_of_them_differs(
+    engine: OfflineEngine, tmp_path: Path
+) -> None:
+    table = rows(6, k=[1, 1, 2, 2, 3, 3], x=[1.0, -1.0, 1.0, 2.0, 1.0, 9.0])
+    write(tmp_path / "data.parquet", table)
+    of = transformed("SELECT abs(x) AS y FROM source WHERE x < 5")
+    scan = open_scan(of, ["y"], tmp_path)
+    assert [key for batch in engine.ties(scan) for key in batch["k0"].to_pylist()] == [2]
+    assert sorted(key for batch in engine.keys(scan) for key in batch["k0"].to_pylist()) == [
+        1,
+        2,
+        3,
+    ]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_explain_says_what_is_read_first_and_what_of_winners(engine: str, tmp_path: Path) -> None:
+    write(tmp_path / "data.parquet", rows(2, s=["a", "b"]))
+    of = transformed("SELECT x * 2 AS y FROM source WHERE s <> 'test'")
+    store = project(tmp_path, offline_store=engine)
+    first, winners = store.get_historical_features(spine(1), [of]).explain().splitlines()[-2:]
+    if engine == "polars":
+        assert first.startswith("keep rows that pass WHERE of the transform")
+        assert winners == "then read x of row groups with winners"
+    else:
+        assert "WHERE (x0 <> 'test')" in first
+        assert 'r."x" AS x1' not in first
+        assert 'r."x" AS x1' in winners
