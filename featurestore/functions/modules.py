@@ -73,7 +73,7 @@ class FunctionLoader:
         self.roots = tuple(roots)
         self._loaded: dict[tuple[str, str], LoadedFunction] = {}
         self._modules: dict[tuple[Path, str], ModuleType] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a module may load functions while it runs
 
     def pin(self, reference: str) -> LoadedFunction:
         """Return a function as it is now, whose hash a registry may keep from now on.
