@@ -324,7 +324,10 @@ class _Building:
         read, wanted = self._read(view, given.alias or view.name, given.key_columns)
         position = [column for column, _ in view.columns].index(given.name)
         if position not in wanted:
-            output = Output(name=given.name, dtype=given.dtype, read=read, column=len(wanted))
+            empty = view.empty[position] if view.empty else None
+            output = Output(
+                name=given.name, dtype=given.dtype, read=read, column=len(wanted), empty=empty
+            )
             wanted.append(position)
             self._outputs.append(output)
             return len(self._outputs) - 1
