@@ -56,6 +56,14 @@ def expression(node: Node, dtypes: Mapping[str, pa.DataType]) -> str:
 
 
 def _column(alias: str, dtype: pa.DataType) -> str:
+    """Return a column's SQL.
+
+    The least and greatest float in a Parquet file's statistics leave NaN out, and DuckDB 2.0 takes
+    them for bounds: it drops rows with NaN where `x > 1`, and folds `isnan(x)` to false. TRY hides
+    what a column can be from it, and changes no value: reading a float cannot fail.
+    """
+    if pa.types.is_floating(dtype):
+        return f"TRY({alias})"
     return f"make_timestamp({alias})" if pa.types.is_timestamp(dtype) else alias
 
 
