@@ -1,7 +1,6 @@
 """Full disks, things in the way, servers that are not there, newer registries, large requests."""
 
 import os
-import resource
 import socket
 import sqlite3
 import subprocess
@@ -68,6 +67,7 @@ def on_a_full_disk(root: Path, limit_bytes: int, body: str) -> str:
         from pathlib import Path
         from featurestore.errors import *
         from tests.unit.projects import *
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         root = Path({str(root)!r})
         store = project(root, online_store="lmdb")
         many = pa.table({{"k": list(range({MANY})), "event_timestamp": [LATER] * {MANY}}})
@@ -84,7 +84,6 @@ def on_a_full_disk(root: Path, limit_bytes: int, body: str) -> str:
         check=False,
         cwd=root,
         env=environment,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)),
     )
     assert run.returncode == 0, run.stderr[-2_000:]
     return run.stdout
