@@ -26,6 +26,7 @@ FeatureStoreError
 │   ├── FunctionLoadError      it cannot be loaded: no root, no such module, or the module fails
 │   │   └── FunctionChangedError   its module is not the one that was applied
 │   └── FunctionCallError      it failed for some rows, or returned something else than declared
+├── JobCancelledError          a job was ended before it was done
 ├── ResourceLimitError         memory or temporary space ran out
 ├── OutputError                a result cannot be written: disk full, no permission
 ├── VerificationError          nothing could be compared, or the comparison found a defect
@@ -386,6 +387,13 @@ class FunctionCallError(FunctionError):
             function=function,
             hint="it may be called with any number of rows, nulls among them; correct it and apply",
         )
+
+
+class JobCancelledError(FeatureStoreError):
+    """A job was ended before it was done, by `cancel()`; it left nothing behind."""
+
+    def __init__(self) -> None:
+        super().__init__("The job was cancelled; there is no result.", hint="ask for it again")
 
 
 class ResourceLimitError(FeatureStoreError):

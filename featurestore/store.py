@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from featurestore.registry.sql import SqlRegistry
     from featurestore.serving.plan import ServingCatalog
     from featurestore.serving.response import OnlineResponse
-    from featurestore.training.job import Progress as JobProgress
     from featurestore.training.job import RetrievalJob
     from featurestore.training.query import FeatureRequest
+    from featurestore.training.watch import Progress as JobProgress
 
 Instant = datetime | str
 """An aware datetime (a naive one is UTC) or RFC 3339 text."""
@@ -229,7 +229,9 @@ class FeatureStore:
             timezone: Zone in which naive times of the spine are read.
             mode: "complete" uses all that is known today about the past; "as_served" only rows that
                 had been written by the spine's time, which needs a created_timestamp_column.
-            progress: Called with (view, views done, views in all).
+            progress: Called while the job computes, in the thread that waits for it, with (what is
+                being done, rows done, rows in all), several times a second: of each view the rows
+                of the source that were read, then the rows of the result.
 
         Returns:
             A job of exactly n rows in the spine's order. A row with a null or unknown key, a null

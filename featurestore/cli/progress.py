@@ -21,10 +21,10 @@ def progress(session: Session, unit: str) -> Iterator[Report]:
     """Show what is reported while the block lasts, once it has lasted a second.
 
     Args:
-        session: Says whether and where to show it.
+        session: Says whether and where to show it: not with --quiet, and not with --json.
         unit: What is counted, as in "rows".
     """
-    if session.quiet:
+    if session.quiet or session.as_json:
         yield _ignore
     elif session.err.isatty():
         from featurestore.cli.bar import Bar

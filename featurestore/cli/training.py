@@ -1,6 +1,5 @@
 """`get-historical`: a training set, point-in-time correct, from the command line."""
 
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -87,8 +86,11 @@ def get_historical(
     --output; without that, its first rows are printed.
     """
     session = Session.of(context)
-    steps = _Steps()
-    with session.store() as store, session.foreign_code():
+    with (
+        session.store() as store,
+        session.foreign_code(),
+        progress(session, "rows") as report,
+    ):
         job = store.get_historical_features(
             _spine(spine, sql),
             feature_request(features),
@@ -96,31 +98,13 @@ def get_historical(
             timestamp_field=timestamp_field,
             timezone=timezone,
             mode=mode.value,
-            progress=steps,
+            progress=report,
         )
         if explain:
             _explain(session, job)
             return
-        with progress(session, "rows") as report:
-            steps.begin(report, job.num_rows)
-            head = _compute(job, output, limit)
+        head = _compute(job, output, limit)
     _show(session, job, head, output)
-
-
-class _Steps:
-    """Progress of a job, which counts views, as progress in rows."""
-
-    def __init__(self) -> None:
-        self._report: Callable[[str, int, int], None] | None = None
-        self._rows = 0
-
-    def begin(self, report: Callable[[str, int, int], None], rows: int) -> None:
-        """Pass on, from now on, what is reported; a view counts for all rows of the spine."""
-        self._report, self._rows = report, rows
-
-    def __call__(self, _view: str, done: int, total: int) -> None:
-        if self._report is not None:
-            self._report("joining", done * self._rows, total * self._rows)
 
 
 def _spine(file: Path | None, query: str | None) -> object:

@@ -258,6 +258,7 @@ class _DuckDBReader(ScanReader):
 
     def __init__(self, session: _Session) -> None:
         self._session = session
+        self._is_running = False
 
     @override
     def rows(
@@ -277,7 +278,7 @@ class _DuckDBReader(ScanReader):
             until_us=until_us,
             has_since="since" in keys.schema.names,
         )
-        with _errors(f"Source {session.scan.source.name!r}", session.scan):
+        with self._running(), _errors(f"Source {session.scan.source.name!r}", session.scan):
             for batch in session.run(query).to_arrow_reader(BATCH_ROWS):
                 yield session.completed(batch, columns)
 
@@ -285,7 +286,8 @@ class _DuckDBReader(ScanReader):
     def features(self, ordinals: npt.NDArray[np.int64]) -> pa.Table:
         numbers = np.arange(len(ordinals), dtype=np.int64)
         self._session.make_table("chosen", pa.table({"n": numbers, "o": ordinals}))
-        found = self._session.run(sql.select_features(self._session.rows)).to_arrow_table()
+        with self._running():
+            found = self._session.run(sql.select_features(self._session.rows)).to_arrow_table()
         declared = [(c.alias, c.dtype) for c in self._session.scan.features]
         batches = found.to_batches() or found.schema.empty_table().to_batches()
         whole = (self._session.completed(b, [alias for alias, _ in declared]) for b in batches)
@@ -297,6 +299,29 @@ class _DuckDBReader(ScanReader):
         has_since = "since" in keys.schema.names
         select = sql.select_rows(rows, (), from_us=from_us, until_us=until_us, has_since=has_since)
         return f"{select};\n{sql.select_features(rows)};"
+
+    @override
+    def progress(self) -> float | None:
+        if not self._is_running:
+            return None
+        with contextlib.suppress(duckdb.Error):  # it ended meanwhile
+            # DuckDB keeps half of its per cent for the part of the join that may have been spilled.
+            return min(1.0, max(0.0, self._session.con.query_progress()) / 50)
+        return None
+
+    @override
+    def interrupt(self) -> None:
+        with contextlib.suppress(duckdb.Error):  # it is closed
+            self._session.con.interrupt()
+
+    @contextlib.contextmanager
+    def _running(self) -> Iterator[None]:
+        """Run the query whose progress counts: others only prepare it."""
+        self._is_running = True
+        try:
+            yield
+        finally:
+            self._is_running = False
 
 
 class _DuckDBLatest(LatestRows):

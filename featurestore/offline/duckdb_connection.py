@@ -10,7 +10,13 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from featurestore.errors import ConfigError, RequestError, ResourceLimitError
+from featurestore.errors import (
+    ConfigError,
+    FeatureStoreError,
+    JobCancelledError,
+    RequestError,
+    ResourceLimitError,
+)
 from featurestore.offline.arrow_rows import check_filter
 from featurestore.offline.duckdb_text import file_pattern, quote, text
 from featurestore.offline.files import check_unchanged
@@ -53,7 +59,8 @@ class DuckDBLimits:
         limits = {"threads": self.threads, "memory_limit": self.memory_limit}
         return {
             "TimeZone": "UTC",
-            "enable_progress_bar": False,  # it would draw on standard output
+            "enable_progress_bar": True,  # else there is no progress to ask for
+            "enable_progress_bar_print": False,  # it would draw on standard output
             "autoinstall_known_extensions": False,  # a spine's query must not download code
             "autoload_known_extensions": False,
             # Local files are read ahead by the system: with its own, a scan takes a quarter longer.
@@ -100,25 +107,35 @@ def translated_errors(subject: str, scan: SourceScan | None = None) -> Iterator[
     """Turn DuckDB's errors into ours; Arrow's too, which carry DuckDB's while rows are streamed."""
     try:
         yield
+    except RuntimeError as error:
+        if str(error) == "Query interrupted":  # what DuckDB makes of Ctrl-C
+            raise KeyboardInterrupt from None
+        raise
     except duckdb.OutOfMemoryException as error:
         raise ResourceLimitError(
             f"{subject}: memory or temporary space ran out ({first_line(error)}).",
             hint="raise offline_store.memory_limit, or point temp_directory to a larger disk",
         ) from None
     except (duckdb.Error, pa.ArrowException, OSError) as error:
-        if "No space left" in str(error):
-            raise ResourceLimitError(
-                f"{subject}: the temporary folder's disk is full.",
-                hint="point offline_store.temp_directory to a larger disk",
-            ) from None
-        if scan is None:
-            raise RequestError(f"{subject} failed: {first_line(error)}") from None
-        check_unchanged(scan.source.name, scan.files)
-        if scan.where is not None:
-            check_filter(scan)  # says which row it was, if it was one that the filter cannot decide
-        named = (f for f in scan.files if f.path in str(error))
-        file = max(named, key=lambda f: len(f.path), default=None)
-        raise unreadable(scan, first_line(error), file) from None
+        raise _translated(error, subject, scan) from None
+
+
+def _translated(error: Exception, subject: str, scan: SourceScan | None) -> FeatureStoreError:
+    if "INTERRUPT Error" in str(error):
+        return JobCancelledError()
+    if "No space left" in str(error):
+        return ResourceLimitError(
+            f"{subject}: the temporary folder's disk is full.",
+            hint="point offline_store.temp_directory to a larger disk",
+        )
+    if scan is None:
+        return RequestError(f"{subject} failed: {first_line(error)}")
+    check_unchanged(scan.source.name, scan.files)
+    if scan.where is not None:
+        check_filter(scan)  # says which row it was, if it was one that the filter cannot decide
+    named = (f for f in scan.files if f.path in str(error))
+    file = max(named, key=lambda f: len(f.path), default=None)
+    return unreadable(scan, first_line(error), file)
 
 
 def _configure(con: duckdb.DuckDBPyConnection, name: str, setting: str | int) -> None:

@@ -98,7 +98,7 @@ class LatestRows(Protocol):
 
 
 class ScanReader(Protocol):
-    """Reads one source for one call. For one thread."""
+    """Reads one source for one call. For one thread, but for `progress` and `interrupt`."""
 
     def rows(
         self,
@@ -140,6 +140,20 @@ class ScanReader(Protocol):
 
     def explain(self, keys: pa.Table, *, from_us: int | None, until_us: int) -> str:
         """Return what `rows` and `features` would run, for people: SQL or a plan."""
+        ...
+
+    def progress(self) -> float | None:
+        """Return which part of the call of `rows` or `features` under way is done, 0 to 1.
+
+        For any thread. None if nothing is under way, or nobody knows.
+        """
+        ...
+
+    def interrupt(self) -> None:
+        """End the call of `rows` or `features` under way, soon, with a `JobCancelledError`.
+
+        For any thread. It may have no effect at a moment between two steps: call it again.
+        """
         ...
 
 

@@ -31,6 +31,7 @@ from featurestore.offline.engine import (
 )
 from featurestore.offline.files import check_unchanged
 from featurestore.offline.memory import limit_bytes
+from featurestore.offline.meter import Meter
 from featurestore.offline.polars_frames import (
     GROUPED,
     chunk_rows,
@@ -149,6 +150,7 @@ class _Session:
         self.keys = [c.alias for c in scan.keys]
         self.created = ["c"] if scan.created else []
         self.threads = threads
+        self.meter = Meter()
         self._chunk_rows = chunk_rows(memory_bytes)
 
     @property
@@ -164,7 +166,9 @@ class _Session:
         """
         yield empty_frame(self.rows, aliases)
         least = max(self._chunk_rows, 2 * beside)
-        yield from chunks(self.rows, aliases, least=least, threads=self.threads)
+        self.meter.begin(self.scan.row_count)
+        yield from chunks(self.rows, aliases, least=least, threads=self.threads, meter=self.meter)
+        self.meter.end()
 
     def _reduced(
         self, parts: Iterator[pl.DataFrame], reduce: Callable[[pl.LazyFrame], pl.LazyFrame]
@@ -203,9 +207,12 @@ class _Session:
         def read(piece: Piece) -> Iterator[pa.RecordBatch]:
             return self.rows.read(piece, aliases, chosen=ordinals)
 
+        self.meter.begin(len(ordinals))
         for run in as_they_come(read, pieces, threads=self.threads):
+            self.meter.advance(run.num_rows)
             first = int(np.searchsorted(ordinals, run["o"][0].as_py()))
             yield first, run.select(aliases[1:])
+        self.meter.end()
 
     def find_latest(self, wanted: RowFilter) -> tuple[pa.Table, ScanSummary]:
         """Return each key's winning row (`k0..`, `e`, `c`, `o`, sorted by `o`), and what was read.
@@ -355,6 +362,14 @@ class _PolarsReader(ScanReader):
             f"keep rows {passing}with {span} and one of {keys.num_rows:,} keys\n"
             f"then read {', '.join(c.in_file for c in read)} of row groups with winners"
         )
+
+    @override
+    def progress(self) -> float | None:
+        return self._session.meter.share
+
+    @override
+    def interrupt(self) -> None:
+        self._session.meter.stop()
 
 
 class _PolarsLatest(LatestRows):

@@ -14,6 +14,7 @@ import pyarrow as pa
 from featurestore.offline.arrow_rows import ArrowRows
 from featurestore.offline.declared import Columns, cast_table
 from featurestore.offline.engine import RowFilter
+from featurestore.offline.meter import Meter
 from featurestore.offline.read_ahead import as_they_come
 
 CHUNK_ROWS = 1_000_000
@@ -30,7 +31,7 @@ def chunk_rows(memory_bytes: int) -> int:
 
 
 def chunks(
-    rows: ArrowRows, aliases: Sequence[str], *, least: int, threads: int
+    rows: ArrowRows, aliases: Sequence[str], *, least: int, threads: int, meter: Meter
 ) -> Iterator[pl.DataFrame]:
     """Yield these columns of all rows, in any order.
 
@@ -40,10 +41,12 @@ def chunks(
         least: The rows of a chunk, but for the last; row groups are read in batches that may be
             larger.
         threads: How many row groups are read at once.
+        meter: Counts rows as they are read.
     """
     held: list[pa.RecordBatch] = []
     count = 0
     for batch in as_they_come(lambda p: rows.read(p, aliases), rows.pieces, threads=threads):
+        meter.advance(batch.num_rows)
         held.append(batch)
         count += batch.num_rows
         if count >= least:

@@ -11,9 +11,9 @@ import errno
 import fcntl
 import os
 import re
+import secrets
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -23,8 +23,8 @@ UNFINISHED_PREFIX: Final = ".featurestore-unfinished-"
 LOCK: Final = "lock"
 TRIES: Final = 100
 """How often another process may take a new file for one that is left over."""
-_SPILL: Final = re.compile(re.escape(SPILL_PREFIX) + r"\w{8}")
-_UNFINISHED: Final = re.compile(re.escape(UNFINISHED_PREFIX) + r"\w{8}")
+_SPILL: Final = re.compile(re.escape(SPILL_PREFIX) + r"[0-9a-f]{16}")
+_UNFINISHED: Final = re.compile(re.escape(UNFINISHED_PREFIX) + r"[0-9a-f]{16}")
 _PRIVATE: Final = 0o700
 
 
@@ -36,12 +36,15 @@ def spill_folder(parent: Path) -> Iterator[Path]:
         OSError: It cannot be made.
     """
     remove_left_over(parent)
-    folder, lock = _new_folder(parent)
-    try:
-        yield folder
-    finally:
-        _remove_folder(folder)
-        os.close(lock)
+    with contextlib.ExitStack() as stack:
+        for _ in range(TRIES):
+            folder = parent / f"{SPILL_PREFIX}{_random_name()}"
+            stack.callback(_remove_folder, folder)  # first: Ctrl-C may come any time
+            folder.mkdir(_PRIVATE)
+            if stack.enter_context(_new_locked(folder / LOCK)):
+                yield folder
+                return
+    raise OSError(errno.EAGAIN, "new folders are removed at once")
 
 
 @contextlib.contextmanager
@@ -54,12 +57,14 @@ def unfinished_file(parent: Path) -> Iterator[Path]:
         OSError: It cannot be made.
     """
     remove_left_over(parent)
-    file, lock = _new_file(parent)
-    try:
-        yield file
-    finally:
-        file.unlink(missing_ok=True)
-        os.close(lock)
+    with contextlib.ExitStack() as stack:
+        for _ in range(TRIES):
+            file = parent / f"{UNFINISHED_PREFIX}{_random_name()}"
+            stack.callback(file.unlink, missing_ok=True)  # first, as above
+            if stack.enter_context(_new_locked(file)):
+                yield file
+                return
+    raise OSError(errno.EAGAIN, "new files are removed at once")
 
 
 def remove_left_over(parent: Path) -> None:
@@ -73,24 +78,26 @@ def remove_left_over(parent: Path) -> None:
                     _unlink_if_left_over(Path(entry.path))
 
 
-def _new_folder(parent: Path) -> tuple[Path, int]:
-    for _ in range(TRIES):
-        folder = Path(tempfile.mkdtemp(prefix=SPILL_PREFIX, dir=parent))
-        with contextlib.suppress(FileNotFoundError):  # it was empty, and taken for left over
-            lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            if _lock(lock):
-                return folder, lock
-            os.close(lock)
-    raise OSError(errno.EAGAIN, "new folders are removed at once")
+def _random_name() -> str:
+    """Return a name that nobody else has: what has it is removed without another look."""
+    return secrets.token_hex(8)
 
 
-def _new_file(parent: Path) -> tuple[Path, int]:
-    for _ in range(TRIES):
-        descriptor, name = tempfile.mkstemp(prefix=UNFINISHED_PREFIX, dir=parent)
-        if _lock(descriptor):
-            return Path(name), descriptor
-        os.close(descriptor)
-    raise OSError(errno.EAGAIN, "new files are removed at once")
+@contextlib.contextmanager
+def _new_locked(file: Path) -> Iterator[bool]:
+    """Make a file and lock it; yield whether it is still there.
+
+    It is not if somebody took it, or the empty folder it was to be in, for left over.
+    """
+    try:
+        lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        yield _lock(lock)
+    finally:
+        os.close(lock)
 
 
 def _lock(descriptor: int) -> bool:

@@ -1,7 +1,8 @@
 """A training set that is ready to be computed."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -9,23 +10,21 @@ from typing import TYPE_CHECKING, Protocol
 import pyarrow as pa
 
 from featurestore.definitions.aggregation import WindowFeature
-from featurestore.errors import OutputError, UnsupportedError
+from featurestore.errors import JobCancelledError, OutputError, UnsupportedError
 from featurestore.frames import to_pandas
-from featurestore.offline.as_of import explain, fetch, winners
+from featurestore.offline.as_of import explain, fetch, passes_for, winners
 from featurestore.offline.engine import Mode, OfflineEngine, ScanReader
 from featurestore.offline.scan import SourceScan
 from featurestore.offline.timeline import Ints
 from featurestore.offline.windows.join import WindowJoin
 from featurestore.training.output import atomic_file, write_tables
 from featurestore.training.query import FeatureQuery
+from featurestore.training.watch import Progress, Watch, WatchedReader
 from featurestore.types import type_name, width_of
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
-
-Progress = Callable[[str, int, int], None]
-"""Called with (what is being done, steps done, steps in all)."""
 
 BATCH_ROWS = 100_000
 MEMORY_SHARE = 10
@@ -60,7 +59,8 @@ class RetrievalJob:
     """A training set: exactly the spine's rows, in the spine's order, with features beside them.
 
     Every check has been made; nothing has been computed yet. Each call of a `to_*` method computes
-    the result anew from the files, so keep what it returns.
+    the result anew from the files, so keep what it returns. All of them raise `JobCancelledError`
+    after `cancel()`.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class RetrievalJob:
         self._request = request
         self._mode: Mode = mode
         self._progress = progress
+        self._cancelled = threading.Event()
 
     @property
     def num_rows(self) -> int:
@@ -148,13 +149,23 @@ class RetrievalJob:
         target = Path(path)
         with atomic_file(target) as temporary:
             try:
-                write_tables(self._chunks(), self.schema, temporary)
+                write_tables(self._chunks(), self.schema, temporary, check=self._check)
             except pa.ArrowNotImplementedError as error:
                 raise OutputError(
                     f"{target} cannot be written: {str(error).splitlines()[0][:200]}.",
                     hint="cast or drop the spine's column that Parquet has no type for",
                 ) from None
         return target
+
+    def cancel(self) -> None:
+        """End what is being computed, and let every later call end at once; from any thread.
+
+        Whoever waits for a result gets a `JobCancelledError` within half a second, and no output is
+        left. A step of a very large job that cannot be interrupted goes on for a few seconds; then
+        its memory and temporary files are gone, too. Ctrl-C in the thread that waits ends a
+        computation in the same way, and the job can be used again.
+        """
+        self._cancelled.set()
 
     def explain(self) -> str:
         """Return what would be computed, view by view, for people."""
@@ -176,11 +187,15 @@ class RetrievalJob:
 
     def _chunks(self) -> Iterator[pa.Table]:
         """Yield the result in order, in parts that fit into the engine's memory; one at least."""
+        watch = Watch(self._progress, self._cancelled)
+        yield from watch.over(self._computed(watch))
+
+    def _computed(self, watch: Watch) -> Generator[pa.Table, None, None]:
         with contextlib.ExitStack() as stack:
-            joins = [self._join(number, task, stack) for number, task in enumerate(self._tasks)]
+            joins = [self._join(task, watch, stack) for task in self._tasks]
             step = self._rows_at_once()
             for start in range(0, max(self.num_rows, 1), step):
-                parts = [join.features(start, start + step) for join in joins]
+                parts = self._joined(joins, start, min(start + step, self.num_rows), watch)
                 features = [parts[o.join].column(o.feature) for o in self._query.outputs]
                 if self._query.on_demand is not None:
                     request = None if self._request is None else self._request.slice(start, step)
@@ -188,26 +203,44 @@ class RetrievalJob:
                 spine = self._spine.slice(start, step)
                 yield pa.table([*spine.columns, *features], schema=self.schema)
 
+    def _check(self) -> None:
+        if self._cancelled.is_set():
+            raise JobCancelledError
+
     def _rows_at_once(self) -> int:
         width = sum(width_of(field.type) for field in self.schema)
         return max(1, self._engine.memory_bytes // (MEMORY_SHARE * width))
 
-    def _join(self, number: int, task: JoinTask, stack: contextlib.ExitStack) -> "Join":
-        self._report(task.label, number)
+    def _joined(
+        self, joins: Sequence["Join"], start: int, stop: int, watch: Watch
+    ) -> list[pa.Table]:
+        """Return each view's features for some of the spine's rows."""
+        parts = []
+        for number, join in enumerate(joins):
+            low, high = (start + (stop - start) * n // len(joins) for n in (number, number + 1))
+            with watch.phase("joining", low, high, self.num_rows):
+                parts.append(join.features(start, stop))
+        return parts
+
+    def _join(self, task: JoinTask, watch: Watch, stack: contextlib.ExitStack) -> "Join":
         engine, scan, mode = self._engine, task.scan, self._mode
-        reader = stack.enter_context(engine.reader(scan))
+        watch.check()
+        reader = WatchedReader(
+            stack.enter_context(engine.reader(scan)),
+            watch,
+            what=f"{task.label}: reading",
+            rows=scan.row_count,
+            passes=passes_for(engine, scan),
+        )
         join: Join
         if task.windows:
-            join = WindowJoin(engine, reader, scan, task.windows, task.keys, mode=mode)
+            windows, keys = task.windows, task.keys
+            join = WindowJoin(engine, reader, scan, windows, keys, mode=mode, moved=watch.moved)
         else:
             found = winners(engine, reader, scan, task.keys, ttl_us=task.ttl_us, mode=mode)
             join = _LatestJoin(reader, scan, found, engine.threads)
-        self._report(task.label, number + 1)
+        reader.all_read()
         return join
-
-    def _report(self, label: str, done: int) -> None:
-        if self._progress is not None:
-            self._progress(label, done, len(self._tasks))
 
 
 class Join(Protocol):

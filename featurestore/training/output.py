@@ -3,7 +3,7 @@
 import contextlib
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +43,19 @@ def _check_path(target: Path) -> None:
         raise OutputError(f"{str(target)!r} is no path: {error}.") from None
 
 
-def write_tables(tables: Iterable[pa.Table], schema: pa.Schema, path: Path) -> None:
-    """Write tables as one Parquet file.
+def write_tables(
+    tables: Iterable[pa.Table], schema: pa.Schema, path: Path, *, check: Callable[[], None]
+) -> None:
+    """Write tables as one Parquet file; `check` is called now and then, and may raise.
 
     Dictionaries pay for texts only (0.27 s of CPU for 1M x 13, 0.86 s with).
     """
     texts = [field.name for field in schema if not pa.types.is_primitive(field.type)]
     with pq.ParquetWriter(path, schema, compression="snappy", use_dictionary=texts) as writer:
         for table in tables:
-            writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+            for start in range(0, max(table.num_rows, 1), ROW_GROUP_ROWS):
+                check()
+                writer.write_table(table.slice(start, ROW_GROUP_ROWS))
 
 
 def _sync(path: Path) -> None:

@@ -1,5 +1,6 @@
 """get-historical, materialize, get-online, verify, doctor."""
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,29 @@ def test_how_a_training_set_would_be_computed_can_be_explained(own: Repository, 
     assert "4 spine rows" in own.succeed(*asked).out
     document = own.succeed(*asked, "--json").document
     assert (document["num_rows"], "users.parquet" in document["explain"]) == (4, True)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_a_training_set_that_is_stopped_leaves_nothing(
+    own: Repository, number: signal.Signals, code: int, word: str
+) -> None:
+    temp, out = own.folder / "temp", own.folder / "out"
+    out.mkdir()
+    settings = SETTINGS.replace("threads: 1", f"threads: 1, temp_directory: {temp}")
+    (own.folder / "feature_store.yaml").write_text(settings)
+    many = list(range(500_000))
+    spine = own.write_spine({"user_id": many, "event_timestamp": [at(2, 21)] * len(many)})
+    asked = ("get-historical", "-f", "scoring", "--spine", str(spine), "--quiet")
+    with own.spawn(*asked, "--output", str(out / "train.parquet")) as process:
+        while not list(out.iterdir()):
+            assert process.poll() is None
+        process.send_signal(number)
+        _, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (code, f"error: {word}\n")
+    assert [*out.iterdir(), *temp.glob("*")] == []
 
 
 @pytest.mark.parametrize("options", [(), ("--spine", "x.parquet", "--sql", "SELECT 1")])

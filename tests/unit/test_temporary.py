@@ -17,8 +17,8 @@ from featurestore.offline.duckdb import DuckDBEngine
 from featurestore.offline.temporary import remove_left_over, spill_folder, unfinished_file
 from tests.unit.projects import FILE, project, rows, spine, view, write
 
-SPILL = "featurestore-spill-abcdefgh"
-UNFINISHED = ".featurestore-unfinished-abcdefgh"
+SPILL = "featurestore-spill-0123456789abcdef"
+UNFINISHED = ".featurestore-unfinished-0123456789abcdef"
 WAIT_S = 120
 
 
@@ -179,7 +179,12 @@ def test_links_are_never_followed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["featurestore-spill-", f"{SPILL}i", ".unfinished-abcdefgh", f"{UNFINISHED}.parquet", "x"],
+    [
+        "featurestore-spill-",
+        f"{SPILL}0",
+        UNFINISHED.replace("featurestore-", ""),
+        f"{UNFINISHED}.x",
+    ],
 )
 def test_other_names_are_left_alone(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()

@@ -1,10 +1,10 @@
 """Windowed features of one view for the rows of a spine."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import repeat
 from typing import Final
 
@@ -31,6 +31,8 @@ Ranges = Mapping[tuple[int | None, Closed], tuple[Ints, Ints]]
 """A window's length and closed ends -> low and high places of the rows in it."""
 ColumnKey = tuple[str, pa.DataType, str | None]
 """Column, the type it is read as, and the predicate of the rows that count."""
+Moved = Callable[[int, int], None]
+"""Called with (features done, features in all); raises if nobody wants the rest."""
 PAIRS_AT_ONCE: Final = 4_000_000
 """Rows looked at one by one at a time, where rows written after a moment are to be left out."""
 NEVER: Final = 2**63 - 1
@@ -47,6 +49,10 @@ _UPPER: Final[Mapping[str, Side]] = {
     "right": "right",
     "both": "right",
 }
+
+
+def _go_on(_done: int, _total: int) -> None:
+    """Tell nobody."""
 
 
 def windows_as_of(
@@ -84,6 +90,15 @@ class WindowJoin:
 
     A source that would not fit into memory is read for a part of the keys at a time; then all is
     computed at once and kept.
+
+    Args:
+        engine: See `windows_as_of`.
+        reader: Reads the source.
+        scan: See `windows_as_of`.
+        features: See `windows_as_of`.
+        spine: See `windows_as_of`.
+        mode: See `windows_as_of`.
+        moved: Told how far `features` has got.
     """
 
     def __init__(
@@ -95,15 +110,17 @@ class WindowJoin:
         spine: pa.Table,
         *,
         mode: Mode,
+        moved: Moved = _go_on,
     ) -> None:
         self._features = features
+        self._moved = moved
+        check = partial(moved, 0, len(features))
         self._threads = engine.threads
         self._rows = spine.num_rows
         keys = number_keys(spine)
         passes = passes_for(engine, scan)
-        parts = _parts(
-            reader, scan, keys, _age_us(features), passes=passes, is_served=mode == "as_served"
-        )
+        age_us, served = _age_us(features), mode == "as_served"
+        parts = _parts(reader, scan, keys, age_us, passes=passes, is_served=served, check=check)
         self._whole = self._computed(parts, 0, self._rows) if passes > 1 else None
         self._parts = list(parts)
 
@@ -126,8 +143,9 @@ class WindowJoin:
             with ThreadPoolExecutor(self._threads, thread_name_prefix="windows") as pool:
                 ranges = part.ranges(self._features, asked)
                 arrays = pool.map(part.compute, self._features, repeat(asked), repeat(ranges))
-                for column, array in zip(found, arrays, strict=True):
-                    column.append(array)
+                for number, array in enumerate(arrays):
+                    self._moved(number + 1, len(self._features))
+                    found[number].append(array)
         indices = pa.array(places, mask=places < 0)
         return pa.table(
             [_finished(f, c, indices) for f, c in zip(self._features, found, strict=True)],
@@ -161,11 +179,13 @@ def _parts(
     *,
     passes: int,
     is_served: bool,
+    check: Callable[[], None],
 ) -> Iterator["_Part"]:
     aliases = [column.alias for column in scan.features]
     for some in key_ranges(range(keys.table.num_rows), passes):
         arrived = Arrived.read(reader, scan, keys, some, age_us=age_us, columns=aliases)
         history = arrived.of_keys()
+        check()
         asked = keys.places(some)
         yield _Part(
             rows=keys.rows[asked],
@@ -177,6 +197,7 @@ def _parts(
             aliases={(column.name, column.dtype): column.alias for column in scan.features},
             types={column.name: column.dtype for column in reversed(scan.features)},
             is_served=is_served,
+            check=check,
         )
 
 
@@ -201,6 +222,7 @@ class _Part:
         aliases: Column and type -> its alias in `history.values`.
         types: Column -> its type, the first of several: the one that predicates read.
         is_served: Whether rows written after a moment are left out.
+        check: Called now and then; raises if nobody wants the result any more.
     """
 
     rows: Ints
@@ -212,6 +234,7 @@ class _Part:
     aliases: Mapping[tuple[str, pa.DataType], str]
     types: Mapping[str, pa.DataType]
     is_served: bool
+    check: Callable[[], None]
     columns: dict[ColumnKey, WindowColumn] = field(default_factory=dict)
     predicates: dict[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
 
@@ -237,6 +260,7 @@ class _Part:
 
     def compute(self, feature: WindowFeature, asked: Ints, ranges: Ranges) -> pa.Array:
         """Return a feature for the rows at positions `asked` of this part."""
+        self.check()
         times = self.times[asked]
         low, high = ranges[feature.window_us, feature.closed]
         try:
@@ -300,6 +324,7 @@ class _Part:
             parts = [self._column(feature)(feature, low[~late], high[~late])]
         lated = np.flatnonzero(late)
         for some in in_parts((high - low)[lated], PAIRS_AT_ONCE):
+            self.check()
             rows = lated[some]
             with _rows_named(rows):
                 parts.append(self._laid_out(feature, times[rows], low[rows], high[rows]))

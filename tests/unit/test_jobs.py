@@ -1,0 +1,195 @@
+"""Long jobs: what they tell while they run, and how they end before their time."""
+
+import signal
+import threading
+import time
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from featurestore.definitions import Aggregation
+from featurestore.errors import JobCancelledError
+from featurestore.store import FeatureStore
+from featurestore.training.job import RetrievalJob
+from featurestore.training.watch import Progress, Watch
+from tests.unit.projects import FILE, LATER, UTC_US, project, rows, says, view, write
+
+MANY = 20_000
+WAIT_S = 60.0
+
+
+@pytest.fixture(params=["duckdb", "polars"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FeatureStore]:
+    write(tmp_path / FILE, rows(MANY))
+    settings = {"type": request.param, "temp_directory": "temp"}
+    with project(tmp_path, offline_store=settings) as opened:
+        yield opened
+
+
+@pytest.fixture(params=["latest", "windows"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def job_of(store: FeatureStore, kind: str, progress: Progress | None = None) -> RetrievalJob:
+    """Return a job over many rows: one view, with the newest values or with windows."""
+    windows = [Aggregation("x", ["sum", "max"], windows=["60d"])]
+    of = view() if kind == "latest" else view(schema=[], aggregations=windows)
+    store.apply([of])
+    times = pa.array([LATER] * MANY, UTC_US)
+    entity_df = pa.table({"k": list(range(1, MANY + 1)), "event_timestamp": times})
+    asked = [f"reading:{name}" for name in store.get_feature_view("reading").feature_names]
+    return store.get_historical_features(entity_df, asked, progress=progress)
+
+
+def temporary_files(store: FeatureStore) -> list[Path]:
+    """Return what is left once threads that were left alone have ended."""
+    until = time.monotonic() + WAIT_S
+    while any(thread.name.startswith("job") for thread in threading.enumerate()):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    temp = store.config.root / "temp"
+    return list(temp.iterdir()) if temp.exists() else []
+
+
+# --- progress ----------------------------------------------------------------------------------
+
+
+def test_progress_tells_of_rows_read_and_of_rows_joined(store: FeatureStore, kind: str) -> None:
+    told: list[tuple[str, int, int]] = []
+    table = job_of(store, kind, progress=lambda *step: told.append(step)).to_arrow()
+    assert table.num_rows == MANY
+    whole = [step for step in told if step[1] == step[2]]
+    assert ("reading: reading", MANY, MANY) in whole
+    assert ("joining", MANY, MANY) in whole
+    assert all(0 <= done <= total == MANY for _, done, total in told)
+    order = list(dict.fromkeys(what for what, _, _ in told))
+    assert order == ["reading: reading", "joining"]
+
+
+def test_progress_never_goes_back(store: FeatureStore, kind: str) -> None:
+    told: dict[str, list[int]] = {}
+    job = job_of(store, kind, progress=lambda what, done, _: told.setdefault(what, []).append(done))
+    job.to_arrow()
+    assert all(steps == sorted(steps) for steps in told.values())
+
+
+def test_progress_is_told_in_the_thread_that_waits(store: FeatureStore, kind: str) -> None:
+    threads = set()
+    job_of(store, kind, progress=lambda *_: threads.add(threading.current_thread())).to_arrow()
+    assert threads == {threading.current_thread()}
+
+
+def test_what_progress_raises_ends_the_job(store: FeatureStore, kind: str) -> None:
+    def fail(*_: object) -> None:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        job_of(store, kind, progress=fail).to_arrow()
+    assert temporary_files(store) == []
+
+
+# --- cancelling --------------------------------------------------------------------------------
+
+
+def test_a_job_is_cancelled_while_it_computes(
+    store: FeatureStore, kind: str, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    job = job_of(store, kind, progress=lambda *_: job.cancel())
+    with pytest.raises(JobCancelledError) as caught:
+        job.write_parquet(tmp_path / "out/train.parquet")
+    assert says(caught.value, "cancelled", "no result")
+    assert not caught.value.retryable
+    assert list((tmp_path / "out").iterdir()) == []
+    assert temporary_files(store) == []
+
+
+def test_a_job_is_cancelled_from_another_thread(store: FeatureStore, kind: str) -> None:
+    computing = threading.Event()
+
+    def hold_up(*_: object) -> None:
+        computing.set()
+        cancelled.wait(WAIT_S)
+
+    job, cancelled = job_of(store, kind, progress=hold_up), threading.Event()
+
+    def cancel() -> None:
+        computing.wait(WAIT_S)
+        job.cancel()
+        cancelled.set()
+
+    other = threading.Thread(target=cancel)
+    other.start()
+    with pytest.raises(JobCancelledError):
+        job.to_arrow()
+    other.join()
+    assert temporary_files(store) == []
+
+
+def test_a_cancelled_job_stays_cancelled(store: FeatureStore, kind: str) -> None:
+    job = job_of(store, kind)
+    job.cancel()
+    for _ in range(2):
+        with pytest.raises(JobCancelledError):
+            job.to_arrow()
+    assert temporary_files(store) == []
+
+
+def test_a_job_whose_batches_nobody_wants_any_more_lets_go_of_everything(
+    store: FeatureStore, kind: str
+) -> None:
+    batches = job_of(store, kind).to_batches(10)
+    assert next(batches).num_rows == 10
+    del batches
+    assert temporary_files(store) == []
+
+
+def test_ctrl_c_ends_a_job_that_can_be_used_again(store: FeatureStore, kind: str) -> None:
+    pressed: list[bool] = []
+
+    def press(*_: object) -> None:
+        if not pressed:
+            pressed.append(True)
+            signal.raise_signal(signal.SIGINT)
+
+    job = job_of(store, kind, progress=press)
+    with pytest.raises(KeyboardInterrupt):
+        job.to_arrow()
+    assert temporary_files(store) == []
+    assert job.to_arrow().num_rows == MANY
+
+
+# --- a step that cannot be interrupted ---------------------------------------------------------
+
+
+def test_a_step_that_goes_on_is_left_alone_and_cleans_up_when_it_is_done() -> None:
+    cancelled, go_on, closed = threading.Event(), threading.Event(), threading.Event()
+
+    def parts() -> Generator[int, None, None]:
+        try:
+            cancelled.set()
+            go_on.wait(WAIT_S)
+            yield 1
+        finally:
+            closed.set()
+
+    with pytest.raises(JobCancelledError):
+        list(Watch(None, cancelled).over(parts()))
+    assert not closed.is_set()
+    go_on.set()
+    assert closed.wait(WAIT_S)
+
+
+def test_errors_and_results_of_the_thread_are_the_callers() -> None:
+    def parts() -> Generator[int, None, None]:
+        yield from (1, 2)
+        raise LookupError
+
+    found: list[int] = []
+    with pytest.raises(LookupError):
+        found.extend(Watch(None, threading.Event()).over(parts()))
+    watched = Watch(None, threading.Event()).over(parts())
+    assert [next(watched), next(watched)] == [1, 2]
