@@ -120,7 +120,7 @@ def _spine(file: Path | None, query: str | None) -> object:
 def _compute(job: "RetrievalJob", output: Path | None, limit: int) -> "pa.Table | None":
     """Write the whole result, or return its first rows."""
     if output is None:
-        return job.to_arrow().slice(0, limit)
+        return job.preview(limit)
     job.write_parquet(output)
     return None
 

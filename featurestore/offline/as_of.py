@@ -93,7 +93,8 @@ def explain(engine: OfflineEngine, scan: SourceScan, spine: pa.Table, *, ttl_us:
         return "nothing to join: no spine row has both a key and a time"
     passes = passes_for(engine, scan)
     with engine.reader(scan) as reader:
-        text = reader.explain(keys.table, from_us=keys.since(ttl_us), until_us=keys.last_us)
+        wanted = keys.wanted(range(keys.table.num_rows), ttl_us)
+        text = reader.explain(wanted, from_us=keys.since(ttl_us), until_us=keys.last_us)
     again = "" if passes == 1 else f", the source read in {passes} passes for a part of them each"
     rows = f"{len(keys.rows):,} rows with a key and a time, {keys.table.num_rows:,} keys"
     return f"{rows}{again}\n{text}"

@@ -3,7 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,7 +16,7 @@ from featurestore.offline.as_of import explain, fetch, passes_for, winners
 from featurestore.offline.engine import Mode, OfflineEngine, ScanReader
 from featurestore.offline.scan import SourceScan
 from featurestore.offline.timeline import Ints
-from featurestore.offline.windows.join import WindowJoin
+from featurestore.offline.windows.join import WindowJoin, explain_windows
 from featurestore.training.output import atomic_file, write_tables
 from featurestore.training.query import FeatureQuery
 from featurestore.training.watch import Progress, Watch, WatchedReader
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 BATCH_ROWS = 100_000
+PREVIEW_ROWS = 10
 MEMORY_SHARE = 10
 """The part of the engine's memory that a result's rows may take before it is computed in parts:
 one in so many, because features are held as they were read and in the spine's order."""
@@ -107,6 +108,14 @@ class RetrievalJob:
         """Return the result as an Arrow table."""
         return pa.concat_tables(self._chunks())
 
+    def preview(self, rows: int = PREVIEW_ROWS) -> pa.Table:
+        """Return the first `rows` rows of the result: their values, exactly, and nothing else.
+
+        Only these rows of the spine are joined. The sources are read for their keys, which may take
+        as long as a small training set does.
+        """
+        return self._first(rows).to_arrow()
+
     def to_batches(self, max_rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
         """Yield the result in order, as record batches of at most `max_rows` rows.
 
@@ -180,10 +189,28 @@ class RetrievalJob:
                 f"  source {scan.source.name}: {len(scan.files):,} files, {scan.row_count:,} rows\n"
                 f"  keys {', '.join(f'{k.name} {type_name(k.dtype)}' for k in scan.keys) or 'none'}"
             )
-            parts.append(explain(self._engine, scan, task.keys, ttl_us=task.ttl_us))
+            if task.windows:
+                parts.append(explain_windows(self._engine, scan, task.windows, task.keys))
+            else:
+                parts.append(explain(self._engine, scan, task.keys, ttl_us=task.ttl_us))
         if self._query.on_demand is not None:
             parts.append(self._query.on_demand.explain())
         return "\n".join(parts)
+
+    def _first(self, rows: int) -> "RetrievalJob":
+        """Return a job for the first rows of the spine, which is cancelled together with this."""
+        tasks = (replace(task, keys=task.keys.slice(0, rows)) for task in self._tasks)
+        job = RetrievalJob(
+            engine=self._engine,
+            spine=self._spine.slice(0, rows),
+            query=self._query,
+            tasks=tuple(tasks),
+            mode=self._mode,
+            request=None if self._request is None else self._request.slice(0, rows),
+            progress=self._progress,
+        )
+        job._cancelled = self._cancelled
+        return job
 
     def _chunks(self) -> Iterator[pa.Table]:
         """Yield the result in order, in parts that fit into the engine's memory; one at least."""

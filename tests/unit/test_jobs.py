@@ -193,3 +193,32 @@ def test_errors_and_results_of_the_thread_are_the_callers() -> None:
         found.extend(Watch(None, threading.Event()).over(parts()))
     watched = Watch(None, threading.Event()).over(parts())
     assert [next(watched), next(watched)] == [1, 2]
+
+
+# --- preview -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [0, 3, MANY + 1])
+def test_a_preview_is_the_beginning_of_the_result(
+    store: FeatureStore, kind: str, count: int
+) -> None:
+    told: list[tuple[str, int, int]] = []
+    job = job_of(store, kind, progress=lambda *step: told.append(step))
+    preview = job.preview(count)
+    assert {total for what, _, total in told if what == "joining"} <= {min(count, MANY)}
+    assert preview.equals(job.to_arrow().slice(0, count))
+
+
+def test_a_preview_ends_with_its_job(store: FeatureStore, kind: str) -> None:
+    job = job_of(store, kind)
+    job.cancel()
+    with pytest.raises(JobCancelledError):
+        job.preview()
+
+
+def test_what_windows_will_take_is_explained(store: FeatureStore) -> None:
+    explained = job_of(store, "windows").explain()
+    assert "windows of 1 lengths" in explained
+    assert "2 features, on" in explained
+    assert f"at most {MANY:,} rows at a time" in explained
+    assert "windows of" not in job_of(store, "latest").explain()

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from featurestore.definitions.aggregation import ROWS, Closed, WindowFeature
 from featurestore.errors import SumOverflowError
-from featurestore.offline.as_of import key_ranges, passes_for
+from featurestore.offline.as_of import BYTES_PER_ROW, explain, key_ranges, passes_for
 from featurestore.offline.engine import Mode, OfflineEngine, ScanReader
 from featurestore.offline.history import LOWEST, Arrived, History
 from featurestore.offline.scan import SourceScan
@@ -25,7 +25,7 @@ from featurestore.offline.windows.column import OverflowedError, WindowColumn
 from featurestore.offline.windows.lookback import Lookback
 from featurestore.offline.windows.predicate import counted_rows
 from featurestore.offline.windows.ranges import RangeReducer, flatten, in_parts
-from featurestore.types import type_name
+from featurestore.types import type_name, width_of
 
 Ranges = Mapping[tuple[int | None, Closed], tuple[Ints, Ints]]
 """A window's length and closed ends -> low and high places of the rows in it."""
@@ -83,6 +83,24 @@ def windows_as_of(
     with engine.reader(scan) as reader:
         join = WindowJoin(engine, reader, scan, features, spine, mode=mode)
         return join.features(0, spine.num_rows)
+
+
+def explain_windows(
+    engine: OfflineEngine, scan: SourceScan, features: Sequence[WindowFeature], spine: pa.Table
+) -> str:
+    """Return how `windows_as_of` would compute it, for people; rows are those of the footers."""
+    read = explain(engine, scan, spine, ttl_us=_age_us(features))
+    lengths = {feature.window_us for feature in features}
+    held = BYTES_PER_ROW + sum(width_of(column.dtype) for column in scan.features)
+    most = -(-scan.row_count // passes_for(engine, scan))
+    return (
+        f"{read}\n"
+        f"windows of {len(lengths):,} lengths: the rows of each key are put in order once, and"
+        " every window is found\n"
+        f"  by steps from the next shorter one, or by a search; {len(features):,} features, on"
+        f" {engine.threads:,} threads\n"
+        f"  at most {most:,} rows at a time, about {most * held / 1e6:,.0f} MB"
+    )
 
 
 class WindowJoin:
