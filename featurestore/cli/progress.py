@@ -12,7 +12,7 @@ Report = Callable[[str, int, int], None]
 """Called with (what is being worked on, done, in all)."""
 
 QUIET_S: Final = 1.0
-"""What takes less than this says nothing."""
+"""What takes less than this, from its first report on, says nothing."""
 LINE_EVERY_S: Final = 5.0
 
 
@@ -48,7 +48,7 @@ class Lines:
         self._stream = stream
         self._unit = unit
         self._now = now
-        self._next = now() + QUIET_S
+        self._next: float | None = None
         self._what: str | None = None
         self._began = self._last = now()
 
@@ -58,6 +58,8 @@ class Lines:
         if what != self._what:
             self._what, self._began = what, self._last
         self._last = now
+        if self._next is None:
+            self._next = now + QUIET_S
         if now >= self._next:
             self._next = now + LINE_EVERY_S
             text = rate_text(done, total, now - self._began, self._unit)

@@ -87,11 +87,16 @@ def _random_name() -> str:
 def _new_locked(file: Path) -> Iterator[bool]:
     """Make a file and lock it; yield whether it is still there.
 
-    It is not if somebody took it, or the empty folder it was to be in, for left over.
+    It is not if somebody took it, or the new folder it was to be in, for left over.
+
+    Raises:
+        OSError: It cannot be made; a folder that is no new one is missing, perhaps.
     """
     try:
         lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileNotFoundError:
+        if not _SPILL.fullmatch(file.parent.name):
+            raise
         yield False
         return
     try:
