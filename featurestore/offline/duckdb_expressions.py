@@ -11,24 +11,9 @@ import pyarrow as pa
 
 from featurestore.expressions.functions import FUNCTIONS
 from featurestore.expressions.tree import Call, Column, Literal, Node
-from featurestore.offline.duckdb_text import text
+from featurestore.offline.duckdb_text import sql_type, text
+from featurestore.types import parse_type
 
-_TYPES: Final[Mapping[str, str]] = {
-    "bool": "BOOLEAN",
-    "int8": "TINYINT",
-    "int16": "SMALLINT",
-    "int32": "INTEGER",
-    "int64": "BIGINT",
-    "uint8": "UTINYINT",
-    "uint16": "USMALLINT",
-    "uint32": "UINTEGER",
-    "uint64": "UBIGINT",
-    "float32": "FLOAT",
-    "float64": "DOUBLE",
-    "string": "VARCHAR",
-    "date32": "DATE",
-    "timestamp[us, UTC]": "TIMESTAMP",
-}
 _BETWEEN: Final = {"and": "AND", "or": "OR", "is distinct from": "IS DISTINCT FROM"} | {
     "is not distinct from": "IS NOT DISTINCT FROM"
 }
@@ -53,6 +38,12 @@ def expression(node: Node, dtypes: Mapping[str, pa.DataType]) -> str:
         sign = _BETWEEN.get(node.function, node.function)
         return f"({args[0]} {sign} {args[1]})"
     return _call(node, args)
+
+
+def _cast_type(name: str) -> str:
+    """Return DuckDB's type for one of ours: a time is a TIMESTAMP inside an expression."""
+    dtype = parse_type(name)
+    return "TIMESTAMP" if pa.types.is_timestamp(dtype) else sql_type(dtype)
 
 
 def _column(alias: str, dtype: pa.DataType) -> str:
@@ -98,7 +89,7 @@ def _case(args: list[str], _: Call) -> str:
 
 
 def _cast(args: list[str], node: Call) -> str:
-    return f"{node.function.upper()}({args[0]} AS {_TYPES[str(node.option)]})"
+    return f"{node.function.upper()}({args[0]} AS {_cast_type(str(node.option))})"
 
 
 _WRITERS: Final[Mapping[str, Callable[[list[str], Call], str]]] = {
