@@ -5,6 +5,7 @@ First only keys, times and ordinals are read, and the winners found; then the wi
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ import pyarrow as pa
 from featurestore.offline.engine import Mode, OfflineEngine, ScanReader
 from featurestore.offline.history import LOWEST, Arrived, History
 from featurestore.offline.scan import ScanColumn, SourceScan
-from featurestore.offline.spine_keys import number_keys
+from featurestore.offline.spine_keys import NumberedKeys, number_keys
 from featurestore.offline.timeline import Ints, Timeline, distinct_places
 
 NOBODY = -1
@@ -67,18 +68,24 @@ def winners(
     found = np.full(spine.num_rows, NOBODY, dtype=np.int64)
     if not len(keys.rows):
         return found
-    find = _complete if mode == "complete" else _served
-    for part in key_ranges(range(keys.table.num_rows), passes_for(engine, scan)):
-        arrived = Arrived.read(reader, scan, keys, part, age_us=ttl_us)
-
-        def answer(some: range, arrived: Arrived = arrived) -> None:
-            asked = keys.places(some)
-            history = arrived.of_keys(some)
-            found[keys.rows[asked]] = find(history, keys.groups[asked], keys.times[asked], ttl_us)
-
-        with ThreadPoolExecutor(engine.threads, thread_name_prefix="as-of") as pool:
-            list(pool.map(answer, key_ranges(part, engine.threads)))
+    find = partial(_answers, keys=keys, ttl_us=ttl_us, mode=mode)
+    with ThreadPoolExecutor(engine.threads, thread_name_prefix="as-of") as pool:
+        for part in key_ranges(range(keys.table.num_rows), passes_for(engine, scan)):
+            arrived = Arrived.read(reader, scan, keys, part, age_us=ttl_us)
+            for places, ordinals in pool.map(
+                partial(find, arrived), key_ranges(part, engine.threads)
+            ):
+                found[keys.rows[places]] = ordinals
     return found
+
+
+def _answers(
+    arrived: Arrived, some: range, *, keys: NumberedKeys, ttl_us: int | None, mode: Mode
+) -> tuple[slice, Ints]:
+    """Return where the rows of some keys are, and the ordinals of their winners."""
+    asked = keys.places(some)
+    find = _complete if mode == "complete" else _served
+    return asked, find(arrived.of_keys(some), keys.groups[asked], keys.times[asked], ttl_us)
 
 
 def passes_for(engine: OfflineEngine, scan: SourceScan) -> int:

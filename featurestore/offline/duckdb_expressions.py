@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from featurestore.expressions.functions import FUNCTIONS
 from featurestore.expressions.tree import Call, Column, Literal, Node
-from featurestore.offline.duckdb_text import sql_type, text
+from featurestore.offline.duckdb_text import any_float, sql_type, text
 from featurestore.types import parse_type
 
 _BETWEEN: Final = {"and": "AND", "or": "OR", "is distinct from": "IS DISTINCT FROM"} | {
@@ -47,14 +47,8 @@ def _cast_type(name: str) -> str:
 
 
 def _column(alias: str, dtype: pa.DataType) -> str:
-    """Return a column's SQL.
-
-    The least and greatest float in a Parquet file's statistics leave NaN out, and DuckDB 2.0 takes
-    them for bounds: it drops rows with NaN where `x > 1`, and folds `isnan(x)` to false. TRY hides
-    what a column can be from it, and changes no value: reading a float cannot fail.
-    """
     if pa.types.is_floating(dtype):
-        return f"TRY({alias})"
+        return any_float(alias)
     return f"make_timestamp({alias})" if pa.types.is_timestamp(dtype) else alias
 
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from featurestore.errors import RequestError, SourceError
 from featurestore.offline.duckdb_connection import DuckDBLimits, translated_errors
-from featurestore.offline.duckdb_text import file_pattern, quote
+from featurestore.offline.duckdb_text import any_float, file_pattern, quote
 from featurestore.offline.engine import SqlTable
 from featurestore.offline.source_errors import first_line
 
@@ -38,7 +38,7 @@ def _create_views(
     for name, table in tables.items():
         if name.casefold() in query.casefold():
             try:
-                con.execute(_create_view(name, table))
+                _create_view(con, name, table)
             except duckdb.Error as error:
                 unreadable[name] = first_line(error)
     return unreadable
@@ -58,12 +58,17 @@ def _unknown_name(
     )
 
 
-def _create_view(name: str, table: SqlTable) -> str:
-    """Return SQL that makes files a view under their columns' names of today."""
+def _create_view(con: duckdb.DuckDBPyConnection, name: str, table: SqlTable) -> None:
+    """Make files a view under their columns' names of today."""
     paths = ", ".join(file_pattern(path) for path in table.paths)
+    read = f"SELECT * FROM read_parquet([{paths}], union_by_name = true)"
+    described = con.execute(f"DESCRIBE {read}").fetchall()
+    floats = [column for column, dtype, *_ in described if "FLOAT" in dtype or "DOUBLE" in dtype]
+    pairs = ", ".join(f"{any_float(quote(column))} AS {quote(column)}" for column in floats)
+    replaced = f" REPLACE ({pairs})" if pairs else ""
     pairs = ", ".join(f"{quote(old)} AS {quote(new)}" for old, new in table.renamed.items())
     renamed = f" RENAME ({pairs})" if pairs else ""
-    return (
+    con.execute(
         f"CREATE TEMP VIEW {quote(name)} AS"
-        f" SELECT *{renamed} FROM read_parquet([{paths}], union_by_name = true)"
+        f" SELECT *{renamed} FROM (SELECT *{replaced} FROM ({read}))"
     )

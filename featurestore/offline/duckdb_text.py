@@ -32,6 +32,16 @@ def text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
+def any_float(column: str) -> str:
+    """Return the SQL of a column with floats of which DuckDB's optimizer knows nothing.
+
+    The least and greatest float in a Parquet file's statistics leave NaN out, and DuckDB 2.0 takes
+    them for bounds: it drops rows with NaN where `x > 1`, folds `isnan(x)` to false, and answers
+    `max(x)` from them. TRY hides them and changes no value: reading a float cannot fail.
+    """
+    return f"TRY({column})"
+
+
 def file_pattern(path: str) -> str:
     """Return a literal that matches exactly this path, whatever glob characters it holds."""
     escaped = "".join(f"[{c}]" if c in "*?[" else c for c in path)

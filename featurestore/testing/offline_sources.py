@@ -240,6 +240,19 @@ class SourceConformance:
                 engine.query(refused, tables)
         assert not (tmp_path / "copy.parquet").exists()
 
+    @pytest.mark.parametrize("condition", ["score > 1", "isnan(score)", "NOT (score <= 1)"])
+    def test_a_query_finds_nan_whatever_a_file_says_of_its_least_and_greatest(
+        self, engine: OfflineEngine, tmp_path: Path, condition: str
+    ) -> None:
+        if not engine.capabilities.sql_spines:
+            pytest.skip("no spines in SQL")
+        of = history("user_id: int64 | at: time | score: float64\n1 | 10:00 | 0\n2 | 10:00 | nan")
+        of.write(tmp_path)
+        tables = {"t": SqlTable(paths=(str(tmp_path / FOLDER / "a.parquet"),), renamed={})}
+        found = engine.query(f"SELECT user_id, score FROM t WHERE {condition}", tables)  # noqa: S608
+        assert from_array(found["user_id"]) == [2]
+        assert str(found["score"].type) == "double"
+
 
 def _quoted(name: str) -> str:
     return json.dumps(name, ensure_ascii=False)

@@ -218,7 +218,7 @@ def test_a_preview_ends_with_its_job(store: FeatureStore, kind: str) -> None:
 
 def test_what_windows_will_take_is_explained(store: FeatureStore) -> None:
     explained = job_of(store, "windows").explain()
-    assert "windows of 1 lengths" in explained
+    assert "window lengths: 1;" in explained
     assert "2 features, on" in explained
     assert f"at most {MANY:,} rows at a time" in explained
-    assert "windows of" not in job_of(store, "latest").explain()
+    assert "window lengths" not in job_of(store, "latest").explain()

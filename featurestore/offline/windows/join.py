@@ -95,8 +95,8 @@ def explain_windows(
     most = -(-scan.row_count // passes_for(engine, scan))
     return (
         f"{read}\n"
-        f"windows of {len(lengths):,} lengths: the rows of each key are put in order once, and"
-        " every window is found\n"
+        f"window lengths: {len(lengths):,}; the rows of each key are put in order once, and every"
+        " window is found\n"
         f"  by steps from the next shorter one, or by a search; {len(features):,} features, on"
         f" {engine.threads:,} threads\n"
         f"  at most {most:,} rows at a time, about {most * held / 1e6:,.0f} MB"
