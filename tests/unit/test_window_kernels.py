@@ -24,6 +24,7 @@ from featurestore.offline.windows.order_statistics import (
     order_number,
 )
 from featurestore.offline.windows.ranges import RangeReducer, flatten, in_parts
+from featurestore.offline.windows.runs import Runs
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -54,7 +55,7 @@ def test_sums_are_exact_to_the_last_rounding(series: str, size: int) -> None:
     random = np.random.default_rng(size)
     values: Floats = SERIES[series](random, size)
     low, high = ranges(random, size, 200)
-    found = FloatRanges(values).sums(low, high)
+    found = FloatRanges(values).sums(Runs(low, high))
     for a, b, total in zip(low, high, found, strict=True):
         exact = math.fsum(values[a:b])
         assert abs(total - exact) <= 1e-14 * math.fsum(np.abs(values[a:b]))
@@ -67,7 +68,7 @@ def test_squares_hold_nine_digits(series: str, size: int) -> None:
     random = np.random.default_rng(size)
     values: Floats = SERIES[series](random, size)
     low, high = ranges(random, size, 60)
-    found = FloatRanges(values).squares(low, high)
+    found = FloatRanges(values).squares(Runs(low, high))
     for a, b, squares in zip(low, high, found, strict=True):
         mean = sum(map(Fraction, values[a:b])) / max(b - a, 1)
         exact = float(sum((Fraction(v) - mean) ** 2 for v in values[a:b]))
@@ -85,8 +86,8 @@ def test_a_result_does_not_depend_on_what_stands_around(
     alone, among = FloatRanges(values), FloatRanges(np.array([*before, *values, *after]))
     shift = len(before)
     for one, other in (
-        (alone.sums(low, high), among.sums(low + shift, high + shift)),
-        (alone.squares(low, high), among.squares(low + shift, high + shift)),
+        (alone.sums(Runs(low, high)), among.sums(Runs(low + shift, high + shift))),
+        (alone.squares(Runs(low, high)), among.squares(Runs(low + shift, high + shift))),
     ):
         assert one.tobytes() == other.tobytes()
 
@@ -98,11 +99,11 @@ def test_nan_and_infinities_stay_in_their_ranges(length: int) -> None:
     values[2 * length] = np.inf
     values[2 * length + 1] = -np.inf
     places = np.arange(3) * length
-    sums = FloatRanges(values).sums(places, places + length)
+    sums = FloatRanges(values).sums(Runs(places, places + length))
     assert sums[0] == length
     assert np.isnan(sums[1:]).all()
     one_sided = FloatRanges(np.append(np.ones(length), np.inf))
-    assert one_sided.sums(np.array([0]), np.array([length + 1])) == np.inf
+    assert one_sided.sums(Runs(np.array([0]), np.array([length + 1]))) == np.inf
 
 
 @pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 5_000])
@@ -136,7 +137,7 @@ def test_sums_of_integers_are_exact_and_overflow_is_seen(
     plain = [Decimal(int(n)) if pa.types.is_decimal(dtype) else int(n) for n in range(3)]
     values = [(*edges, *plain)[n] for n in random.integers(0, 2 + len(plain), 40)]
     low, high = ranges(random, len(values), 200)
-    sums, bad = RangeSums(pa.array(values, dtype))(low, high)
+    sums, bad = RangeSums(pa.array(values, dtype))(Runs(low, high))
     limits: dict[str, tuple[int | Decimal, int | Decimal]] = {
         "uint64": (0, 2**64 - 1),
         "decimal128(38, 2)": (GREATEST.copy_negate(), GREATEST),
@@ -164,7 +165,7 @@ def test_order_statistics_are_those_of_sorting(
     low, high = low[some], high[some]
     k = (random.random(len(low)) * (high - low)).astype(np.int64)
     ranks, rows = dense_ranks(numbers)
-    found = numbers[rows[kth_smallest(ranks, low, high, k)]]
+    found = numbers[rows[kth_smallest(ranks, Runs(low, high), k)]]
     assert found.tolist() == [sorted(numbers[a:b])[n] for a, b, n in zip(low, high, k, strict=True)]
 
 
@@ -205,4 +206,4 @@ def test_strings_have_extremes_in_byte_order_and_lists_the_newest_first() -> Non
         "count_distinct": [4, 0, 2],
     }.items():
         (feature,) = Aggregation("x", [function], ["1h"], dtype=pa.string()).features
-        assert column(feature, low, high).to_pylist() == expected, function
+        assert column(feature, Runs(low, high)).to_pylist() == expected, function

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from featurestore.definitions.aggregation import WindowFeature
 from featurestore.definitions.functions import AggregateFunction
 from featurestore.errors import ResourceLimitError
-from featurestore.offline.timeline import Ints, time_order
+from featurestore.offline.timeline import Ints, first_of_runs, search, time_order
 from featurestore.offline.windows.floats import FloatRanges
 from featurestore.offline.windows.integers import RangeSums
 from featurestore.offline.windows.order_statistics import (
@@ -21,9 +21,12 @@ from featurestore.offline.windows.order_statistics import (
     kth_smallest,
     order_number,
 )
-from featurestore.offline.windows.ranges import Floats, RangeReducer
+from featurestore.offline.windows.ranges import Floats, RangeReducer, in_parts
+from featurestore.offline.windows.runs import Runs
 
 MAX_LIST_VALUES: Final = 2**31 - 1
+PAIRS_AT_ONCE: Final = 4_000_000
+"""Rows in gaps that are looked at together."""
 
 
 class OverflowedError(Exception):
@@ -37,8 +40,8 @@ class OverflowedError(Exception):
 class WindowColumn:
     """Values that count, in the order of their rows' places, ready for functions over ranges.
 
-    Nulls, and rows that a predicate leaves out, are taken away first; ranges of places become
-    ranges of what remains.
+    Nulls, and rows that a predicate leaves out, are taken away first; runs of places become runs of
+    what remains.
 
     Args:
         groups: The key's number of each row, in order of places.
@@ -62,8 +65,8 @@ class WindowColumn:
             values = values.filter(pa.array(keep))
         self._values = values
 
-    def __call__(self, feature: WindowFeature, low: Ints, high: Ints) -> pa.Array:
-        """Return a feature's function over each range of places.
+    def __call__(self, feature: WindowFeature, windows: Runs) -> pa.Array:
+        """Return a feature's function over what each window holds.
 
         Where nothing counts it is what the feature says of an empty window.
 
@@ -71,16 +74,15 @@ class WindowColumn:
             OverflowedError: A sum does not fit.
         """
         if self._before is not None:
-            low, high = self._before[low], self._before[high]
-        high = np.maximum(low, high)
-        found = self._functions[feature.function.kind](feature.function, low, high)
+            windows = windows.among(self._before)
+        found = self._functions[feature.function.kind](feature.function, windows)
         empty = feature.empty_value()
-        return pc.if_else(pa.array(high <= low), empty, found) if empty.is_valid else found
+        return pc.if_else(pa.array(windows.counts <= 0), empty, found) if empty.is_valid else found
 
     @property
-    def _functions(self) -> dict[str, Callable[[AggregateFunction, Ints, Ints], pa.Array]]:
+    def _functions(self) -> dict[str, Callable[[AggregateFunction, Runs], pa.Array]]:
         return {
-            "count": lambda _, low, high: pa.array(high - low),
+            "count": lambda _, windows: pa.array(windows.counts),
             "sum": self._sum,
             "mean": self._mean,
             "min": self._extreme,
@@ -98,90 +100,121 @@ class WindowColumn:
 
     # --- sums ----------------------------------------------------------------------------------
 
-    def _sum(self, _function: AggregateFunction, low: Ints, high: Ints) -> pa.Array:
-        empty = high <= low
+    def _sum(self, _function: AggregateFunction, windows: Runs) -> pa.Array:
+        empty = windows.counts <= 0
         if pa.types.is_floating(self._column.type):
-            return pa.array(self._floats.sums(low, high), mask=empty)
-        sums, bad = self._exact_sums(low, high)
+            return pa.array(self._floats.sums(windows), mask=empty)
+        sums, bad = self._exact_sums(windows)
         if bad.any():
             raise OverflowedError(int(np.flatnonzero(bad)[0]))
         return pc.if_else(pa.array(empty), pa.scalar(None, sums.type), sums)
 
-    def _mean(self, _function: AggregateFunction, low: Ints, high: Ints) -> pa.Array:
-        means = self._floats.sums(low, high) / np.maximum(high - low, 1)
-        return pa.array(means, mask=high <= low)
+    def _mean(self, _function: AggregateFunction, windows: Runs) -> pa.Array:
+        counts = windows.counts
+        return pa.array(self._floats.sums(windows) / np.maximum(counts, 1), mask=counts <= 0)
 
-    def _variance(self, function: AggregateFunction, low: Ints, high: Ints) -> pa.Array:
-        counts = high - low
-        found = self._floats.squares(low, high) / np.maximum(counts - 1, 1)
+    def _variance(self, function: AggregateFunction, windows: Runs) -> pa.Array:
+        counts = windows.counts
+        found = self._floats.squares(windows) / np.maximum(counts - 1, 1)
         if function.kind == "stddev":
             found = np.sqrt(found)
         return pa.array(found, mask=counts < 2)  # noqa: PLR2004 - one value has no variance
 
     # --- extremes and ends ---------------------------------------------------------------------
 
-    def _extreme(self, function: AggregateFunction, low: Ints, high: Ints) -> pa.Array:
-        column, empty = self._column, high <= low
+    def _extreme(self, function: AggregateFunction, windows: Runs) -> pa.Array:
+        column, empty = self._column, windows.counts <= 0
         least = function.kind == "min"
+        ufunc: np.ufunc = np.minimum if least else np.maximum
         if pa.types.is_floating(column.type):
-            found = (self._least if least else self._greatest)(low, high)
+            reducer = self._least if least else self._greatest
+            found = windows.reduced(ufunc, reducer(windows.low, windows.high))
             return pa.array(found, column.type, mask=empty)
         rows = self._order[1]
         reducer = self._least_rank if least else self._greatest_rank
-        # What empty ranges take is masked.
-        places = rows[np.clip(reducer(low, high), 0, len(rows) - 1)] if len(rows) else low
+        ranks = windows.reduced(ufunc, reducer(windows.low, windows.high))
+        # What empty windows take is masked.
+        places = rows[np.clip(ranks, 0, len(rows) - 1)] if len(rows) else np.zeros_like(ranks)
         return column.take(pa.array(places, mask=empty))
 
-    def _end(self, function: AggregateFunction, low: Ints, high: Ints) -> pa.Array:
-        places = high - 1 if function.kind == "last" else low
-        return self._column.take(pa.array(places, mask=high <= low))
+    def _end(self, function: AggregateFunction, windows: Runs) -> pa.Array:
+        end = windows.hindmost(1) if function.kind == "last" else windows.foremost(1)
+        # One run at most holds the place.
+        places = end.added(np.where(end.high > end.low, end.low, 0))
+        return self._column.take(pa.array(places, mask=windows.counts <= 0))
 
-    def _ends(self, function: AggregateFunction, low: Ints, high: Ints) -> pa.Array:
+    def _ends(self, function: AggregateFunction, windows: Runs) -> pa.Array:
         """Return lists of the values nearest to one end, that end first; null if there is none."""
         length = function.length or 0
-        counts = np.minimum(high - low, length)
+        is_last = function.kind == "last_n"
+        nearest = windows.hindmost(length) if is_last else windows.foremost(length)
+        counts = nearest.counts
         offsets = np.concatenate([[0], np.cumsum(counts)])
         if offsets[-1] > MAX_LIST_VALUES:
             raise ResourceLimitError(
                 f"{function.text} would hold {int(offsets[-1]):,} values at once.",
                 hint="ask for fewer rows at a time, or for shorter lists",
             )
-        steps = np.arange(offsets[-1]) - np.repeat(offsets[:-1], counts)
-        starts, sign = (high - 1, -1) if function.kind == "last_n" else (low, 1)
-        values = self._column.take(pa.array(np.repeat(starts, counts) + sign * steps))
+        places, _ = nearest.flat()
+        if is_last:  # the same places, each window's from its end
+            steps = np.arange(len(places)) - np.repeat(offsets[:-1], counts)
+            places = places[np.repeat(offsets[1:] - 1, counts) - steps]
+        values = self._column.take(pa.array(places))
         lists = pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), values)
         return pc.if_else(pa.array(counts == 0), pa.scalar(None, lists.type), lists)
 
     # --- distinct values and quantiles -----------------------------------------------------------
 
-    def _count_distinct(self, _function: AggregateFunction, low: Ints, high: Ints) -> pa.Array:
-        """Count the values of each range whose previous occurrence lies before it."""
-        return pa.array(count_below(self._previous, low, high, low + 1))
+    def _count_distinct(self, _function: AggregateFunction, windows: Runs) -> pa.Array:
+        """Count the values whose previous occurrence lies before the window.
 
-    def _quantile(self, function: AggregateFunction, low: Ints, high: Ints) -> pa.Array:
+        Of a window with gaps it counts those of the whole, and takes away the values that only
+        gaps hold.
+        """
+        whole = windows.whole()
+        found = count_below(self._previous, whole.low, whole.high, whole.low + 1)
+        if windows.first is None:
+            return pa.array(found)
+        gaps = windows.gaps()
+        gapped = np.flatnonzero(gaps.counts)
+        for part in in_parts(gaps.counts[gapped], PAIRS_AT_ONCE):
+            some = gapped[part]
+            found[some] -= self._only_in_gaps(gaps.of(some), whole.of(some))
+        return pa.array(found)
+
+    def _only_in_gaps(self, gaps: Runs, whole: Runs) -> Ints:
+        """Return how many values of each window occur in its gaps alone."""
+        places, _ = gaps.flat()
+        windows = np.repeat(np.arange(len(gaps)), gaps.counts)
+        values = self._value_numbers[places]
+        order = np.lexsort((values, windows))
+        windows, values = windows[order], values[order]
+        firsts = first_of_runs(windows) | first_of_runs(values)
+        in_gaps = np.diff(np.flatnonzero(firsts), append=len(values))
+        windows, values = windows[firsts], values[firsts]
+        in_whole = self._occurrences(values, whole.high[windows])
+        in_whole -= self._occurrences(values, whole.low[windows])
+        return np.bincount(windows[in_whole == in_gaps], minlength=len(gaps))
+
+    def _occurrences(self, values: Ints, places: Ints) -> Ints:
+        """Return how many rows have lower numbers of values, or the same one before a place."""
+        return search(self._by_value, values << self._bits | places)
+
+    def _quantile(self, function: AggregateFunction, windows: Runs) -> pa.Array:
         """Interpolate linearly between the two values around position (n - 1) * q."""
         q = 0.5 if function.quantile is None else function.quantile
-        counts, spoilt = high - low, self._has_nan(low, high)
+        counts, spoilt = windows.counts, windows.between(self._nan_before) > 0
         numbers, before, ranks, rows = self._ranked_numbers
-        low, high = before[low], before[high]
         rowed = np.flatnonzero((counts > 0) & ~spoilt)
+        some = windows.among(before).of(np.tile(rowed, 2))
         position = (counts[rowed] - 1) * q
         below = np.floor(position).astype(np.int64)
         above = np.minimum(below + 1, counts[rowed] - 1)
-        both = kth_smallest(
-            ranks,
-            np.tile(low[rowed], 2),
-            np.tile(high[rowed], 2),
-            np.concatenate([below, above]),
-        )
+        both = kth_smallest(ranks, some, np.concatenate([below, above]))
         first, second = np.split(numbers[rows[both]] if len(both) else np.empty(0), 2)
         found = np.full(len(counts), np.nan)
         found[rowed] = _between(first, second, position - below)
         return pa.array(found, mask=counts <= 0)
-
-    def _has_nan(self, low: Ints, high: Ints) -> npt.NDArray[np.bool_]:
-        before = self._nan_before
-        return before[np.maximum(high, low)] > before[low]
 
     # --- what functions share ---------------------------------------------------------------------
 
@@ -238,13 +271,34 @@ class WindowColumn:
     @cached_property
     def _previous(self) -> Ints:
         """For each row 1 + the row of the same group and value before it, 0 where none is."""
-        ranks, _ = self._order
-        pairs = self._groups << int(ranks.max(initial=0)).bit_length() | ranks
-        order = time_order(pairs) if len(pairs) else pairs
-        same = pairs[order][1:] == pairs[order][:-1]
-        previous = np.zeros(len(pairs), dtype=np.int64)
-        previous[order[1:][same]] = order[:-1][same] + 1
+        previous = np.zeros(len(self._by_value), dtype=np.int64)
+        rows = self._by_value & ((1 << self._bits) - 1)
+        same = np.diff(self._by_value >> self._bits) == 0
+        previous[rows[1:][same]] = rows[:-1][same] + 1
         return previous
+
+    @property
+    def _bits(self) -> int:
+        """How many bits a place takes, the one behind the last too."""
+        return len(self._groups).bit_length()
+
+    @cached_property
+    def _by_value(self) -> Ints:
+        """The rows in the order of their values' numbers, and as they stand; numbers above rows."""
+        ranks, _ = self._order
+        values = self._groups << int(ranks.max(initial=0)).bit_length() | ranks
+        if not len(values):
+            return values
+        order = time_order(values)
+        numbers = np.cumsum(first_of_runs(values[order])) - 1
+        return numbers << self._bits | order
+
+    @cached_property
+    def _value_numbers(self) -> Ints:
+        """A number for each row's group and value."""
+        numbers = np.empty(len(self._by_value), dtype=np.int64)
+        numbers[self._by_value & ((1 << self._bits) - 1)] = self._by_value >> self._bits
+        return numbers
 
 
 def _count_before(marks: npt.NDArray[np.bool_]) -> Ints:

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from featurestore.offline.timeline import Ints, search
-from featurestore.offline.windows.ranges import Floats, flatten, in_parts
+from featurestore.offline.windows.ranges import Floats, in_parts
+from featurestore.offline.windows.runs import Runs
 
 SHORT: Final = 64
 PAIRS_AT_ONCE: Final = 8_000_000
@@ -43,47 +44,56 @@ class FloatRanges:
     def __init__(self, values: Floats) -> None:
         self._values = values
 
-    def sums(self, low: Ints, high: Ints) -> Floats:
-        """Return the sum of each range; 0 where it is empty.
+    def sums(self, windows: Runs) -> Floats:
+        """Return the sum of each window; 0 where it is empty.
 
         The error is at most 64 roundings of the sum of absolute values; of more than 64 values the
         sum is rounded once.
         """
-        found = np.zeros(len(low))
-        is_short = high - low <= SHORT
-        short, long = np.flatnonzero(is_short & (high > low)), np.flatnonzero(~is_short)
-        if len(short):
-            found[short] = _added(self._padded, low[short], high[short])
+        counts = windows.counts
+        found = np.zeros(len(windows))
+        short, long = _by_length(counts)
+        if windows.first is None:
+            found[short] = _added(self._padded, windows.low[short], windows.high[short])
+        else:
+            for part in in_parts(counts[short], PAIRS_AT_ONCE):
+                found[short[part]] = self._laid_out_sums(windows.of(short[part]))
         if len(long):
-            total, rest = self._exact.sums(low[long], high[long])
-            found[long] = self._spoilt(total + rest, low[long], high[long])
+            some = windows.of(long)
+            total, rest = self._exact.sums(some)
+            found[long] = self._special.spoil(total + rest, some)
         return found
 
-    def squares(self, low: Ints, high: Ints) -> Floats:
-        """Return the sum of squared distances from each range's mean; 0 where it is empty."""
-        found = np.zeros(len(low))
-        is_short = high - low <= SHORT
-        short, long = np.flatnonzero(is_short & (high > low)), np.flatnonzero(~is_short)
-        for part in in_parts((high - low)[short], PAIRS_AT_ONCE):
-            rows = short[part]
-            found[rows] = self._short_squares(low[rows], high[rows])
+    def squares(self, windows: Runs) -> Floats:
+        """Return the sum of squared distances from each window's mean; 0 where it is empty."""
+        counts = windows.counts
+        found = np.zeros(len(windows))
+        short, long = _by_length(counts)
+        for part in in_parts(counts[short], PAIRS_AT_ONCE):
+            found[short[part]] = self._short_squares(windows.of(short[part]))
         if len(long):
-            found[long] = self._long_squares(low[long], high[long])
+            found[long] = self._long_squares(windows.of(long))
         return found
 
-    def _short_squares(self, low: Ints, high: Ints) -> Floats:
-        lengths = high - low
-        means = _added(self._padded, low, high) / lengths
-        places, ends = flatten(low, high)
+    def _laid_out_sums(self, windows: Runs) -> Floats:
+        places, ends = windows.flat()
         with np.errstate(invalid="ignore", over="ignore"):
-            distances = (self._values[places] - np.repeat(means, lengths)) ** 2
+            return np.asarray(np.add.reduceat(self._values[places], ends - windows.counts))
+
+    def _short_squares(self, windows: Runs) -> Floats:
+        lengths = windows.counts
+        places, ends = windows.flat()
+        values = self._values[places]
+        with np.errstate(invalid="ignore", over="ignore"):
+            means = np.add.reduceat(values, ends - lengths) / lengths
+            distances = (values - np.repeat(means, lengths)) ** 2
         return np.asarray(np.add.reduceat(distances, ends - lengths))
 
-    def _long_squares(self, low: Ints, high: Ints) -> Floats:
+    def _long_squares(self, windows: Runs) -> Floats:
         """Return sum(x**2) - sum(x)**2 / n in double-double: 32 digits, of which few cancel."""
-        count = (high - low).astype(np.float64)
-        total = self._exact.sums(low, high)
-        raw = self._exact_squares.sums(low, high)
+        count = windows.counts.astype(np.float64)
+        total = self._exact.sums(windows)
+        raw = self._exact_squares.sums(windows)
         square, rest = _product(total[0], total[0])
         rest += 2 * total[0] * total[1]
         mean_part = square / count
@@ -93,11 +103,7 @@ class FloatRanges:
         found = difference + (lost + raw[1] - mean_rest)
         with np.errstate(invalid="ignore"):
             found = np.maximum(found, 0.0)
-        return np.where(self._special.inside(low, high), np.nan, found)
-
-    def _spoilt(self, sums: Floats, low: Ints, high: Ints) -> Floats:
-        """Return sums with the NaN and infinities that their ranges hold."""
-        return self._special.spoil(sums, low, high)
+        return np.where(self._special.inside(windows), np.nan, found)
 
     @cached_property
     def _padded(self) -> Floats:
@@ -136,17 +142,17 @@ class _Special:
     def of(cls, values: Floats) -> "_Special":
         return cls(_before(np.isnan(values)), _before(values == np.inf), _before(values == -np.inf))
 
-    def inside(self, low: Ints, high: Ints) -> npt.NDArray[np.bool_]:
-        """Return which ranges hold any of them."""
-        found: npt.NDArray[np.bool_] = self.nan[high] > self.nan[low]
-        found |= self.positive[high] > self.positive[low]
-        found |= self.negative[high] > self.negative[low]
+    def inside(self, windows: Runs) -> npt.NDArray[np.bool_]:
+        """Return which windows hold any of them."""
+        found: npt.NDArray[np.bool_] = windows.between(self.nan) > 0
+        found |= windows.between(self.positive) > 0
+        found |= windows.between(self.negative) > 0
         return found
 
-    def spoil(self, sums: Floats, low: Ints, high: Ints) -> Floats:
-        up = self.positive[high] > self.positive[low]
-        down = self.negative[high] > self.negative[low]
-        neither = (self.nan[high] > self.nan[low]) | (up & down)
+    def spoil(self, sums: Floats, windows: Runs) -> Floats:
+        """Return sums with the NaN and infinities that their windows hold."""
+        up, down = windows.between(self.positive) > 0, windows.between(self.negative) > 0
+        neither = (windows.between(self.nan) > 0) | (up & down)
         return np.select([neither, up, down], [np.nan, np.inf, -np.inf], sums)
 
 
@@ -165,13 +171,13 @@ class _ExactSums:
         limbs |= {limb: _LimbSums.of(parts) for limb, parts in rare.items()}
         self._limbs = limbs
 
-    def sums(self, low: Ints, high: Ints) -> tuple[Floats, Floats]:
+    def sums(self, windows: Runs) -> tuple[Floats, Floats]:
         """Return each sum as the nearest float, and what it lacks of the true sum."""
-        total, rest = np.zeros(len(low)), np.zeros(len(low))
+        total, rest = np.zeros(len(windows)), np.zeros(len(windows))
         limbs = sorted(self._limbs)
         if not limbs:
             return total, rest
-        raw = [self._raw(n, low, high) for n in range(limbs[0], limbs[-1] + 1)]
+        raw = [self._raw(n, windows) for n in range(limbs[0], limbs[-1] + 1)]
         is_negative = _carried(raw)[-1] < 0
         sign = np.where(is_negative, np.int64(-1), np.int64(1))
         for place, limb in reversed(list(enumerate(_carried([sign * sums for sums in raw])))):
@@ -182,9 +188,9 @@ class _ExactSums:
         total, rest = _sum(total, rest)
         return sign * total, sign * rest
 
-    def _raw(self, number: int, low: Ints, high: Ints) -> Ints:
+    def _raw(self, number: int, windows: Runs) -> Ints:
         limb = self._limbs.get(number)
-        return np.zeros(len(low), dtype=np.int64) if limb is None else limb(low, high)
+        return np.zeros(len(windows), dtype=np.int64) if limb is None else limb(windows)
 
 
 def _carried(sums: list[Ints]) -> list[Ints]:
@@ -258,10 +264,17 @@ class _LimbSums:
         order = np.argsort(rows, kind="stable")
         return cls(rows[order], _prefix(np.concatenate([values for _, values in parts])[order]))
 
-    def __call__(self, low: Ints, high: Ints) -> Ints:
+    def __call__(self, windows: Runs) -> Ints:
         if self.rows is not None:
-            low, high = search(self.rows, low), search(self.rows, high)
-        return self.before[high] - self.before[low]
+            low, high = search(self.rows, windows.low), search(self.rows, windows.high)
+            windows = Runs(low, high, windows.first)
+        return windows.between(self.before)
+
+
+def _by_length(counts: Ints) -> tuple[Ints, Ints]:
+    """Return which windows are short, but not empty, and which are long."""
+    is_short = counts <= SHORT
+    return np.flatnonzero(is_short & (counts > 0)), np.flatnonzero(~is_short)
 
 
 def _prefix(values: Ints) -> Ints:

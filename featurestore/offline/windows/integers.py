@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from featurestore.offline.timeline import Ints
+from featurestore.offline.windows.runs import Runs
 
 LIMB = np.int64(0xFFFFFFFF)
 MAX_DECIMAL = 10**38 - 1
@@ -26,12 +27,12 @@ class RangeSums:
         self._dtype = values.type
         self._prefixes = [_prefix(limb) for limb in _limbs(values)]
 
-    def __call__(self, low: Ints, high: Ints) -> tuple[pa.Array, npt.NDArray[np.bool_]]:
-        """Return the sum of each range, and where it does not fit its type.
+    def __call__(self, windows: Runs) -> tuple[pa.Array, npt.NDArray[np.bool_]]:
+        """Return the sum of each window, and where it does not fit its type.
 
         The type is int64, uint64 or decimal128(38, s); what does not fit is any value.
         """
-        limbs = _carried([prefix[high] - prefix[low] for prefix in self._prefixes])
+        limbs = _carried([windows.between(prefix) for prefix in self._prefixes])
         if pa.types.is_decimal(self._dtype):
             return _decimals(limbs, self._dtype.scale)
         unsigned = pa.types.is_unsigned_integer(self._dtype)

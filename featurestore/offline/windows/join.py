@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import repeat
@@ -22,19 +21,20 @@ from featurestore.offline.scan import SourceScan
 from featurestore.offline.spine_keys import NumberedKeys, number_keys
 from featurestore.offline.timeline import Ints, Side, Timeline
 from featurestore.offline.windows.column import OverflowedError, WindowColumn
+from featurestore.offline.windows.hidden import Written
 from featurestore.offline.windows.lookback import Lookback
 from featurestore.offline.windows.predicate import counted_rows
-from featurestore.offline.windows.ranges import RangeReducer, flatten, in_parts
+from featurestore.offline.windows.runs import Runs
 from featurestore.types import type_name, width_of
 
 Ranges = Mapping[tuple[int | None, Closed], tuple[Ints, Ints]]
 """A window's length and closed ends -> low and high places of the rows in it."""
+Windows = Mapping[tuple[int | None, Closed], Runs]
+"""The same -> the places that count."""
 ColumnKey = tuple[str, pa.DataType, str | None]
 """Column, the type it is read as, and the predicate of the rows that count."""
 Moved = Callable[[int, int], None]
 """Called with (features done, features in all); raises if nobody wants the rest."""
-PAIRS_AT_ONCE: Final = 4_000_000
-"""Rows looked at one by one at a time, where rows written after a moment are to be left out."""
 NEVER: Final = 2**63 - 1
 """When a row was written that has no created time: later than any moment."""
 _LOWER: Final[Mapping[str, Side]] = {
@@ -158,26 +158,18 @@ class WindowJoin:
             places[part.rows[asked] - start] = count + np.arange(len(asked))
             count += len(asked)
             part.prepare(self._features)
+            ranges = part.ranges(self._features, asked)
             with ThreadPoolExecutor(self._threads, thread_name_prefix="windows") as pool:
-                ranges = part.ranges(self._features, asked)
-                arrays = pool.map(part.compute, self._features, repeat(asked), repeat(ranges))
-                for number, array in enumerate(arrays):
-                    self._moved(number + 1, len(self._features))
-                    found[number].append(array)
+                for rows, windows in part.windows(asked, ranges):
+                    arrays = pool.map(part.compute, self._features, repeat(rows), repeat(windows))
+                    for number, array in enumerate(arrays):
+                        self._moved(number + 1, len(self._features))
+                        found[number].append(array)
         indices = pa.array(places, mask=places < 0)
         return pa.table(
             [_finished(f, c, indices) for f, c in zip(self._features, found, strict=True)],
             names=[f"f{n}" for n in range(len(self._features))],
         )
-
-
-@contextmanager
-def _rows_named(rows: Ints) -> Iterator[None]:
-    """Let an overflow in one of some rows name the row among all."""
-    try:
-        yield
-    except OverflowedError as error:
-        raise OverflowedError(int(rows[error.row])) from None
 
 
 def _finished(feature: WindowFeature, parts: list[pa.Array], indices: pa.Array) -> pa.Array:
@@ -261,7 +253,7 @@ class _Part:
         for feature in features:
             key = (feature.column, feature.dtype, feature.where)
             if key not in self.columns:
-                self.columns[key] = self._gathered(feature, self.timeline.order)
+                self.columns[key] = self._gathered(feature)
 
     def ranges(self, features: Sequence[WindowFeature], asked: Ints) -> Ranges:
         """Return each window's ranges of places, for the rows at positions `asked`."""
@@ -273,18 +265,28 @@ class _Part:
             begins = lookback.begins({n for n, _ in of_side if n is not None}, side)
             for length, closed in of_side:
                 low = lookback.start if length is None else begins[length]
-                found[length, closed] = low, lookback.end(_UPPER[closed])
+                found[length, closed] = low, np.maximum(low, lookback.end(_UPPER[closed]))
         return found
 
-    def compute(self, feature: WindowFeature, asked: Ints, ranges: Ranges) -> pa.Array:
+    def windows(self, asked: Ints, ranges: Ranges) -> Iterator[tuple[Ints, Windows]]:
+        """Yield some of the rows at positions `asked`, and what their windows hold."""
+        if not self.is_served:
+            yield asked, {window: Runs(*bounds) for window, bounds in ranges.items()}
+            return
+        low = np.minimum.reduce([low for low, _ in ranges.values()])
+        high = np.maximum.reduce([high for _, high in ranges.values()])
+        for some, hidden in self._written.hidden(low, high, self.times[asked]):
+            self.check()
+            yield (
+                asked[some],
+                {window: hidden.rest(a[some], b[some]) for window, (a, b) in ranges.items()},
+            )
+
+    def compute(self, feature: WindowFeature, asked: Ints, windows: Windows) -> pa.Array:
         """Return a feature for the rows at positions `asked` of this part."""
         self.check()
-        times = self.times[asked]
-        low, high = ranges[feature.window_us, feature.closed]
         try:
-            if not self.is_served:
-                return self._column(feature)(feature, low, high)
-            return self._served(feature, times, low, high)
+            return self._column(feature)(feature, windows[feature.window_us, feature.closed])
         except OverflowedError as error:
             raise SumOverflowError(
                 feature=feature.name,
@@ -295,81 +297,33 @@ class _Part:
     def _column(self, feature: WindowFeature) -> WindowColumn:
         return self.columns[feature.column, feature.dtype, feature.where]
 
-    def _gathered(
-        self,
-        feature: WindowFeature,
-        rows: Ints,
-        counted: npt.NDArray[np.bool_] | None = None,
-        lengths: Ints | None = None,
-    ) -> WindowColumn:
-        """Return a feature's column at some rows; with `lengths` each range is its own group."""
-        groups = self.history.groups[rows].astype(np.int64)
-        if lengths is not None:
-            groups = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)
+    def _gathered(self, feature: WindowFeature) -> WindowColumn:
+        """Return a feature's column in the order of places."""
+        order = self.timeline.order
         values = None
         if feature.column != ROWS:
             alias = self.aliases[feature.column, feature.dtype]
-            values = self.history.values[alias].take(pa.array(rows))
-        return WindowColumn(groups, values, self._counted(feature, rows, counted))
+            values = self.history.values[alias].take(pa.array(order))
+        groups = self.history.groups[order].astype(np.int64)
+        return WindowColumn(groups, values, self._counted(feature))
 
-    def _counted(
-        self, feature: WindowFeature, rows: Ints, visible: npt.NDArray[np.bool_] | None
-    ) -> npt.NDArray[np.bool_] | None:
-        """Return which of some rows count: those that are visible and fulfil the predicate."""
+    def _counted(self, feature: WindowFeature) -> npt.NDArray[np.bool_] | None:
+        """Return the rows, in the order of places, that fulfil the predicate; None if all do."""
         if feature.where is None or feature.predicate is None:
-            return visible
+            return None
         if feature.where not in self.predicates:
             self.predicates[feature.where] = counted_rows(
                 feature.predicate, self.types, self._values, source=self.source
             )
-        found = self.predicates[feature.where][rows]
-        return found if visible is None else found & visible
+        return self.predicates[feature.where][self.timeline.order]
 
     def _values(self, column: str) -> pa.Array:
         return self.history.values[self.aliases[column, self.types[column]]]
 
-    # --- as served -----------------------------------------------------------------------------
-
-    def _served(self, feature: WindowFeature, times: Ints, low: Ints, high: Ints) -> pa.Array:
-        """Compute over the rows that were written by each time.
-
-        Most windows hold no row that was written later; the rows of the others are laid out, each
-        window for itself.
-        """
-        late = self._has_late(times, low, high)
-        order = [np.flatnonzero(~late)]
-        with _rows_named(order[0]):
-            parts = [self._column(feature)(feature, low[~late], high[~late])]
-        lated = np.flatnonzero(late)
-        for some in in_parts((high - low)[lated], PAIRS_AT_ONCE):
-            self.check()
-            rows = lated[some]
-            with _rows_named(rows):
-                parts.append(self._laid_out(feature, times[rows], low[rows], high[rows]))
-            order.append(rows)
-        back = np.empty(len(times), dtype=np.int64)
-        back[np.concatenate(order)] = np.arange(len(times))
-        return pa.chunked_array(parts).combine_chunks().take(pa.array(back))
-
-    def _has_late(self, times: Ints, low: Ints, high: Ints) -> npt.NDArray[np.bool_]:
-        """Return which ranges hold a row that was written after its time, or never."""
-        return self._latest_written(low, high).astype(np.int64) > times
-
-    def _laid_out(self, feature: WindowFeature, times: Ints, low: Ints, high: Ints) -> pa.Array:
-        places, ends = flatten(low, high)
-        lengths = high - low
-        visible = self._written[places] <= np.repeat(times, lengths)
-        column = self._gathered(feature, self.timeline.order[places], visible, lengths)
-        return column(feature, ends - lengths, ends)
-
     @cached_property
-    def _written(self) -> Ints:
-        """When each row was written, in order of places; never is the end of time."""
+    def _written(self) -> Written:
+        """When each row was written, in the order of places; a null is never."""
         if self.history.created is None:
-            return np.full(len(self.timeline), NEVER)
+            return Written(np.full(len(self.timeline), NEVER))
         created = self.history.created[self.timeline.order]
-        return np.where(created == LOWEST, NEVER, created)
-
-    @cached_property
-    def _latest_written(self) -> RangeReducer:
-        return RangeReducer(np.maximum, self._written, LOWEST)
+        return Written(np.where(created == LOWEST, NEVER, created))

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from featurestore.offline.timeline import Ints, time_order
 from featurestore.offline.windows.ranges import flatten, in_parts
+from featurestore.offline.windows.runs import Runs
 
 PAIRS_AT_ONCE = 8_000_000
 DIRECT_SHARE = 4
@@ -37,18 +38,20 @@ def dense_ranks(numbers: Ints) -> tuple[Ints, Ints]:
     return ranks, order[is_new]
 
 
-def kth_smallest(ranks: Ints, low: Ints, high: Ints, k: Ints) -> Ints:
-    """Return the rank at position k (from 0) of each range in order; 0 <= k < high - low."""
-    if _is_direct(ranks, low, high):
-        return _kth_direct(ranks, low, high, k)
-    low, high, k = low.copy(), high.copy(), k.copy()
-    found = np.zeros(len(low), dtype=np.int64)
+def kth_smallest(ranks: Ints, windows: Runs, k: Ints) -> Ints:
+    """Return the rank at position k (from 0) of each window in order; 0 <= k < its count."""
+    counts = windows.counts
+    if _is_direct(ranks, counts):
+        return _kth_direct(ranks, windows, counts, k)
+    low, high, k = windows.low, windows.high, k.copy()
+    found = np.zeros(len(k), dtype=np.int64)
     for bit, zeros, count in _levels(ranks):
         zeros_low, zeros_high = zeros[low], zeros[high]
-        smaller = zeros_high - zeros_low
+        smaller = windows.added(zeros_high - zeros_low)
         is_one = k >= smaller
-        low = np.where(is_one, count + low - zeros_low, zeros_low)
-        high = np.where(is_one, count + high - zeros_high, zeros_high)
+        goes_on = windows.spread(is_one)
+        low = np.where(goes_on, count + low - zeros_low, zeros_low)
+        high = np.where(goes_on, count + high - zeros_high, zeros_high)
         k -= np.where(is_one, smaller, 0)
         found |= is_one.astype(np.int64) << bit
     return found
@@ -56,7 +59,7 @@ def kth_smallest(ranks: Ints, low: Ints, high: Ints, k: Ints) -> Ints:
 
 def count_below(numbers: Ints, low: Ints, high: Ints, bounds: Ints) -> Ints:
     """Return how many of each range are below its bound; numbers and bounds are 0 or greater."""
-    if _is_direct(numbers, low, high):
+    if _is_direct(numbers, high - low):
         return _below_direct(numbers, low, high, bounds)
     low, high = low.copy(), high.copy()
     found = np.zeros(len(low), dtype=np.int64)
@@ -83,16 +86,16 @@ def _levels(numbers: Ints) -> Iterator[tuple[int, npt.NDArray[np.int64], int]]:
         numbers = np.concatenate([numbers[is_zero], numbers[~is_zero]])
 
 
-def _is_direct(numbers: Ints, low: Ints, high: Ints) -> bool:
-    return int((high - low).sum()) <= DIRECT_SHARE * len(numbers)
+def _is_direct(numbers: Ints, counts: Ints) -> bool:
+    return int(counts.sum()) <= DIRECT_SHARE * len(numbers)
 
 
-def _kth_direct(ranks: Ints, low: Ints, high: Ints, k: Ints) -> Ints:
-    found = np.zeros(len(low), dtype=np.int64)
+def _kth_direct(ranks: Ints, windows: Runs, counts: Ints, k: Ints) -> Ints:
+    found = np.zeros(len(k), dtype=np.int64)
     bits = max(1, int(ranks.max(initial=0)).bit_length())
-    for part in in_parts(high - low, PAIRS_AT_ONCE):
-        places, ends = flatten(low[part], high[part])
-        lengths = high[part] - low[part]
+    for part in in_parts(counts, PAIRS_AT_ONCE):
+        lengths = counts[part]
+        places, ends = windows.of(np.arange(len(k))[part]).flat()
         rows = np.repeat(np.arange(len(lengths), dtype=np.int64), lengths)
         packed = rows << bits | ranks[places]
         packed.sort()
