@@ -20,9 +20,11 @@ from featurestore.offline.timeline import Ints, Timeline, distinct_places
 NOBODY = -1
 """The ordinal of no row."""
 BYTES_PER_ROW = 72
-"""What finding winners takes for each row of the source: what was read, and its orders."""
+"""What a row that was read takes while it is brought into order, with its orders."""
 MEMORY_SHARE = 4
-"""The part of the engine's memory that may be taken for that: one in so many."""
+"""The part of the engine's memory that may be taken for rows: one in so many."""
+ORDER_SHARE = 4
+"""The part of that for those that are brought into order, a part of the keys on each thread."""
 
 
 def as_of(
@@ -70,11 +72,10 @@ def winners(
         return found
     find = partial(_answers, keys=keys, ttl_us=ttl_us, mode=mode)
     with ThreadPoolExecutor(engine.threads, thread_name_prefix="as-of") as pool:
-        for part in key_ranges(range(keys.table.num_rows), passes_for(engine, scan)):
+        for part in key_ranges(range(keys.table.num_rows), reads_for(engine, scan)):
             arrived = Arrived.read(reader, scan, keys, part, age_us=ttl_us)
-            for places, ordinals in pool.map(
-                partial(find, arrived), key_ranges(part, engine.threads)
-            ):
+            some = key_ranges(part, _parts_for(engine, arrived))
+            for places, ordinals in pool.map(partial(find, arrived), some):
                 found[keys.rows[places]] = ordinals
     return found
 
@@ -88,17 +89,38 @@ def _answers(
     return asked, find(arrived.of_keys(some), keys.groups[asked], keys.times[asked], ttl_us)
 
 
+def reads_for(engine: OfflineEngine, scan: SourceScan) -> int:
+    """Return how often keys and times are read so that what is held of them fits into memory."""
+    memory = engine.memory_bytes * (ORDER_SHARE - 1) // (MEMORY_SHARE * ORDER_SHARE)
+    numbers = 2 + (scan.created is not None) + 2 * scan.ties_by_nanoseconds
+    return max(1, -(-scan.row_count * (4 + 8 * numbers) // max(memory, 1)))
+
+
+def _parts_for(engine: OfflineEngine, arrived: Arrived) -> int:
+    """Return into how many parts rows are divided so that their orders fit into memory."""
+    memory = engine.memory_bytes // (MEMORY_SHARE * ORDER_SHARE * engine.threads)
+    rows = len(arrived.numbers["o"])
+    return max(engine.threads, -(-rows * BYTES_PER_ROW // max(memory, 1)))
+
+
 def passes_for(engine: OfflineEngine, scan: SourceScan) -> int:
-    """Return how often a source is read so that what is held of it fits into memory."""
+    """Return how often a source is read if all that is read of it is brought into order at once."""
     return max(1, -(-scan.row_count * BYTES_PER_ROW * MEMORY_SHARE // engine.memory_bytes))
 
 
-def explain(engine: OfflineEngine, scan: SourceScan, spine: pa.Table, *, ttl_us: int | None) -> str:
-    """Return how `as_of` would compute it, for people."""
+def explain(
+    engine: OfflineEngine,
+    scan: SourceScan,
+    spine: pa.Table,
+    *,
+    ttl_us: int | None,
+    passes: int | None = None,
+) -> str:
+    """Return how `as_of` would compute it, for people; `passes` is how often it would read."""
     keys = number_keys(spine)
     if not len(keys.rows):
         return "nothing to join: no spine row has both a key and a time"
-    passes = passes_for(engine, scan)
+    passes = passes or reads_for(engine, scan)
     with engine.reader(scan) as reader:
         wanted = keys.wanted(range(keys.table.num_rows), ttl_us)
         text = reader.explain(wanted, from_us=keys.since(ttl_us), until_us=keys.last_us)

@@ -12,7 +12,7 @@ import pyarrow as pa
 from featurestore.definitions.aggregation import WindowFeature
 from featurestore.errors import JobCancelledError, OutputError, UnsupportedError
 from featurestore.frames import to_pandas
-from featurestore.offline.as_of import explain, fetch, passes_for, winners
+from featurestore.offline.as_of import explain, fetch, passes_for, reads_for, winners
 from featurestore.offline.engine import Mode, OfflineEngine, ScanReader
 from featurestore.offline.scan import SourceScan
 from featurestore.offline.timeline import Ints
@@ -257,7 +257,7 @@ class RetrievalJob:
             watch,
             what=f"{task.label}: reading",
             rows=scan.row_count,
-            passes=passes_for(engine, scan),
+            passes=(passes_for if task.windows else reads_for)(engine, scan),
         )
         join: Join
         if task.windows:

@@ -89,10 +89,11 @@ def explain_windows(
     engine: OfflineEngine, scan: SourceScan, features: Sequence[WindowFeature], spine: pa.Table
 ) -> str:
     """Return how `windows_as_of` would compute it, for people; rows are those of the footers."""
-    read = explain(engine, scan, spine, ttl_us=_age_us(features))
+    passes = passes_for(engine, scan)
+    read = explain(engine, scan, spine, ttl_us=_age_us(features), passes=passes)
     lengths = {feature.window_us for feature in features}
     held = BYTES_PER_ROW + sum(width_of(column.dtype) for column in scan.features)
-    most = -(-scan.row_count // passes_for(engine, scan))
+    most = -(-scan.row_count // passes)
     return (
         f"{read}\n"
         f"window lengths: {len(lengths):,}; the rows of each key are put in order once, and every"
