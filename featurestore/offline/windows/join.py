@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from featurestore.definitions.aggregation import ROWS, Closed, WindowFeature
 from featurestore.errors import SumOverflowError
 from featurestore.offline.as_of import BYTES_PER_ROW, explain, key_ranges, passes_for
+from featurestore.offline.dedup import NEVER
 from featurestore.offline.engine import Mode, OfflineEngine, ScanReader
 from featurestore.offline.history import LOWEST, Arrived, History
 from featurestore.offline.scan import SourceScan
@@ -35,8 +36,6 @@ Moved = Callable[[int, int], None]
 """Called with (features done, features in all); raises if nobody wants the rest."""
 PAIRS_AT_ONCE: Final = 4_000_000
 """Rows looked at one by one at a time, where rows written after a moment are to be left out."""
-NEVER: Final = 2**63 - 1
-"""When a row was written that has no created time: later than any moment."""
 _LOWER: Final[Mapping[str, Side]] = {
     "left": "left",
     "both": "left",
@@ -137,8 +136,8 @@ class WindowJoin:
         self._rows = spine.num_rows
         keys = number_keys(spine)
         passes = passes_for(engine, scan)
-        age_us, served = _age_us(features), mode == "as_served"
-        parts = _parts(reader, scan, keys, age_us, passes=passes, is_served=served, check=check)
+        age_us = _age_us(features)
+        parts = _parts(reader, scan, keys, age_us, passes=passes, mode=mode, check=check)
         self._whole = self._computed(parts, 0, self._rows) if passes > 1 else None
         self._parts = list(parts)
 
@@ -196,12 +195,12 @@ def _parts(
     age_us: int | None,
     *,
     passes: int,
-    is_served: bool,
+    mode: Mode,
     check: Callable[[], None],
 ) -> Iterator["_Part"]:
     aliases = [column.alias for column in scan.features]
     for some in key_ranges(range(keys.table.num_rows), passes):
-        arrived = Arrived.read(reader, scan, keys, some, age_us=age_us, columns=aliases)
+        arrived = Arrived.read(reader, scan, keys, some, age_us=age_us, columns=aliases, mode=mode)
         history = arrived.of_keys()
         check()
         asked = keys.places(some)
@@ -214,7 +213,7 @@ def _parts(
             source=scan.source.name,
             aliases={(column.name, column.dtype): column.alias for column in scan.features},
             types={column.name: column.dtype for column in reversed(scan.features)},
-            is_served=is_served,
+            is_served=mode == "as_served",
             check=check,
         )
 
@@ -331,19 +330,19 @@ class _Part:
     # --- as served -----------------------------------------------------------------------------
 
     def _served(self, feature: WindowFeature, times: Ints, low: Ints, high: Ints) -> pa.Array:
-        """Compute over the rows that were written by each time.
+        """Compute over the rows that counted at each time.
 
-        Most windows hold no row that was written later; the rows of the others are laid out, each
-        window for itself.
+        Most windows hold no row that was written later, nor one that had given way to a later
+        version; the rows of the others are laid out, each window for itself.
         """
-        late = self._has_late(times, low, high)
-        order = [np.flatnonzero(~late)]
+        mixed = self._has_uncounted(times, low, high)
+        order = [np.flatnonzero(~mixed)]
         with _rows_named(order[0]):
-            parts = [self._column(feature)(feature, low[~late], high[~late])]
-        lated = np.flatnonzero(late)
-        for some in in_parts((high - low)[lated], PAIRS_AT_ONCE):
+            parts = [self._column(feature)(feature, low[~mixed], high[~mixed])]
+        others = np.flatnonzero(mixed)
+        for some in in_parts((high - low)[others], PAIRS_AT_ONCE):
             self.check()
-            rows = lated[some]
+            rows = others[some]
             with _rows_named(rows):
                 parts.append(self._laid_out(feature, times[rows], low[rows], high[rows]))
             order.append(rows)
@@ -351,14 +350,20 @@ class _Part:
         back[np.concatenate(order)] = np.arange(len(times))
         return pa.chunked_array(parts).combine_chunks().take(pa.array(back))
 
-    def _has_late(self, times: Ints, low: Ints, high: Ints) -> npt.NDArray[np.bool_]:
-        """Return which ranges hold a row that was written after its time, or never."""
-        return self._latest_written(low, high).astype(np.int64) > times
+    def _has_uncounted(self, times: Ints, low: Ints, high: Ints) -> npt.NDArray[np.bool_]:
+        """Return which ranges hold a row written after their time or never, or superseded by it."""
+        found = self._latest_written(low, high).astype(np.int64) > times
+        if self._first_superseded is not None:
+            found |= self._first_superseded(low, high).astype(np.int64) <= times
+        return found
 
     def _laid_out(self, feature: WindowFeature, times: Ints, low: Ints, high: Ints) -> pa.Array:
         places, ends = flatten(low, high)
         lengths = high - low
-        visible = self._written[places] <= np.repeat(times, lengths)
+        at = np.repeat(times, lengths)
+        visible = self._written[places] <= at
+        if self._superseded is not None:
+            visible &= self._superseded[places] > at
         column = self._gathered(feature, self.timeline.order[places], visible, lengths)
         return column(feature, ends - lengths, ends)
 
@@ -373,3 +378,15 @@ class _Part:
     @cached_property
     def _latest_written(self) -> RangeReducer:
         return RangeReducer(np.maximum, self._written, LOWEST)
+
+    @cached_property
+    def _superseded(self) -> Ints | None:
+        """When each row gave way to a later version of its event, in order of places."""
+        superseded = self.history.superseded
+        return None if superseded is None else superseded[self.timeline.order]
+
+    @cached_property
+    def _first_superseded(self) -> RangeReducer | None:
+        if self._superseded is None:
+            return None
+        return RangeReducer(np.minimum, self._superseded, NEVER)
