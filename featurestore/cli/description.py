@@ -171,6 +171,7 @@ def _source(store: "FeatureStore", state: "RegistryState", name: str) -> Descrip
         "zone": f"{source.timezone} (ambiguous: {source.ambiguous}, missing: {source.missing})",
         "lateness": document["lateness"] if source.lateness else None,
         "renamed": listed(f"{old} -> {new}" for old, new in source.field_mapping.items()),
+        "dedup keys": listed(source.dedup_keys or ()),
         "files": f"{counted(len(files), 'file')}, {counted(sum(rows), 'row')}",
         "problem": problem,
         **_common(source, state),

@@ -1,5 +1,6 @@
 """Where rows come from: Parquet files."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -9,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator
 
 from featurestore.definitions.base import Definition, Duration
 from featurestore.definitions.names import ColumnName, check_distinct
+from featurestore.errors import shown
 from featurestore.time import Ambiguous, Missing, zone
 
 MAX_PATH = 4_096
@@ -38,6 +40,13 @@ def _check_mapping(mapping: dict[str, str]) -> dict[str, str]:
     return mapping
 
 
+def _check_dedup_keys(names: Sequence[str]) -> tuple[str, ...]:
+    if not names:
+        raise ValueError("no column is named; leave it out, and every row is an event of its own")
+    check_distinct(names, "column")
+    return tuple(sorted(names))
+
+
 def _check_lateness(lateness: timedelta) -> timedelta:
     if lateness < timedelta(0):
         raise ValueError("lateness cannot be negative")
@@ -61,6 +70,12 @@ class FileSource(Definition):
             "forward" to the instant at which the clocks were changed.
         field_mapping: Column in the file -> the name it has here. All other attributes and the
             views use the new names.
+        dedup_keys: Columns, in any order, that say which rows are versions of one event, such as
+            ["event_id"]. Windows count the greatest of them by (created time, file, row) alone,
+            wherever the others stand: a correction may move an event to another time or entity. A
+            row with a null in one of these columns is an event of its own. Views with a schema are
+            unaffected: which row is the newest of its entity is what they answer anyway. Floats and
+            lists cannot be among them.
         lateness: How much later than its neighbours a row may arrive: how far an incremental
             materialization looks back.
     """
@@ -75,6 +90,7 @@ class FileSource(Definition):
             "ambiguous",
             "missing",
             "field_mapping",
+            "dedup_keys",
         }
     )
 
@@ -91,12 +107,24 @@ class FileSource(Definition):
     field_mapping: Annotated[dict[ColumnName, ColumnName], AfterValidator(_check_mapping)] = (
         pydantic.Field(default_factory=dict)
     )
+    dedup_keys: Annotated[Sequence[ColumnName], AfterValidator(_check_dedup_keys)] | None = None
     lateness: Annotated[Duration, AfterValidator(_check_lateness)] = timedelta(0)
 
     def model_post_init(self, _context: Any, /) -> None:
-        """Refuse a created column that is the event column."""
+        """Refuse columns that cannot be both of what they are declared to be."""
         if self.created_timestamp_column == self.timestamp_field:
             raise ValueError("created_timestamp_column is the timestamp_field")
+        for name in self.dedup_keys or ():
+            if name == self.created_timestamp_column:
+                raise ValueError(
+                    f"dedup_keys: {shown(name)} is the created_timestamp_column, which says which"
+                    " version of an event is the latest and differs between them"
+                )
+            if name in self.field_mapping and name not in self.field_mapping.values():
+                raise ValueError(
+                    f"dedup_keys: {shown(name)} is called {shown(self.field_mapping[name])} here:"
+                    " field_mapping renames it"
+                )
 
     def column_in_file(self, name: str) -> str:
         """Return what the column called `name` here is called in the file."""

@@ -264,6 +264,8 @@ class FeatureView(Definition):
         parts["join_keys"] = [[k, type_name(t)] for k, t in self.join_keys.items()]
         source = self.source.to_document()
         parts["source"] = {key: source[key] for key in sorted(self.source.semantic_fields)}
+        if not (self.aggregations and self.source.dedup_keys):
+            del parts["source"]["dedup_keys"]
         return fingerprint(parts)
 
     def _transformed(self) -> Document | None:

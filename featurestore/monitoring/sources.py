@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from featurestore.definitions import FeatureView
+from featurestore.offline.column_types import dedup_types
 from featurestore.offline.scan import open_scan
 
 
@@ -12,7 +13,9 @@ def check_sources(views: Iterable[FeatureView], *, root: Path) -> None:
 
     Raises:
         SourceError: Files are missing or broken.
-        SourceSchemaError: A column is missing or cannot be widened to its declared type.
+        SourceSchemaError: A column is missing or cannot be widened to its declared type, or cannot
+            tell events apart as `dedup_keys` says.
     """
     for view in views:
-        open_scan(view, view.feature_names, root)
+        scan = open_scan(view, view.feature_names, root)
+        dedup_types(view.source, scan.files)

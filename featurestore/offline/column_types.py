@@ -1,4 +1,4 @@
-"""The types of columns that transforms and aggregations take, as the source's files have them."""
+"""The types of columns that views take without declaring them, as the source's files have them."""
 
 from pathlib import Path
 
@@ -102,6 +102,29 @@ def input_type(view: FeatureView, files: tuple[SourceFile, ...], name: str) -> p
     return known[name] if name in known else column_type(view.source, files, name)
 
 
+def dedup_types(source: FileSource, files: tuple[SourceFile, ...]) -> dict[str, pa.DataType]:
+    """Return the types of the source's `dedup_keys`, but for its event time; of none, nothing.
+
+    Raises:
+        SourceSchemaError: A column is missing in a file, or has no type or one without equality
+            that everybody agrees on.
+    """
+    names = [name for name in source.dedup_keys or () if name != source.timestamp_field]
+    found = {name: column_type(source, files, name) for name in names}
+    for name, dtype in found.items():
+        if pa.types.is_floating(dtype) or pa.types.is_nested(dtype):
+            raise SourceSchemaError(
+                f"Source {source.name!r}: column {shown(name)} is {type_name(dtype)}, which cannot"
+                " be one of its dedup_keys.",
+                source=source.name,
+                column=name,
+                expected=None,
+                found=type_name(dtype),
+                hint="name columns of integers, decimals, strings, binary, bools, dates or times",
+            )
+    return found
+
+
 def _check_transform(
     view: FeatureView, transform: RowTransform, files: tuple[SourceFile, ...]
 ) -> None:
@@ -153,14 +176,14 @@ def column_type(source: FileSource, files: tuple[SourceFile, ...], name: str) ->
                 column=name,
                 expected=type_name(widest),
                 found=type_name(found),
-                hint="rewrite the files, or declare the type with dtype= of an aggregation",
+                hint="rewrite the files; of an aggregation, dtype= can declare the type",
             )
     if widest is None or pa.types.is_null(widest):
         raise SourceSchemaError(
             f"Source {source.name!r}: column {shown(name)} is null in every file, without a type.",
             source=source.name,
             column=name,
-            hint="declare it with dtype= of an aggregation, or write a file that has a type",
+            hint="write a file that has a type; of an aggregation, dtype= can declare it",
         )
     return widest
 
@@ -178,7 +201,7 @@ def _type_in(source: FileSource, file: SourceFile, name: str) -> pa.DataType:
             column=in_file,
             expected=None,
             found=None,
-            hint=did_you_mean(close_names(in_file, schema.names)) or "correct the view",
+            hint=did_you_mean(close_names(in_file, schema.names)) or "correct the definition",
         )
     found = base_type(schema.field(schema.names.index(in_file)).type)
     if pa.types.is_null(found) or is_known_type(found):

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from typing_extensions import override
 
+from featurestore.offline import duckdb_dedup as dedup
 from featurestore.offline import duckdb_sql as sql
 from featurestore.offline.arrow_files import plain, read_file
 from featurestore.offline.declared import cast_batch as _cast
@@ -134,16 +135,20 @@ class DuckDBEngine(OfflineEngine):
     def _session(self, scan: SourceScan) -> Iterator["_Session"]:
         paths = [file.path for file in scan.files]
         with self._duckdb.connect(paths) as con, _errors(f"Source {scan.source.name!r}", scan):
-            yield _Session(con, scan)
+            yield _Session(con, scan, memory_bytes=self.memory_bytes)
             check_unchanged(scan.source.name, scan.files)
 
 
 class _Session:
     """One connection with one scan: the queries of one call."""
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, scan: SourceScan) -> None:
+    def __init__(
+        self, con: duckdb.DuckDBPyConnection, scan: SourceScan, *, memory_bytes: int
+    ) -> None:
         self.con = con
         self.scan = scan
+        self._memory_bytes = memory_bytes
+        self._knows_superseded = False
         self._expressions = RowExpressions(scan)
         tables, folders = self._register_arrow_groups(), self._register_folders()
         plain = sql.ScanText(scan=scan, spans={}, tables=tables, folders=folders)
@@ -162,6 +167,18 @@ class _Session:
         self.con.register("given_rows", rows)
         self.con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM given_rows")
         self.con.unregister("given_rows")
+
+    def with_superseded(self, select: str) -> str:
+        """Return a SELECT of rows with `s`, if the scan tells events apart; see `ScanReader.rows`.
+
+        Versions are found once, however often rows are read.
+        """
+        if not self.scan.dedup:
+            return select
+        if not self._knows_superseded:
+            dedup.make_superseded(self.con, self.rows, memory_bytes=self._memory_bytes)
+            self._knows_superseded = True
+        return dedup.with_superseded(select)
 
     def completed(self, rows: pa.RecordBatch, features: Sequence[str]) -> pa.RecordBatch:
         """Return rows with these features, of which the scan may compute some.
@@ -278,9 +295,11 @@ class _DuckDBReader(ScanReader):
             until_us=until_us,
             has_since="since" in keys.schema.names,
         )
-        with self._running(), _errors(f"Source {session.scan.source.name!r}", session.scan):
-            for batch in session.run(query).to_arrow_reader(BATCH_ROWS):
-                yield session.completed(batch, columns)
+        with _errors(f"Source {session.scan.source.name!r}", session.scan):
+            query = session.with_superseded(query)
+            with self._running():
+                for batch in session.run(query).to_arrow_reader(BATCH_ROWS):
+                    yield session.completed(batch, columns)
 
     @override
     def features(self, ordinals: npt.NDArray[np.int64]) -> pa.Table:
@@ -298,7 +317,11 @@ class _DuckDBReader(ScanReader):
         rows = self._session.rows
         has_since = "since" in keys.schema.names
         select = sql.select_rows(rows, (), from_us=from_us, until_us=until_us, has_since=has_since)
-        return f"{select};\n{sql.select_features(rows)};"
+        before = ""
+        if rows.scan.dedup:
+            before = f"{dedup.create_superseded(rows)};\n"
+            select = dedup.with_superseded(select)
+        return f"{before}{select};\n{sql.select_features(rows)};"
 
     @override
     def progress(self) -> float | None:

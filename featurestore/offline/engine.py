@@ -122,8 +122,12 @@ class ScanReader(Protocol):
         Returns:
             Batches with `g` of the row's key; `e`; `c` where the scan has created times (may be
             null); `en` and `cn` where `scan.ties_by_nanoseconds`; `o`, the ordinal (int64, unique,
-            in the order that decides ties); and `columns` with their declared types. Times are
-            int64 microseconds.
+            in the order that decides ties); `s` where the scan has `dedup`, when the next version
+            of the row's event was created: `dedup.NEVER` if there is none, `dedup.LOWEST` if that
+            has no created time. Versions are in the order of (created time with null lowest, its
+            nanoseconds, ordinal), among all rows of the source, also those that the scan's filter
+            leaves out; a row with a null in `dedup` has none. And `columns` with their declared
+            types. Times are int64 microseconds.
         """
         ...
 

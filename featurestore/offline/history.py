@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from featurestore.offline.engine import ScanReader
+from featurestore.offline.dedup import Survivors
+from featurestore.offline.engine import Mode, ScanReader
 from featurestore.offline.scan import SourceScan
 from featurestore.offline.spine_keys import NumberedKeys
 from featurestore.offline.timeline import Ints, Timeline, arrival_order
@@ -43,6 +44,7 @@ class Arrived:
         *,
         age_us: int | None,
         columns: Sequence[str] = (),
+        mode: Mode = "complete",
     ) -> "Arrived":
         """Read the rows that are of these keys and not after the last time that asks for theirs.
 
@@ -53,10 +55,16 @@ class Arrived:
             part: The numbers of those to read.
             age_us: How much older than the first time that asks a row may be, or None.
             columns: Aliases of features to read besides.
+            mode: Which versions of an event may count, if the scan tells events apart.
         """
         names = ["g", "e", *(["c"] if scan.created else []), "o"]
         if scan.ties_by_nanoseconds:
             names += ["en", "cn"]
+        survivors = None
+        if scan.dedup:
+            names.append("s")
+            is_served = mode == "as_served" and scan.created is not None
+            survivors = Survivors(keys, is_served=is_served)
         # Only what is written to takes memory. Copying a batch at once lets its own be used again:
         # the system hands out fresh memory more slowly than DuckDB fills it.
         read: dict[str, npt.NDArray[Any]]
@@ -64,7 +72,8 @@ class Arrived:
         wanted = keys.wanted(part, age_us)
         since, until = keys.since(age_us), keys.last_us
         count, held = 0, []
-        for batch in reader.rows(wanted, columns, from_us=since, until_us=until):
+        for rows in reader.rows(wanted, columns, from_us=since, until_us=until):
+            batch = rows if survivors is None else survivors.of(rows)
             for name, numbers in read.items():
                 numbers[count : count + batch.num_rows] = _numbers(batch.column(name))
             count += batch.num_rows
@@ -87,6 +96,7 @@ class Arrived:
             created=take("c") if self.scan.created else None,
             nanoseconds=(take("en"), take("cn")) if self.scan.ties_by_nanoseconds else None,
             ordinals=take("o"),
+            superseded=take("s") if self.scan.dedup else None,
             values=self._values(None if isinstance(rows, slice) else rows),
         )
 
@@ -115,6 +125,8 @@ class History:
         created: int64 microseconds, `LOWEST` where null; None if the source has none.
         nanoseconds: By how much rounding moved events and created times; None if nothing was.
         ordinals: int64, rising.
+        superseded: int64 microseconds, when the next version of each row's event was created; None
+            if every row is an event of its own.
         values: Alias -> column, of the columns that were asked for.
     """
 
@@ -123,6 +135,7 @@ class History:
     created: Ints | None
     nanoseconds: tuple[Ints, Ints] | None
     ordinals: Ints
+    superseded: Ints | None = None
     values: Mapping[str, pa.Array] = field(default_factory=dict)
 
     @property

@@ -7,6 +7,7 @@ key, and chunks of about a million rows.
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -32,6 +33,7 @@ from featurestore.offline.engine import (
 from featurestore.offline.files import check_unchanged
 from featurestore.offline.memory import limit_bytes
 from featurestore.offline.meter import Meter
+from featurestore.offline.polars_dedup import find_superseded, with_superseded
 from featurestore.offline.polars_frames import (
     GROUPED,
     chunk_rows,
@@ -151,6 +153,7 @@ class _Session:
         self.created = ["c"] if scan.created else []
         self.threads = threads
         self.meter = Meter()
+        self._memory_bytes = memory_bytes
         self._chunk_rows = chunk_rows(memory_bytes)
 
     @property
@@ -170,6 +173,18 @@ class _Session:
         yield from chunks(self.rows, aliases, least=least, threads=self.threads, meter=self.meter)
         self.meter.end()
 
+    @cached_property
+    def superseded(self) -> pl.DataFrame:
+        """The rows that later versions of their events stand for; see `find_superseded`."""
+
+        def read(rows: ArrowRows, aliases: Sequence[str], beside: int) -> Iterator[pl.DataFrame]:
+            yield empty_frame(rows, aliases)
+            self.meter.begin(0)  # nobody counts these rows, but they can be interrupted
+            least = max(self._chunk_rows, 2 * beside)
+            yield from chunks(rows, aliases, least=least, threads=self.threads, meter=self.meter)
+
+        return find_superseded(self.rows, read, memory_bytes=self._memory_bytes)
+
     def _reduced(
         self, parts: Iterator[pl.DataFrame], reduce: Callable[[pl.LazyFrame], pl.LazyFrame]
     ) -> pl.DataFrame:
@@ -186,11 +201,13 @@ class _Session:
         if "since" in keys.schema.names:
             own &= pl.col("e") >= pl.col("since")
         wanted = pl.DataFrame(keys).lazy()
+        superseded = self.superseded if self.scan.dedup else None
         aliases = [*self.keys, "e", *self.order, *columns]
         for chunk in self._chunks(aliases, beside=keys.num_rows):
             rows = chunk.lazy().filter(inside)
-            found = rows.join(wanted, on=self.keys) if self.keys else rows.join(wanted, how="cross")
-            yield collect(found.filter(own).select("g", "e", *self.order, *columns))
+            known = rows.join(wanted, on=self.keys) if self.keys else rows.join(wanted, how="cross")
+            found = collect(known.filter(own).select("g", "e", *self.order, *columns))
+            yield found if superseded is None else with_superseded(found, superseded)
 
     def features(self, ordinals: Ints) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Yield the features of rows, in any order.
@@ -331,6 +348,7 @@ class _PolarsReader(ScanReader):
         session = self._session
         schema = session.rows.schema(["e", *session.order, *columns])
         types = [("g", pa.int32()), *((field.name, field.type) for field in schema)]
+        types += [("s", pa.int64())] if session.scan.dedup else []
         with _errors(session.scan):
             for frame in session.of_keys(keys, columns, from_us=from_us, until_us=until_us):
                 yield from to_batches(frame, types)
@@ -356,8 +374,10 @@ class _PolarsReader(ScanReader):
         passing = "that pass WHERE of the transform, " if seen else ""
         since = "" if from_us is None else f"{_shown(from_us)} <= "
         span = f"{since}{scan.event.in_file} <= {_shown(until_us)}"
+        event = ", ".join(column.in_file for column in scan.dedup)
+        before = f"find the latest version of each {event} among all rows\n" if event else ""
         return (
-            f"read {', '.join(c.in_file for c in first)} of {len(pieces):,} row groups,"
+            f"{before}read {', '.join(c.in_file for c in first)} of {len(pieces):,} row groups,"
             f" {self._session.threads} at a time\n"
             f"keep rows {passing}with {span} and one of {keys.num_rows:,} keys\n"
             f"then read {', '.join(c.in_file for c in read)} of row groups with winners"

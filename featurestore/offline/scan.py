@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +12,7 @@ from featurestore.definitions.aggregation import ROWS
 from featurestore.errors import SourceSchemaError, close_names, did_you_mean, shown
 from featurestore.expressions.check import columns_of
 from featurestore.expressions.tree import Column, Node, with_columns
-from featurestore.offline.column_types import computed_type, input_type, row_type
+from featurestore.offline.column_types import computed_type, dedup_types, input_type, row_type
 from featurestore.offline.files import SourceFile, list_files
 from featurestore.offline.footer import Footer, read_footer
 from featurestore.types import Timestamp, base_type, can_widen, is_known_type, type_name
@@ -24,7 +25,7 @@ class ScanColumn:
     Attributes:
         alias: What it is called while it is worked on: `k0`, `k1` for join keys, `e` for the event
             time, `c` for the created time, `f0`, `f1` for features, `x0`, `x1` for what a transform
-            computes with.
+            computes with, `d0`, `d1` for what tells events apart.
         name: What it is called in definitions.
         in_file: What it is called in the files; of a computed column its name.
         dtype: The declared type; `timestamp[us, UTC]` for times.
@@ -70,6 +71,8 @@ class SourceScan:
         inputs: What the transform computes with, `x0` first.
         where: The transform's filter, over the aliases `x0..`; rows for which it is not true are
             never seen.
+        dedup: What rows of one event share, of a view with aggregations: `d0..`, perhaps `e`. Empty
+            where every row is an event of its own.
         row_count: Rows in all files.
         nulls_possible: Whether a join key or time may be null, from the files' statistics.
     """
@@ -85,13 +88,15 @@ class SourceScan:
     nulls_possible: bool
     inputs: tuple[ScanColumn, ...] = ()
     where: Node | None = None
+    dedup: tuple[ScanColumn, ...] = ()
 
     @property
     def columns(self) -> tuple[ScanColumn, ...]:
         """All columns that are read."""
         created = (self.created,) if self.created else ()
         read = (feature for feature in self.features if feature.tree is None)
-        return (*self.keys, self.event, *created, *read, *self.inputs)
+        dedup = (column for column in self.dedup if column != self.event)
+        return (*self.keys, self.event, *created, *read, *self.inputs, *dedup)
 
     def computed(self, aliases: Iterable[str]) -> tuple[ScanColumn, ...]:
         """Return those of some features that are computed."""
@@ -128,7 +133,7 @@ def open_scan(view: FeatureView, features: Sequence[str], root: Path) -> SourceS
     files = list_files(view.source, root)
     rows = _Rows(view, files)
     columns, computed = rows.columns(features)
-    return _opened(view.source, files, columns, computed, where=rows.where)
+    return _opened(view.source, files, columns, computed, where=rows.where, dedup=rows.dedup)
 
 
 def open_times(source: FileSource, root: Path) -> SourceScan:
@@ -157,6 +162,7 @@ def _opened(
     computed: tuple[ScanColumn, ...] = (),
     *,
     where: Node | None = None,
+    dedup: Sequence[str] = (),
 ) -> SourceScan:
     groups: dict[object, tuple[list[SourceFile], FileGroup]] = {}
     count, nulls = 0, False
@@ -166,7 +172,7 @@ def _opened(
         key = (tuple(group.types.items()), group.from_folders, group.through_arrow)
         groups.setdefault(key, ([], group))[0].append(file)
         count += footer.row_count
-        needed = {c.in_file for c in columns if c.alias[0] not in "fx"}
+        needed = {c.in_file for c in columns if c.alias[0] not in "fxd"}
         nulls = nulls or bool(group.from_folders) or not footer.surely_not_null >= needed
     by_alias = {c.alias: c for c in (*columns, *computed)}
     return SourceScan(
@@ -179,6 +185,7 @@ def _opened(
         features=tuple(by_alias[f"f{n}"] for n in range(_count(by_alias, "f"))),
         inputs=tuple(by_alias[f"x{n}"] for n in range(_count(by_alias, "x"))),
         where=where,
+        dedup=tuple(by_alias[alias] for alias in dedup),
         row_count=count,
         nulls_possible=nulls,
     )
@@ -263,6 +270,7 @@ class _Rows:
                 computed.append((alias, name, dtype, self._over_inputs(tree)))
         for name, alias in self._inputs.items():
             read.append((alias, name, input_type(view, self._files, name)))
+        read += self._dedup_columns
         return (
             tuple(
                 ScanColumn(a, name, source.column_in_file(origins.get(a, name)), dtype)
@@ -270,6 +278,22 @@ class _Rows:
             ),
             tuple(ScanColumn(a, name, name, dtype, tree) for a, name, dtype, tree in computed),
         )
+
+    @cached_property
+    def _dedup_columns(self) -> list[tuple[str, str, pa.DataType]]:
+        """What tells events apart, beside the event time; only windows ask for events."""
+        if not self._view.aggregations:
+            return []
+        types = dedup_types(self._view.source, self._files)
+        return [(f"d{number}", name, dtype) for number, (name, dtype) in enumerate(types.items())]
+
+    @property
+    def dedup(self) -> tuple[str, ...]:
+        """Aliases of what tells events apart; empty where every row is one."""
+        source, aliases = self._view.source, [alias for alias, *_ in self._dedup_columns]
+        if self._view.aggregations and source.timestamp_field in (source.dedup_keys or ()):
+            aliases.append("e")
+        return tuple(aliases)
 
     def _wanted(self, features: Sequence[str]) -> list[tuple[str, pa.DataType]]:
         """Return the columns of a row that features need, with the types that they are read as.

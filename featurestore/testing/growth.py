@@ -161,6 +161,9 @@ def batches(draw: st.DrawFn, view: FeatureView, number: int, shift: int) -> Plai
     events = range(8) if dated else range(2 * number, 2 * number + 4)
     cells["event"] = st.sampled_from([*(instant(BASE_US + us) for us in events), None])
     cells["score"] = st.sampled_from([0.5, None])
+    if view.source.dedup_keys is not None:
+        columns["event_id"] = Int64
+        cells["event_id"] = st.sampled_from([1, 2, 3, None])
     if dated:
         columns["created"] = Timestamp
         created = [instant(BASE_US + shift + 3 * number + us) for us in range(-2, 3)]

@@ -14,6 +14,7 @@ own there are `check_training_set`, `check_windows` and `check_latest`.
 
 from featurestore.testing.offline_aggregates import AggregateConformance
 from featurestore.testing.offline_cases import check_latest, check_training_set
+from featurestore.testing.offline_dedup import DedupConformance
 from featurestore.testing.offline_jobs import JobConformance
 from featurestore.testing.offline_latest import LatestRowsConformance
 from featurestore.testing.offline_sources import SourceConformance
@@ -32,6 +33,7 @@ class OfflineEngineConformance(
     LatestRowsConformance,
     WindowConformance,
     AggregateConformance,
+    DedupConformance,
     JobConformance,
 ):
     """All that an engine promises."""

@@ -161,6 +161,7 @@ def history(
     keys: Mapping[str, str] | None = None,
     features: Mapping[str, str] | None = None,
     aggregations: Sequence[Aggregation] = (),
+    transform: str | None = None,
     ttl: str | None = None,
     **source: Any,
 ) -> History:
@@ -171,6 +172,7 @@ def history(
         keys: Join keys and their types; default `user_id: int64`.
         features: Features and their types; default `score: float64`.
         aggregations: What the view has instead of features.
+        transform: The view's transform.
         ttl: The view's ttl, as in "1h".
         source: More fields of the source, such as its `timezone`.
     """
@@ -191,6 +193,7 @@ def history(
         source=FileSource(name="profiles", **(fields | source)),
         schema=[Field(name=name, dtype=parse_type(dtype)) for name, dtype in schema.items()],
         aggregations=aggregations,
+        transform=transform,
         ttl=None if ttl is None else parse_duration(ttl),
     )
     return History(view=view, files=tables, moments=())

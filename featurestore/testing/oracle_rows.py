@@ -7,7 +7,7 @@ and null lowest, event time in nanoseconds, created time in nanoseconds, ordinal
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Context, Decimal
 from typing import Any, Literal
@@ -47,6 +47,8 @@ class SourceRow:
     """The total order between rows of one key."""
     values: Row
     """Feature -> value, of the declared type; of a view with aggregations column -> value."""
+    later: Sequence[int | None] = ()
+    """When each later version of the same event was created; see `dedup_keys` of sources."""
 
 
 def read_source(view: FeatureView, files: Files) -> list[SourceRow]:
@@ -67,6 +69,7 @@ def count_never_visible(view: FeatureView, files: Files) -> int:
 def _all_rows(view: FeatureView, files: Files) -> Iterator[SourceRow | None]:
     """Yield the rows that the view's transform lets through; None for one never to be visible."""
     ordinal = 0
+    later = _later_versions(view, files)
     for path in sorted(files, key=str.encode):
         for number, in_file in enumerate(files[path]):
             ordinal += 1
@@ -76,7 +79,43 @@ def _all_rows(view: FeatureView, files: Files) -> Iterator[SourceRow | None]:
             given = {c: _with_instants(view, row, c, path, number) for c in view.source_columns}
             shown = transformed(view.row_transform, view.source.name, {**row, **given})
             if shown is not None:
-                yield _source_row(view, row, shown, times, ordinal)
+                found = _source_row(view, row, shown, times, ordinal)
+                yield None if found is None else replace(found, later=later.get(ordinal, ()))
+
+
+def _later_versions(view: FeatureView, files: Files) -> dict[int, list[int | None]]:
+    """Return for each row by its ordinal when each later version of its event was created.
+
+    Every row of the source is looked at beside every other one: neither key nor event time matters,
+    nor what the view's transform makes of the row. Only windows are of events.
+    """
+    names = view.source.dedup_keys or ()
+    if not (names and view.aggregations):
+        return {}
+    versions: list[tuple[list[object], tuple[object, int], int | None]] = []
+    for path in sorted(files, key=str.encode):
+        for number, in_file in enumerate(files[path]):
+            renamed = {view.source.field_mapping.get(k, k): v for k, v in in_file.items()}
+            row = {**renamed, **_folder_values(view, path)}
+            event = [_told_apart(view, row, name, path, number) for name in names]
+            _, created = _times(view, row, path, number)
+            versions.append((event, (null_lowest(created), len(versions) + 1), created))
+    return {
+        rank[1]: [
+            None if other is None else round_up(other)
+            for rival, other_rank, other in versions
+            if None not in event and rival == event and other_rank > rank
+        ]
+        for event, rank, _ in versions
+    }
+
+
+def _told_apart(view: FeatureView, row: Row, name: str, path: str, number: int) -> object:
+    """Return a value that tells events apart; an event time as rows have it, rounded up."""
+    if name == view.source.timestamp_field:
+        event, _ = _times(view, row, path, number)
+        return None if event is None else round_up(event)
+    return _with_instants(view, row, name, path, number)
 
 
 def _folder_values(view: FeatureView, path: str) -> Row:

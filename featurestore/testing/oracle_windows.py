@@ -92,7 +92,14 @@ def empty_values(view: FeatureView) -> dict[str, object]:
 
 
 def in_window(row: SourceRow, feature: WindowFeature, at_us: int, mode: Mode) -> bool:
-    """Whether a row's times put it into a feature's window at `at_us`."""
+    """Whether a row's times put it into a feature's window at `at_us`, and no later version does.
+
+    Complete, all versions of an event are known; as served, those that were created by then.
+    """
+    if mode == "complete" and row.later:
+        return False
+    if any(created is not None and created <= at_us for created in row.later):
+        return False
     if mode == "as_served" and (row.created_us is None or row.created_us > at_us):
         return False
     if row.event_us > at_us or (row.event_us == at_us and feature.closed in ("left", "neither")):

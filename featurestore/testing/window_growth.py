@@ -2,6 +2,7 @@
 
 Windows move with their end, so every run computes all of them anew: rows may come as late as they
 like, and full and incremental runs do the same. A run with a start is refused, so there is none.
+Events may come again, corrected, also for another entity.
 """
 
 from datetime import timedelta
@@ -58,6 +59,7 @@ def _views(draw: st.DrawFn) -> FeatureView:
             path="data/events/*.parquet",
             timestamp_field="event",
             created_timestamp_column="created" if draw(st.booleans()) else None,
+            dedup_keys=draw(st.sampled_from((None, ["event_id"], ["event", "event_id"]))),
         ),
         schema=(),
         aggregations=[

@@ -97,6 +97,31 @@ _WHERE: Final = (
 )
 
 
+_EVENT_IDS: Final[Mapping[str, tuple[object, ...]]] = {
+    "int64": (1, 2, 2**53 + 1),
+    "string": ("a", "b", "", "é"),
+    "binary": (b"", b"\0", b"a"),
+    "bool": (True, False),
+    "date32": (date(1969, 12, 31), date(2024, 2, 29)),
+    "decimal128(10, 2)": (Decimal("0.01"), Decimal("-1.50")),
+    "timestamp[us, UTC]": (RawTime(_BASE), RawTime(_BASE + US), RawTime(-US)),
+    "timestamp[ns, UTC]": (RawTime(_BASE), RawTime(_BASE + 1), RawTime(_BASE + US)),
+}
+"""Few values each, so that events often come again, of the same entity or another."""
+_EVENT_VARIANTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "int64": ("int64", "int64"),
+    "string": ("string", "large_string", "dictionary<string>"),
+}
+_DEDUP_KEYS: Final[tuple[tuple[str, ...] | None, ...]] = (
+    *(None,) * 3,
+    *(("id",),) * 3,
+    ("id", "n"),
+    ("event", "id"),
+    ("event",),
+    ("n", "state"),
+)
+
+
 @st.composite
 def window_cases(draw: st.DrawFn, *, max_rows: int = 8, max_spine_rows: int = 8) -> TrainingCase:
     """Draw a history of a view with aggregations, and a spine at the edges of its windows.
@@ -130,6 +155,7 @@ class _Setting:
 
     view: FeatureView
     columns: Sequence[_Column]
+    event_id: _Column
     time_types: Mapping[str, str]
     lengths: Sequence[int]
     moments: Sequence[int]
@@ -158,8 +184,10 @@ def _settings(draw: st.DrawFn, mode: Mode) -> _Setting:
         path=f"{FOLDER}/**/*.parquet",
         timestamp_field="event",
         created_timestamp_column="created" if dated else None,
-        field_mapping=draw(st.sampled_from(({}, {"in file v0": "v0"}, {"in file n": "n"}))),
+        field_mapping=draw(st.sampled_from(_RENAMED)),
+        dedup_keys=draw(st.sampled_from(_DEDUP_KEYS)),
     )
+    id_type = draw(st.sampled_from(sorted(_EVENT_IDS)))
     time_type = st.sampled_from(("timestamp[us, UTC]", "timestamp[ns, UTC]", "timestamp[us]"))
     return _Setting(
         view=FeatureView(
@@ -170,10 +198,19 @@ def _settings(draw: st.DrawFn, mode: Mode) -> _Setting:
             aggregations=aggregations,
         ),
         columns=columns,
+        event_id=_Column("id", id_type, _EVENT_IDS[id_type]),
         time_types={name: draw(time_type) for name in ("event", "created")[: 1 + dated]},
         lengths=lengths,
         moments=draw(_ends(lengths)),
     )
+
+
+_RENAMED: Final[tuple[dict[str, str], ...]] = (
+    {},
+    {"in file v0": "v0"},
+    {"in file n": "n"},
+    {"in file id": "id"},
+)
 
 
 @st.composite
@@ -252,7 +289,11 @@ def _files(draw: st.DrawFn, setting: _Setting, max_rows: int) -> PlainTable:
     for column in setting.columns:
         types[column.name] = parse_physical(column.dtype)
         cells[column.name] = _or_null(column.values)
+    event_id = setting.event_id
+    variants = _EVENT_VARIANTS.get(event_id.dtype, (event_id.dtype,))
     types |= {"state": pa.string(), "n": pa.int32()}
+    types["id"] = parse_physical(draw(st.sampled_from(variants)))
+    cells["id"] = _or_null(event_id.values)
     cells["state"] = st.sampled_from(("ok", "ok", "ok", "bad", None))
     cells["n"] = st.sampled_from((0, 1, 2, 2, None))
     events = _event_times(setting)

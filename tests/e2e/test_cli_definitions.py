@@ -205,6 +205,20 @@ def test_describe_tells_a_source_with_its_files_and_rows(applied: Repository) ->
     assert "1 file, 4 rows" in applied.succeed("describe", "users").out
 
 
+def test_describe_tells_what_tells_the_events_of_a_source_apart(applied: Repository) -> None:
+    assert applied.succeed("describe", "routes", "--json").document["dedup_keys"] is None
+    assert "dedup keys" not in applied.succeed("describe", "routes").out
+    definitions = applied.folder / "features.py"
+    text = definitions.read_text().replace(
+        'name="routes",', 'name="routes", dedup_keys=["origin", "dest"],'
+    )
+    definitions.write_text(text)
+    planned = applied.succeed("plan").out
+    assert "dedup_keys" in planned
+    applied.succeed("apply")
+    assert "dest, origin" in applied.succeed("describe", "routes").out
+
+
 def test_describe_tells_what_is_wrong_with_the_files_of_a_source(applied: Repository) -> None:
     file = applied.folder / "data" / "users.parquet"
     file.write_bytes(b"PAR1 broken")

@@ -34,10 +34,10 @@ def windows(random: np.random.Generator, size: int, count: int) -> tuple[Ints, I
     return low, high, times
 
 
-def found(written: Ints, low: Ints, high: Ints, times: Ints) -> list[list[int]]:
+def found(written: Written, low: Ints, high: Ints, times: Ints) -> list[list[int]]:
     """The places that each window may see, by the code under test."""
     lists: list[list[int]] = []
-    for some, pieces in Written(written).hidden(low, high, times):
+    for some, pieces in written.hidden(low, high, times):
         runs = pieces.rest(low[some], high[some])
         places, ends = runs.flat()
         lists += [part.tolist() for part in np.split(places, ends[:-1])]
@@ -57,7 +57,20 @@ def test_what_was_written_by_then_is_found(lateness: str, size: int) -> None:
     random = np.random.default_rng(size)
     written = np.arange(size) + LATENESS[lateness](random, size)
     low, high, times = windows(random, size, 80)
-    assert found(written, low, high, times) == expected(written, low, high, times)
+    assert found(Written(written), low, high, times) == expected(written, low, high, times)
+
+
+@pytest.mark.parametrize("size", [1, 32, 33, 1_025, 3_000])
+@pytest.mark.parametrize("lateness", LATENESS)
+def test_what_was_superseded_by_then_is_not_found(lateness: str, size: int) -> None:
+    random = np.random.default_rng(size)
+    written = np.arange(size) + LATENESS[lateness](random, size)
+    never = 2**63 - 1
+    until = np.where(random.random(size) < 0.3, written + random.integers(0, size, size), never)
+    low, high, times = windows(random, size, 80)
+    places = expected(written, low, high, times)
+    counting = [[n for n in some if until[n] > t] for some, t in zip(places, times, strict=True)]
+    assert found(Written(written, until), low, high, times) == counting
 
 
 @pytest.mark.parametrize("most", [1, 40, 1_000])
@@ -67,7 +80,7 @@ def test_few_blocks_at_a_time_find_the_same(monkeypatch: pytest.MonkeyPatch, mos
     random = np.random.default_rng(most)
     written = np.arange(2_000) + LATENESS["any"](random, 2_000)
     low, high, times = windows(random, 2_000, 60)
-    assert found(written, low, high, times) == expected(written, low, high, times)
+    assert found(Written(written), low, high, times) == expected(written, low, high, times)
 
 
 def test_rows_hidden_together_are_one_piece() -> None:

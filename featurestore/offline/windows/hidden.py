@@ -1,9 +1,10 @@
-"""Which rows of a window had not been written at its moment, without a look at each of them.
+"""Which rows of a window did not count at its moment, without a look at each of them.
 
-Times of writing mostly rise with the events' own, so that what is hidden lies close together, at a
-window's end. A tree of blocks knows the first and the last time of writing in each block: most are
-seen or hidden as a whole, and only the others are looked into. A row that was written long after
-its event costs one path down the tree in each window that has it.
+A row counts from when it was written until a later version of its event is. Times of writing mostly
+rise with the events' own, so that what is hidden lies close together, at a window's end. A tree of
+blocks knows the first and the last of such times in each block: most are seen or hidden as a whole,
+and only the others are looked into. A row that was written long after its event, or superseded,
+costs one path down the tree in each window that has it.
 """
 
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from featurestore.offline.timeline import Ints, first_of_runs
 from featurestore.offline.windows.ranges import flatten
@@ -20,6 +22,7 @@ FANOUT_BITS: Final = 5
 WINDOWS_AT_ONCE: Final = 1 << 17
 BLOCKS_AT_ONCE: Final = 4_000_000
 """Blocks of all windows that are looked at together; beyond that fewer windows are."""
+_Marks = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,22 +55,20 @@ class Hidden:
 
 
 class Written:
-    """When the row at each place was written.
+    """When the row at each place was written, and when it was superseded.
 
     Args:
-        times: n times; a row that never was has the greatest number.
+        since: n times of writing; a row that never was has the greatest number.
+        until: From when each row does not count any more; None if all do for ever.
     """
 
-    def __init__(self, times: Ints) -> None:
-        self._first = [times]
-        self._last = [times]
-        while len(self._first[-1]) > 1:
-            starts = np.arange(0, len(self._first[-1]), 1 << FANOUT_BITS)
-            self._first.append(np.minimum.reduceat(self._first[-1], starts))
-            self._last.append(np.maximum.reduceat(self._last[-1], starts))
+    def __init__(self, since: Ints, until: Ints | None = None) -> None:
+        self._since = _Blocks.of(since)
+        self._until = None if until is None else _Blocks.of(until)
+        self._top = len(self._since.first) - 1
 
     def hidden(self, low: Ints, high: Ints, times: Ints) -> Iterator[tuple[slice, Hidden]]:
-        """Find the rows that were written after their window's time.
+        """Find the rows that do not count at their window's time.
 
         Args:
             low: The first place of each of n windows.
@@ -95,7 +96,7 @@ class Written:
     def _search(self, low: Ints, high: Ints, times: Ints, most: int | None) -> Hidden | None:
         """Return what is hidden, or None if that takes a look at more than so many blocks."""
         longest = int((high - low).max(initial=0))
-        level = min(max(longest.bit_length() - 1, 0) // FANOUT_BITS, len(self._first) - 1)
+        level = min(max(longest.bit_length() - 1, 0) // FANOUT_BITS, self._top)
         windows = np.flatnonzero(high > low)
         first, last = _blocks_of(low[windows], high[windows], level)
         pieces: list[tuple[Ints, Ints, Ints]] = []
@@ -105,15 +106,40 @@ class Written:
             blocks, _ = flatten(first, last)
             windows = np.repeat(windows, last - first)
             at = times[windows]
-            hidden = self._first[level][blocks] > at
+            hidden, mixed = self._states(level, blocks, at)
             pieces.append(_ranges_of(blocks[hidden], windows[hidden], low, high, level))
             if not level:
                 return _ordered(pieces)
-            mixed = ~hidden & (self._last[level][blocks] > at)
             blocks, windows, level = blocks[mixed], windows[mixed], level - 1
             first, last = _blocks_of(low[windows], high[windows], level)
             first = np.maximum(first, blocks << FANOUT_BITS)
             last = np.minimum(last, (blocks + 1) << FANOUT_BITS)
+
+    def _states(self, level: int, blocks: Ints, at: Ints) -> tuple[_Marks, _Marks]:
+        """Return which blocks are hidden as a whole, and which of the others have hidden rows."""
+        hidden = self._since.first[level][blocks] > at
+        mixed = self._since.last[level][blocks] > at
+        if self._until is not None:
+            hidden |= self._until.last[level][blocks] <= at
+            mixed |= self._until.first[level][blocks] <= at
+        return hidden, mixed & ~hidden
+
+
+@dataclass(frozen=True, slots=True)
+class _Blocks:
+    """The least and the greatest number of each block, level by level; those of 0 are numbers."""
+
+    first: list[Ints]
+    last: list[Ints]
+
+    @classmethod
+    def of(cls, numbers: Ints) -> "_Blocks":
+        first, last = [numbers], [numbers]
+        while len(first[-1]) > 1:
+            starts = np.arange(0, len(first[-1]), 1 << FANOUT_BITS)
+            first.append(np.minimum.reduceat(first[-1], starts))
+            last.append(np.maximum.reduceat(last[-1], starts))
+        return cls(first, last)
 
 
 def _blocks_of(low: Ints, high: Ints, level: int) -> tuple[Ints, Ints]:

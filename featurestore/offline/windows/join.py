@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from featurestore.definitions.aggregation import ROWS, Closed, WindowFeature
 from featurestore.errors import SumOverflowError
 from featurestore.offline.as_of import BYTES_PER_ROW, explain, key_ranges, passes_for
+from featurestore.offline.dedup import NEVER
 from featurestore.offline.engine import Mode, OfflineEngine, ScanReader
 from featurestore.offline.history import LOWEST, Arrived, History
 from featurestore.offline.scan import SourceScan
@@ -35,8 +36,6 @@ ColumnKey = tuple[str, pa.DataType, str | None]
 """Column, the type it is read as, and the predicate of the rows that count."""
 Moved = Callable[[int, int], None]
 """Called with (features done, features in all); raises if nobody wants the rest."""
-NEVER: Final = 2**63 - 1
-"""When a row was written that has no created time: later than any moment."""
 _LOWER: Final[Mapping[str, Side]] = {
     "left": "left",
     "both": "left",
@@ -138,8 +137,8 @@ class WindowJoin:
         self._rows = spine.num_rows
         keys = number_keys(spine)
         passes = passes_for(engine, scan)
-        age_us, served = _age_us(features), mode == "as_served"
-        parts = _parts(reader, scan, keys, age_us, passes=passes, is_served=served, check=check)
+        age_us = _age_us(features)
+        parts = _parts(reader, scan, keys, age_us, passes=passes, mode=mode, check=check)
         self._whole = self._computed(parts, 0, self._rows) if passes > 1 else None
         self._parts = list(parts)
 
@@ -189,12 +188,12 @@ def _parts(
     age_us: int | None,
     *,
     passes: int,
-    is_served: bool,
+    mode: Mode,
     check: Callable[[], None],
 ) -> Iterator["_Part"]:
     aliases = [column.alias for column in scan.features]
     for some in key_ranges(range(keys.table.num_rows), passes):
-        arrived = Arrived.read(reader, scan, keys, some, age_us=age_us, columns=aliases)
+        arrived = Arrived.read(reader, scan, keys, some, age_us=age_us, columns=aliases, mode=mode)
         history = arrived.of_keys()
         check()
         asked = keys.places(some)
@@ -207,7 +206,7 @@ def _parts(
             source=scan.source.name,
             aliases={(column.name, column.dtype): column.alias for column in scan.features},
             types={column.name: column.dtype for column in reversed(scan.features)},
-            is_served=is_served,
+            is_served=mode == "as_served",
             check=check,
         )
 
@@ -323,8 +322,10 @@ class _Part:
 
     @cached_property
     def _written(self) -> Written:
-        """When each row was written, in the order of places; a null is never."""
+        """When each row counts, in the order of places; without a created time never."""
+        order, superseded = self.timeline.order, self.history.superseded
+        until = None if superseded is None else superseded[order]
         if self.history.created is None:
-            return Written(np.full(len(self.timeline), NEVER))
-        created = self.history.created[self.timeline.order]
-        return Written(np.where(created == LOWEST, NEVER, created))
+            return Written(np.full(len(order), NEVER), until)
+        created = self.history.created[order]
+        return Written(np.where(created == LOWEST, NEVER, created), until)
