@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 import pydantic
 from pydantic import AfterValidator, BeforeValidator
 
-from featurestore.definitions.base import Definition, Duration
+from featurestore.definitions.base import Definition, Document, Duration
 from featurestore.definitions.names import ColumnName, check_distinct
 from featurestore.time import Ambiguous, Missing, zone
 
@@ -51,7 +51,8 @@ class FileSource(Definition):
         path: One file, a glob (`data/*.parquet`, `data/**/*.parquet`), or a folder, whose Parquet
             files are read with `key=value` folder names as columns (hive partitions). Relative
             paths start at the repository.
-        timestamp_field: When the event took place; naive or aware, of any unit.
+        timestamp_field: When the event took place; naive or aware, of any unit. A static source has
+            none.
         created_timestamp_column: When the row was written. It decides between rows of one event
             time, and is what `mode="as_served"` and corrections need.
         timezone: Zone in which all naive timestamps of this source are read.
@@ -63,6 +64,9 @@ class FileSource(Definition):
             views use the new names.
         lateness: How much later than its neighbours a row may arrive: how far an incremental
             materialization looks back.
+        static: Whether this is a lookup table such as airports, whose rows hold for all times. It
+            has no times, can be joined in transforms, and is taken as it is when it is read: a row
+            that is rewritten changes the past as well.
     """
 
     kind: ClassVar[str] = "source"
@@ -75,6 +79,7 @@ class FileSource(Definition):
             "ambiguous",
             "missing",
             "field_mapping",
+            "static",
         }
     )
 
@@ -83,7 +88,7 @@ class FileSource(Definition):
         BeforeValidator(lambda p: str(p) if isinstance(p, Path) else p),
         AfterValidator(_check_path),
     ]
-    timestamp_field: ColumnName
+    timestamp_field: ColumnName | None = None
     created_timestamp_column: ColumnName | None = None
     timezone: Annotated[str, AfterValidator(_check_zone)] = "UTC"
     ambiguous: Ambiguous = "error"
@@ -92,9 +97,15 @@ class FileSource(Definition):
         pydantic.Field(default_factory=dict)
     )
     lateness: Annotated[Duration, AfterValidator(_check_lateness)] = timedelta(0)
+    static: bool = False
 
     def model_post_init(self, _context: Any, /) -> None:
-        """Refuse a created column that is the event column."""
+        """Refuse a created column that is the event column, and times where none can be."""
+        if self.static:
+            self._check_static()
+            return
+        if self.timestamp_field is None:
+            raise ValueError("timestamp_field is missing")
         if self.created_timestamp_column == self.timestamp_field:
             raise ValueError("created_timestamp_column is the timestamp_field")
 
@@ -104,3 +115,31 @@ class FileSource(Definition):
             if renamed == name:
                 return in_file
         return name
+
+    @property
+    def event_field(self) -> str:
+        """The `timestamp_field` of a source that is not static."""
+        assert self.timestamp_field is not None  # noqa: S101 - `model_post_init` saw to it
+        return self.timestamp_field
+
+    def meaning(self) -> Document:
+        """Return all that decides which rows this is, as JSON-ready data."""
+        document = self.to_document()
+        return {
+            key: document[key]
+            for key in sorted(self.semantic_fields)
+            if key != "static" or self.static
+        }
+
+    def _check_static(self) -> None:
+        given = {
+            "timestamp_field": self.timestamp_field,
+            "created_timestamp_column": self.created_timestamp_column,
+            "lateness": self.lateness or None,
+        }
+        for name, value in given.items():
+            if value is not None:
+                raise ValueError(
+                    f"a static source has no times: leave out {name}, or static=True to join it as"
+                    " of each row's time"
+                )
