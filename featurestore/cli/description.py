@@ -166,7 +166,7 @@ def _source(store: "FeatureStore", state: "RegistryState", name: str) -> Descrip
     rows = [file["rows"] for file in files]
     facts = {
         "path": source.path,
-        "event time": source.timestamp_field,
+        "event time": source.timestamp_field or "none: static, as it is today, for all times",
         "created time": source.created_timestamp_column,
         "zone": f"{source.timezone} (ambiguous: {source.ambiguous}, missing: {source.missing})",
         "lateness": document["lateness"] if source.lateness else None,
@@ -222,6 +222,7 @@ def _view(store: "FeatureStore", state: "RegistryState", name: str) -> Descripti
             "entities": listed(f"{e.name} ({keys_text(e)})" for e in definition.entities) or "none",
             "source": definition.source.name,
             "transform": None if transform is None else " ".join(transform.sql.split()),
+            "joins": "; ".join(map(_join_text, definition.joins)),
             "ttl": document["ttl"] or "none: values never expire",
             "online": "yes" if definition.online else "no",
             "generation": str(view.generation),
@@ -239,6 +240,12 @@ def _view(store: "FeatureStore", state: "RegistryState", name: str) -> Descripti
             **_used_by(definition, state),
         },
     )
+
+
+def _join_text(source: "FileSource") -> str:
+    if source.static:
+        return f"static: {source.name} - its rows are taken as they are today, for all times"
+    return f"{source.name}, as of each row's time"
 
 
 def _feature_table(

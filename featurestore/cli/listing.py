@@ -103,7 +103,7 @@ def _source_row(source: "FileSource") -> tuple[object, ...]:
     return (
         source.name,
         source.path,
-        source.timestamp_field,
+        source.timestamp_field or "static",
         source.created_timestamp_column,
         source.timezone,
         source.description,

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 import pydantic
 from pydantic import AfterValidator, BeforeValidator
 
-from featurestore.definitions.base import Definition, Duration
+from featurestore.definitions.base import Definition, Document, Duration
 from featurestore.definitions.names import ColumnName, check_distinct
 from featurestore.errors import shown
 from featurestore.time import Ambiguous, Missing, zone
@@ -60,7 +60,8 @@ class FileSource(Definition):
         path: One file, a glob (`data/*.parquet`, `data/**/*.parquet`), or a folder, whose Parquet
             files are read with `key=value` folder names as columns (hive partitions). Relative
             paths start at the repository.
-        timestamp_field: When the event took place; naive or aware, of any unit.
+        timestamp_field: When the event took place; naive or aware, of any unit. A static source has
+            none.
         created_timestamp_column: When the row was written. It decides between rows of one event
             time, and is what `mode="as_served"` and corrections need.
         timezone: Zone in which all naive timestamps of this source are read.
@@ -78,6 +79,9 @@ class FileSource(Definition):
             lists cannot be among them.
         lateness: How much later than its neighbours a row may arrive: how far an incremental
             materialization looks back.
+        static: Whether this is a lookup table such as airports, whose rows hold for all times. It
+            has no times, can be joined in transforms, and is taken as it is when it is read: a row
+            that is rewritten changes the past as well.
     """
 
     kind: ClassVar[str] = "source"
@@ -91,6 +95,7 @@ class FileSource(Definition):
             "missing",
             "field_mapping",
             "dedup_keys",
+            "static",
         }
     )
 
@@ -99,7 +104,7 @@ class FileSource(Definition):
         BeforeValidator(lambda p: str(p) if isinstance(p, Path) else p),
         AfterValidator(_check_path),
     ]
-    timestamp_field: ColumnName
+    timestamp_field: ColumnName | None = None
     created_timestamp_column: ColumnName | None = None
     timezone: Annotated[str, AfterValidator(_check_zone)] = "UTC"
     ambiguous: Ambiguous = "error"
@@ -109,9 +114,15 @@ class FileSource(Definition):
     )
     dedup_keys: Annotated[Sequence[ColumnName], AfterValidator(_check_dedup_keys)] | None = None
     lateness: Annotated[Duration, AfterValidator(_check_lateness)] = timedelta(0)
+    static: bool = False
 
     def model_post_init(self, _context: Any, /) -> None:
-        """Refuse columns that cannot be both of what they are declared to be."""
+        """Refuse columns that cannot be both of what they are declared to be, and missing times."""
+        if self.static:
+            self._check_static()
+            return
+        if self.timestamp_field is None:
+            raise ValueError("timestamp_field is missing")
         if self.created_timestamp_column == self.timestamp_field:
             raise ValueError("created_timestamp_column is the timestamp_field")
         for name in self.dedup_keys or ():
@@ -132,3 +143,34 @@ class FileSource(Definition):
             if renamed == name:
                 return in_file
         return name
+
+    @property
+    def event_field(self) -> str:
+        """The `timestamp_field` of a source that is not static."""
+        assert self.timestamp_field is not None  # noqa: S101 - `model_post_init` saw to it
+        return self.timestamp_field
+
+    def meaning(self, *, of_events: bool) -> Document:
+        """Return all that decides which rows this is, as JSON-ready data.
+
+        Args:
+            of_events: Whether rows are counted, which `dedup_keys` matter to.
+        """
+        document = self.to_document()
+        meant = {"static": self.static, "dedup_keys": of_events and self.dedup_keys}
+        return {key: document[key] for key in sorted(self.semantic_fields) if meant.get(key, True)}
+
+    def _check_static(self) -> None:
+        if self.dedup_keys:
+            raise ValueError("a static source has no events: leave out dedup_keys")
+        given = {
+            "timestamp_field": self.timestamp_field,
+            "created_timestamp_column": self.created_timestamp_column,
+            "lateness": self.lateness or None,
+        }
+        for name, value in given.items():
+            if value is not None:
+                raise ValueError(
+                    f"a static source has no times: leave out {name}, or static=True to join it as"
+                    " of each row's time"
+                )

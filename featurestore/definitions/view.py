@@ -21,11 +21,12 @@ from featurestore.definitions.base import (
 from featurestore.definitions.entity import Entity
 from featurestore.definitions.field import Field
 from featurestore.definitions.names import ColumnName, ObjectName, check_distinct
+from featurestore.definitions.row_join import RowJoin, joined_source
 from featurestore.definitions.source import FileSource
 from featurestore.definitions.transform import RowTransform, read_transform
 from featurestore.errors import DefinitionError, NotFoundError, shown
 from featurestore.expressions.check import columns_of
-from featurestore.expressions.tree import Column, Node, to_json
+from featurestore.expressions.tree import Column, Node, to_json, with_columns
 from featurestore.types import is_online_type, type_name
 
 T = TypeVar("T")
@@ -54,6 +55,7 @@ class FeatureView(Definition):
         transform: A SELECT over the source, as in `"SELECT amount / 100 AS amount_usd FROM source
             WHERE status <> 'test'"`: its columns are what the schema or the aggregations name, and
             rows that it leaves out are never visible. `docs/transforms.md` says what it may hold.
+        joins: The other sources that the transform joins to its rows.
         ttl: How old a row may be, counted from its event time, before it counts as missing: offline
             at the spine's time, online at the time of the request. None means it never expires. Of
             windows it limits online how long ago they were computed; offline it does nothing.
@@ -62,7 +64,7 @@ class FeatureView(Definition):
 
     kind: ClassVar[str] = "feature view"
     semantic_fields: ClassVar[frozenset[str]] = frozenset(
-        {"entities", "source", "schema", "aggregations", "transform", "ttl"}
+        {"entities", "source", "schema", "aggregations", "transform", "joins", "ttl"}
     )
 
     entities: Annotated[Sequence[Entity], AfterValidator(tuple)] = ()
@@ -72,6 +74,7 @@ class FeatureView(Definition):
     )
     aggregations: Annotated[Sequence[Aggregation], AfterValidator(tuple)] = ()
     transform: Annotated[str | RowTransform | None, BeforeValidator(read_transform)] = None
+    joins: Annotated[Sequence[FileSource], AfterValidator(tuple)] = ()
     ttl: Annotated[Duration | None, AfterValidator(_check_ttl)] = None
     online: bool = True
 
@@ -82,6 +85,10 @@ class FeatureView(Definition):
     @field_serializer("source")
     def _source_name(self, source: FileSource) -> str:
         return source.name
+
+    @field_serializer("joins")
+    def _join_names(self, joins: Sequence[FileSource]) -> list[str]:
+        return [source.name for source in joins]
 
     @field_serializer("fields")
     def _schema(self, fields: Sequence[Field]) -> list[Document]:
@@ -114,10 +121,17 @@ class FeatureView(Definition):
         check_distinct(list(self.join_keys), "join key")
         check_distinct([f.name for f in self.fields], "feature")
         reserved = {k.casefold(): f"the join key {k!r}" for k in self.join_keys}
+        if self.source.static:
+            raise ValueError(
+                f"source {self.source.name!r} is static: it has no times, and can only be joined in"
+                " a transform"
+            )
         times = (self.source.timestamp_field, self.source.created_timestamp_column)
         reserved |= {t.casefold(): f"the source's time column {t!r}" for t in times if t}
         if self.row_transform is not None:
             self._check_transform(self.row_transform, [*self.join_keys, *(t for t in times if t)])
+        elif self.joins:
+            raise ValueError("joins are what a transform joins, and there is none")
         self._check_renamed()
         for field in self.fields:
             if (taken := reserved.get(field.name.casefold())) is not None:
@@ -127,16 +141,21 @@ class FeatureView(Definition):
                 )
 
     def _check_renamed(self) -> None:
-        mapping = self.source.field_mapping
-        for name in (*self.join_keys, *self.source_columns):
-            if name in mapping and name not in mapping.values():
-                raise ValueError(
-                    f"{name!r} is called {mapping[name]!r} here: the source's field_mapping renames"
-                    " it"
-                )
+        _check_mapping(self.source, (*self.join_keys, *self.source_columns))
+        if (transform := self.row_transform) is not None:
+            for join in transform.joins:
+                _check_mapping(self.joined_source(join), transform.inputs_of(join))
 
     def _check_transform(self, transform: RowTransform, kept: Sequence[str]) -> None:
+        check_distinct([source.name for source in self.joins], "joined source")
+        transform.check_joins(self.source, self.joins)
         transform.check(self.source.name, self.row_columns, kept=kept)
+        if self.online and (late := transform.late_filters()):
+            raise ValueError(
+                f"WHERE looks at {shown(late[0])}, which is joined as of the row's time: a late row"
+                " of it could take back a row that is served already; make the values null instead"
+                " (CASE WHEN ... END), or set online=False"
+            )
         known = {*self.row_columns, *kept}
         for column in transform.columns if not self.aggregations else ():
             if column.name not in known:
@@ -193,15 +212,22 @@ class FeatureView(Definition):
 
     @property
     def source_columns(self) -> tuple[str, ...]:
-        """The source's columns that features or the transform's filter are made of."""
+        """The source's columns that features, or the transform's filter and joins, are made of."""
         trees = [self.row_column(name) for name in self.row_columns]
+        keys: list[str] = []
         if self.row_transform is not None:
+            joins = self.row_transform.joins_of(trees)
+            keys = [key.own for join in joins for key in join.keys]
             trees.append(self.row_transform.where)
-        return tuple(dict.fromkeys(c.name for t in trees if t is not None for c in columns_of(t)))
+        found = (c for t in trees if t is not None for c in columns_of(t))
+        return tuple(dict.fromkeys((*(c.name for c in found if c.source is None), *keys)))
 
     @property
     def lineage(self) -> dict[str, list[str]]:
-        """Feature -> the source's columns that its values are computed from, beside the filter."""
+        """Feature -> the columns that its values are computed from, beside filter and joins.
+
+        Those of the view's source go by their names, those of a joined one as `merchants.category`.
+        """
         made = {f.name: f.row_columns for f in self.window_features} or {
             name: (name,) for name in self.feature_names
         }
@@ -209,7 +235,22 @@ class FeatureView(Definition):
 
     def _columns_behind(self, names: Sequence[str]) -> list[str]:
         trees = (self.row_column(name) for name in names)
-        return list(dict.fromkeys(c.name for t in trees if t is not None for c in columns_of(t)))
+        found = (c for t in trees if t is not None for c in columns_of(t))
+        return list(dict.fromkeys(map(self._origin, found)))
+
+    def _origin(self, column: Column) -> str:
+        if column.source is None or self.row_transform is None:
+            return column.name
+        return f"{self.joined_source(self.row_transform.join(column.source)).name}.{column.name}"
+
+    @property
+    def static_sources(self) -> tuple[str, ...]:
+        """Names of the joined sources whose rows are taken as they are today, for all times."""
+        return tuple(source.name for source in self.joins if source.static)
+
+    def joined_source(self, join: RowJoin) -> FileSource:
+        """Return the source that one of the transform's joins reads."""
+        return joined_source(join.table, self.joins)
 
     def with_column_types(self, types: Mapping[str, pa.DataType]) -> "FeatureView":
         """Return this view with the types of the columns that its aggregations take.
@@ -223,12 +264,16 @@ class FeatureView(Definition):
         ]
         return self._with(aggregations=aggregations)
 
-    def with_input_types(self, types: Mapping[str, pa.DataType]) -> "FeatureView":
-        """Return this view with the types of the columns that its transform computes with."""
+    def with_input_types(
+        self,
+        types: Mapping[str, pa.DataType],
+        joined: Mapping[str, Mapping[str, pa.DataType]] | None = None,
+    ) -> "FeatureView":
+        """Return this view with the types of what its transform computes and joins with."""
         return (
             self
             if self.row_transform is None
-            else self._with(transform=self.row_transform.with_types(types))
+            else self._with(transform=self.row_transform.with_types(types, joined))
         )
 
     def _with(self, **changes: Any) -> "FeatureView":
@@ -262,10 +307,7 @@ class FeatureView(Definition):
         if (transformed := self._transformed()) is not None:
             parts["transform"] = transformed
         parts["join_keys"] = [[k, type_name(t)] for k, t in self.join_keys.items()]
-        source = self.source.to_document()
-        parts["source"] = {key: source[key] for key in sorted(self.source.semantic_fields)}
-        if not (self.aggregations and self.source.dedup_keys):
-            del parts["source"]["dedup_keys"]
+        parts["source"] = self.source.meaning(of_events=bool(self.aggregations))
         return fingerprint(parts)
 
     def _transformed(self) -> Document | None:
@@ -275,10 +317,29 @@ class FeatureView(Definition):
         """
         if self.row_transform is None:
             return None
+        transform = self.row_transform
         trees = {name: self.row_column(name) for name in self.row_columns}
-        made = {n: None if t is None else to_json(t) for n, t in trees.items() if t != Column(n)}
-        where = self.row_transform.where
-        return {"columns": made, "where": where and to_json(where)} if made or where else None
+        joins = transform.joins_of(trees.values())
+        numbers = {join.name: str(number) for number, join in enumerate(joins)}
+
+        def meaning(tree: Node | None) -> Any:
+            return None if tree is None else to_json(with_columns(tree, numbered))
+
+        def numbered(column: Column) -> Column:
+            return Column(column.name, numbers.get(column.source or ""))
+
+        made = {name: meaning(tree) for name, tree in trees.items() if tree != Column(name)}
+        where = meaning(transform.where)
+        if not (made or where or joins):
+            return None
+        parts: Document = {"columns": made, "where": where}
+        if joins:
+            parts["joins"] = [self._join_meaning(join) for join in joins]
+        return parts
+
+    def _join_meaning(self, join: RowJoin) -> Document:
+        document = join.model_dump(mode="json", include={"keys", "times", "inner"})
+        return document | {"source": self.joined_source(join).meaning(of_events=False)}
 
     @classmethod
     def from_document(
@@ -302,6 +363,10 @@ class FeatureView(Definition):
             for name in document["entities"]
         )
         data["source"] = _look_up("source", document["source"], sources or {}, cls.kind, document)
+        data["joins"] = tuple(
+            _look_up("source", name, sources or {}, cls.kind, document)
+            for name in document.get("joins", ())
+        )
         return cls(**data)
 
     def __getitem__(self, features: str | Sequence[str]) -> "FeatureViewSelection":
@@ -397,6 +462,15 @@ def selection_document(selection: FeatureViewSelection) -> Document:
         "alias": selection.alias,
         "join_key_map": selection.join_key_map,
     }
+
+
+def _check_mapping(source: FileSource, names: Sequence[str]) -> None:
+    mapping = source.field_mapping
+    for name in names:
+        if name in mapping and name not in mapping.values():
+            raise ValueError(
+                f"{name!r} is called {mapping[name]!r} here: the source's field_mapping renames it"
+            )
 
 
 def _keys(entity: Entity) -> list[tuple[str, pa.DataType]]:

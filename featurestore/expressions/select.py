@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from featurestore.expressions.errors import InvalidExpressionError
 from featurestore.expressions.parse import TOO_DEEP, read_expression
+from featurestore.expressions.select_joins import SelectJoin, read_joins, table_name
 from featurestore.expressions.syntax import shown, statement
 from featurestore.expressions.tree import Column, Node, with_columns
 
@@ -24,15 +25,20 @@ class Select:
 
     Attributes:
         table: The table it reads, as it was written behind FROM.
-        columns: Name -> what it is; columns of the table have no source in front.
+        columns: Name -> what it is; columns of the table have no source in front, those of a
+            joined table its name.
         star: Whether `*` adds the table's other columns, unchanged.
         where: The predicate of the rows that stay, or None for all.
+        joins: What is joined to each row.
+        bare: With joins, the columns that were written without a table in front.
     """
 
     table: str
     columns: tuple[tuple[str, Node], ...]
     star: bool
     where: Node | None
+    joins: tuple[SelectJoin, ...] = ()
+    bare: tuple[str, ...] = ()
 
 
 def parse_select(text: str) -> Select:
@@ -58,16 +64,21 @@ def _parsed(select: Any) -> Select:
             f"a transform is one SELECT over its source, not {type(select).__name__.upper()}"
         )
     _check_clauses(select)
-    table, names = _table(select.args.get("from_"))
+    if select.args.get("from_") is None:
+        raise InvalidExpressionError("FROM is missing; write FROM and the source's name")
+    table, name = table_name(select.args["from_"].this, "FROM")
+    joins = read_joins(select.args.get("joins") or (), name)
     where = select.args.get("where")
     if len(select.expressions) > MAX_COLUMNS:
         raise InvalidExpressionError(f"it selects more than {MAX_COLUMNS:,} columns")
-    stars = [node for node in select.expressions if _is_star(node)]
+    tables = _Tables(name, frozenset(join.name for join in joins))
     return Select(
         table=table,
-        columns=tuple(_columns(select.expressions, names)),
-        star=bool(stars),
-        where=None if where is None else _read(where.this, names),
+        star=any(map(tables.is_star, select.expressions)),
+        columns=tuple(_columns(select.expressions, tables)),
+        where=None if where is None else tables.read(where.this),
+        joins=joins,
+        bare=tuple(tables.bare) if joins else (),
     )
 
 
@@ -83,11 +94,10 @@ _REFUSED: Final = {
     "offset": f"OFFSET counts rows, and {_ONE_ROW}; filter with WHERE",
     "sample": "a sample depends on chance",
     "with_": "WITH is a subquery; write one SELECT",
-    "joins": "a transform reads its source alone; a JOIN is not supported",
-    "laterals": "a transform reads its source alone; LATERAL is not supported",
+    "laterals": f"LATERAL is a subquery, and {_ONE_ROW}",
     "pivots": f"PIVOT collects rows, and {_ONE_ROW}",
 }
-_KEPT: Final = frozenset({"expressions", "from_", "where"})
+_KEPT: Final = frozenset({"expressions", "from_", "where", "joins"})
 
 
 def _check_clauses(select: Any) -> None:
@@ -99,59 +109,75 @@ def _check_clauses(select: Any) -> None:
             )
 
 
-def _table(clause: Any) -> tuple[str, frozenset[str]]:
-    """Return the table's name, and the names that may stand in front of its columns."""
-    if clause is None:
-        raise InvalidExpressionError("FROM is missing; write FROM and the source's name")
-    table = clause.this
-    extra = [key for key, value in table.args.items() if value and key not in ("this", "alias")]
-    if table.args.get("sample"):
-        raise InvalidExpressionError(_REFUSED["sample"])
-    if type(table).__name__ != "Table" or type(table.this).__name__ != "Identifier" or extra:
-        raise InvalidExpressionError(f"FROM takes the source's name, not {shown(table)}")
-    alias = table.args.get("alias")
-    if alias is not None and alias.args.get("columns"):
-        raise InvalidExpressionError(f"FROM takes the source's name, not {shown(table)}")
-    return table.name, frozenset({table.alias or table.name})
+class _Tables:
+    """The tables of a SELECT, by the names that stand in front of their columns.
 
+    Attributes:
+        bare: Columns that were read without a table in front, each once, as keys.
+    """
 
-def _is_star(node: Any) -> bool:
-    kind = type(node).__name__
-    if kind == "Column" and type(node.this).__name__ == "Star":
-        raise InvalidExpressionError(f"write * for {shown(node)}")
-    if kind != "Star":
-        return False
-    if any(node.args.values()):
-        raise InvalidExpressionError(
-            f"{shown(node)} says more than *; a column that is listed beside * takes the place of"
-            " the source's"
-        )
-    return True
+    def __init__(self, first: str, joined: frozenset[str]) -> None:
+        self._first = first
+        self._joined = joined
+        self.bare: dict[str, None] = {}
 
+    def read(self, node: Any) -> Node:
+        """Return an expression over the columns of these tables."""
+        return with_columns(read_expression(node), self._column)
 
-def _columns(nodes: Any, names: frozenset[str]) -> Iterator[tuple[str, Node]]:
-    for node in nodes:
+    def is_star(self, node: Any) -> bool:
+        """Whether a node stands for all columns of the first table."""
         kind = type(node).__name__
-        if kind == "Star":
+        if kind == "Column" and type(node.this).__name__ == "Star":
+            return self._is_first(node)
+        if kind != "Star":
+            return False
+        if self._joined:
+            raise InvalidExpressionError(
+                f"* means the columns of joined tables as well; write {self._first}.*"
+            )
+        if any(node.args.values()):
+            raise _more_than_star(node)
+        return True
+
+    def _is_first(self, node: Any) -> bool:
+        if not self._joined:
+            raise InvalidExpressionError(f"write * for {shown(node)}")
+        if node.table != self._first:
+            raise InvalidExpressionError(f"list the columns that you want of {shown(node)}")
+        if any(node.this.args.values()):
+            raise _more_than_star(node)
+        return True
+
+    def _column(self, column: Column) -> Column:
+        if column.source is None:
+            self.bare.setdefault(column.name)
+            return column
+        if column.source in self._joined:
+            return column
+        if column.source != self._first:
+            raise InvalidExpressionError(
+                f"{column} is of no table in FROM; write {column.name!r} alone"
+            )
+        return Column(column.name)
+
+
+def _more_than_star(node: Any) -> InvalidExpressionError:
+    return InvalidExpressionError(
+        f"{shown(node)} says more than *; a column that is listed beside * takes the place of the"
+        " source's"
+    )
+
+
+def _columns(nodes: Any, tables: _Tables) -> Iterator[tuple[str, Node]]:
+    for node in nodes:
+        if tables.is_star(node):
             continue
-        found = _read(node.this if kind == "Alias" else node, names)
-        if kind == "Alias":
+        is_named = type(node).__name__ == "Alias"
+        found = tables.read(node.this if is_named else node)
+        if is_named:
             yield node.alias, found
         elif isinstance(found, Column):
             yield found.name, found
         else:
             raise InvalidExpressionError(f"{shown(node)} has no name; write AS and one behind it")
-
-
-def _read(node: Any, names: frozenset[str]) -> Node:
-    return with_columns(read_expression(node), lambda column: _of_table(column, names))
-
-
-def _of_table(column: Column, names: frozenset[str]) -> Column:
-    if column.source is None:
-        return column
-    if column.source not in names:
-        raise InvalidExpressionError(
-            f"{column} is of no table in FROM; write {column.name!r} alone"
-        )
-    return Column(column.name)

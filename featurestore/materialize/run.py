@@ -148,7 +148,7 @@ class Materializer:
             null_times=summary.null_times,
             seconds=time.monotonic() - started,
         )
-        self._record(task, report, summary, scan.files, started_at)
+        self._record(task, report, summary, scan.all_files, started_at)
         return report
 
     def _newest(self, task: Task, scan: SourceScan) -> LatestRows:

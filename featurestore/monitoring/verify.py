@@ -156,7 +156,8 @@ def _scan_of_run(view: FeatureView, watermark: Watermark, root: Path) -> SourceS
     if not view.aggregations:
         scan = event_as_feature(scan)
     known = only_files(scan, {file.path for file in watermark.source_files})
-    return known if known.files else scan
+    parts = (known, *(join.scan for join in known.joins))
+    return known if all(part.files for part in parts) else scan
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from featurestore.offline.instants import Instants, moved_by_rounding
 from featurestore.offline.local_times import is_naive, local_columns, refused_kinds
 from featurestore.offline.ordinals import first_ordinals
 from featurestore.offline.row_expressions import RowExpressions
+from featurestore.offline.row_joins import RowJoins
 from featurestore.offline.scan import FileGroup, ScanColumn, SourceScan, folder_values
 from featurestore.offline.source_errors import local_time_error
 
@@ -51,15 +52,19 @@ class Piece:
 class ArrowRows:
     """Reads the columns of one scan. Safe to use from several threads.
 
+    Args:
+        scan: The scan.
+        joins: What the scan joins; not needed where no joined column is asked for.
+
     Columns: `e`, `c` as int64 microseconds; `k0..`, `f0..` with their declared types; `o`, `en` and
     `cn` as in `ScanReader.rows`.
     """
 
-    def __init__(self, scan: SourceScan) -> None:
+    def __init__(self, scan: SourceScan, joins: RowJoins | None = None) -> None:
         self.scan = scan
         self._instants = Instants(scan.source)
         self._columns = {c.alias: c for c in (*scan.features, *scan.columns)}
-        self._expressions = RowExpressions(scan)
+        self._expressions = RowExpressions(scan, joins)
 
     @cached_property
     def pieces(self) -> tuple[Piece, ...]:
@@ -129,11 +134,11 @@ class ArrowRows:
             first += batch.num_rows
 
     def _names(self, piece: Piece, aliases: Sequence[str]) -> list[str]:
-        """Return what these columns are read from; the event time if it is nothing in the file."""
+        """Return what these columns are read from; any column if it is nothing in the file."""
         sources = {"en": "e", "cn": "c"}
         stored = {sources.get(a, a) for a in aliases} - piece.group.from_folders - {"o"}
         known = [self._columns[alias].in_file for alias in stored if alias in self._columns]
-        return sorted(set(known)) or [self.scan.event.in_file]
+        return sorted(set(known)) or [self.scan.columns[-1].in_file]
 
     def _column(
         self, alias: str, piece: Piece, rows: pa.RecordBatch, ordinals: npt.NDArray[np.int64]

@@ -6,13 +6,15 @@ import pyarrow as pa
 
 from featurestore.definitions import FeatureView, FileSource
 from featurestore.definitions.aggregation import ROWS, Aggregation
+from featurestore.definitions.row_join import ColumnPair, RowJoin
 from featurestore.definitions.transform import RowTransform
 from featurestore.errors import DefinitionError, SourceSchemaError, close_names, did_you_mean, shown
 from featurestore.expressions.check import typed
 from featurestore.expressions.errors import InvalidExpressionError
 from featurestore.expressions.tree import Column, Node
-from featurestore.offline.files import SourceFile, list_files
+from featurestore.offline.files import SourceFile
 from featurestore.offline.footer import read_footer
+from featurestore.offline.view_files import ViewFiles
 from featurestore.types import base_type, can_widen, is_known_type, parse_type, type_name
 
 
@@ -30,10 +32,11 @@ def with_file_types(view: FeatureView, root: Path) -> FeatureView:
     """
     if view.is_resolved and not any(a.predicate for a in view.aggregations):
         return view
-    files = list_files(view.source, root)
+    files = ViewFiles(view, root)
     if (transform := view.row_transform) is not None and not transform.is_resolved:
-        found = {name: column_type(view.source, files, name) for name in transform.inputs}
-        view = view.with_input_types(found)
+        _check_bare_names(view, transform, files)
+        own = {name: column_type(view.source, files.own, name) for name in transform.inputs}
+        view = view.with_input_types(own, _joined_types(view, transform, files))
         _check_transform(view, transform, files)
     for aggregation in view.aggregations:
         _check_predicate(view, files, aggregation)
@@ -42,7 +45,7 @@ def with_file_types(view: FeatureView, root: Path) -> FeatureView:
     return view.with_column_types(types) if types else view
 
 
-def row_type(view: FeatureView, files: tuple[SourceFile, ...], name: str) -> pa.DataType:
+def row_type(view: FeatureView, files: ViewFiles, name: str) -> pa.DataType:
     """Return the type of a column of a view's rows, behind its transform if there is one.
 
     Raises:
@@ -53,13 +56,13 @@ def row_type(view: FeatureView, files: tuple[SourceFile, ...], name: str) -> pa.
     if tree is None:
         raise DefinitionError(f"FeatureView {view.name!r}: transform selects no {shown(name)}.")
     if isinstance(tree, Column):
-        return column_type(view.source, files, tree.name)
+        return file_type(view, files, tree)
     return computed_type(view, files, name, tree)
 
 
 def computed_type(
     view: FeatureView,
-    files: tuple[SourceFile, ...],
+    files: ViewFiles,
     name: str,
     tree: Node,
     *,
@@ -69,9 +72,9 @@ def computed_type(
 
     Args:
         view: The view.
-        files: Its source's files.
+        files: The files of its sources.
         name: The column's, or WHERE.
-        tree: The expression, over the source's columns.
+        tree: The expression, over the columns of these.
         declared: What it must widen to.
 
     Raises:
@@ -80,7 +83,7 @@ def computed_type(
     """
 
     def inputs(column: Column) -> tuple[int, str]:
-        return 0, type_name(input_type(view, files, column.name))
+        return 0, type_name(input_type(view, files, column))
 
     subject = f"FeatureView {view.name!r}: transform, {shown(name)}"
     try:
@@ -96,10 +99,14 @@ def computed_type(
     return found
 
 
-def input_type(view: FeatureView, files: tuple[SourceFile, ...], name: str) -> pa.DataType:
-    """Return the type that a source's column is computed with: the one found at `plan`."""
-    known = {} if view.row_transform is None else view.row_transform.types
-    return known[name] if name in known else column_type(view.source, files, name)
+def input_type(view: FeatureView, files: ViewFiles, column: Column) -> pa.DataType:
+    """Return the type that a column is computed with: the one found at `plan`."""
+    if (transform := view.row_transform) is not None:
+        is_own = column.source is None
+        known = transform.types if is_own else transform.join(str(column.source)).types
+        if column.name in known:
+            return known[column.name]
+    return file_type(view, files, column)
 
 
 def dedup_types(source: FileSource, files: tuple[SourceFile, ...]) -> dict[str, pa.DataType]:
@@ -125,9 +132,86 @@ def dedup_types(source: FileSource, files: tuple[SourceFile, ...]) -> dict[str, 
     return found
 
 
-def _check_transform(
-    view: FeatureView, transform: RowTransform, files: tuple[SourceFile, ...]
-) -> None:
+def file_type(view: FeatureView, files: ViewFiles, column: Column) -> pa.DataType:
+    """Return the widest type that a column of the view's source, or of a joined one, has."""
+    transform = view.row_transform
+    if column.source is None or transform is None:
+        return column_type(view.source, files.own, column.name)
+    joined = view.joined_source(transform.join(column.source))
+    return column_type(joined, files.of(joined), column.name)
+
+
+def key_type(view: FeatureView, files: ViewFiles, join: RowJoin, pair: ColumnPair) -> pa.DataType:
+    """Return the type in which both columns of a join are compared.
+
+    Raises:
+        SourceSchemaError: See `column_type`.
+        DefinitionError: There is no type that both widen to, or it is none that keys can have.
+    """
+    own = input_type(view, files, Column(pair.own))
+    joined = input_type(view, files, Column(pair.joined, join.name))
+    found = next(
+        (b for a, b in ((own, joined), (joined, own), (own, pa.int64())) if _fit(a, b)), own
+    )
+    if _fit(own, found) and _fit(joined, found) and _can_be_key(found):
+        return found
+    text = f"{pair.own} ({type_name(own)}) = {join.name}.{pair.joined} ({type_name(joined)})"
+    raise DefinitionError(
+        f"FeatureView {view.name!r}: transform joins {join.name!r} by {text}, which"
+        f" {'cannot be compared' if own != joined else 'is no type that keys can have'}.",
+        hint="keys are integers, texts, binaries, dates or bools; store both as one type",
+    )
+
+
+def _fit(found: pa.DataType, wide: pa.DataType) -> bool:
+    return found == wide or can_widen(found, wide)
+
+
+def _can_be_key(dtype: pa.DataType) -> bool:
+    kinds = (pa.types.is_integer, pa.types.is_string, pa.types.is_binary, pa.types.is_boolean)
+    return any(is_kind(dtype) for is_kind in kinds) or dtype == pa.date32()
+
+
+def _joined_types(
+    view: FeatureView, transform: RowTransform, files: ViewFiles
+) -> dict[str, dict[str, pa.DataType]]:
+    """Return name of a join -> column of the joined source -> type, of all that is used."""
+    return {
+        join.name: {
+            name: file_type(view, files, Column(name, join.name))
+            for name in transform.inputs_of(join)
+        }
+        for join in transform.joins
+    }
+
+
+def _check_bare_names(view: FeatureView, transform: RowTransform, files: ViewFiles) -> None:
+    """Refuse a column without a table in front of it that a joined source has, too, or alone."""
+    for name in transform.bare:
+        for join in transform.joins:
+            joined = view.joined_source(join)
+            if _has_column(joined, files.of(joined), name):
+                is_both = _has_column(view.source, files.own, name)
+                problem = (
+                    f"is ambiguous, as {view.source.name!r} and {join.name!r} both have it; write"
+                    f" its table in front of it, as in {join.name}.{name}"
+                    if is_both
+                    else f"is no column of {view.source.name!r}; write {join.name}.{name}"
+                )
+                raise DefinitionError(
+                    f"FeatureView {view.name!r}: transform: {shown(name)} {problem}."
+                )
+
+
+def _has_column(source: FileSource, files: tuple[SourceFile, ...], name: str) -> bool:
+    in_file = source.column_in_file(name)
+    return any(
+        in_file in dict(file.partitions) or in_file in read_footer(source.name, file).schema.names
+        for file in files
+    )
+
+
+def _check_transform(view: FeatureView, transform: RowTransform, files: ViewFiles) -> None:
     """Refuse a transform whose columns have other types than the view declares."""
     declared = {f.name: f.dtype for f in view.fields} if not view.aggregations else {}
     declared |= {a.column: a.dtype for a in view.aggregations if a.dtype is not None}
@@ -137,11 +221,12 @@ def _check_transform(
             computed_type(view, files, column.name, column.tree, declared=wanted)
     if transform.where is not None:
         computed_type(view, files, "WHERE", transform.where, declared=pa.bool_())
+    for join in transform.joins:
+        for pair in join.keys:
+            key_type(view, files, join, pair)
 
 
-def _check_predicate(
-    view: FeatureView, files: tuple[SourceFile, ...], aggregation: Aggregation
-) -> None:
+def _check_predicate(view: FeatureView, files: ViewFiles, aggregation: Aggregation) -> None:
     if aggregation.predicate is None:
         return
     subject = f"FeatureView {view.name!r}: where = {shown(aggregation.where or '')}"

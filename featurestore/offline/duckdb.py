@@ -36,7 +36,7 @@ from featurestore.offline.engine import (
     ScanSummary,
     SqlTable,
 )
-from featurestore.offline.files import check_unchanged
+from featurestore.offline.joined_tables import row_joins
 from featurestore.offline.local_times import (
     YEAR_US,
     local_columns,
@@ -45,12 +45,19 @@ from featurestore.offline.local_times import (
 )
 from featurestore.offline.ordinals import first_ordinals
 from featurestore.offline.row_expressions import RowExpressions
-from featurestore.offline.scan import FileGroup, ScanColumn, SourceScan, folder_values
+from featurestore.offline.scan import (
+    FileGroup,
+    ScanColumn,
+    SourceScan,
+    check_files,
+    folder_values,
+)
 from featurestore.offline.source_errors import local_time_error
 from featurestore.time import LocalSpan, local_year
 
 BATCH_ROWS = 50_000
 TIMES_AT_ONCE = 500_000
+FILTERED_AT_ONCE = 500_000
 
 
 class DuckDBEngine(OfflineEngine):
@@ -116,7 +123,7 @@ class DuckDBEngine(OfflineEngine):
     def ties(self, scan: SourceScan) -> Iterator[pa.RecordBatch]:
         columns = _version_columns(scan)
         with self._session(scan) as session:
-            for batch in session.run(sql.select_ties(session.rows)).to_arrow_reader(BATCH_ROWS):
+            for batch in session.run(session.ties_query()).to_arrow_reader(BATCH_ROWS):
                 yield _cast(batch, columns)
 
     @override
@@ -135,31 +142,41 @@ class DuckDBEngine(OfflineEngine):
     def _session(self, scan: SourceScan) -> Iterator["_Session"]:
         paths = [file.path for file in scan.files]
         with self._duckdb.connect(paths) as con, _errors(f"Source {scan.source.name!r}", scan):
-            yield _Session(con, scan, memory_bytes=self.memory_bytes)
-            check_unchanged(scan.source.name, scan.files)
+            joins = row_joins(scan, threads=self.threads, memory_bytes=self.memory_bytes)
+            expressions = RowExpressions(scan, joins)
+            yield _Session(con, scan, expressions, memory_bytes=self.memory_bytes)
+            check_files(scan)
 
 
 class _Session:
     """One connection with one scan: the queries of one call."""
 
     def __init__(
-        self, con: duckdb.DuckDBPyConnection, scan: SourceScan, *, memory_bytes: int
+        self,
+        con: duckdb.DuckDBPyConnection,
+        scan: SourceScan,
+        expressions: RowExpressions,
+        *,
+        memory_bytes: int,
     ) -> None:
         self.con = con
         self.scan = scan
         self._memory_bytes = memory_bytes
         self._knows_superseded = False
-        self._expressions = RowExpressions(scan)
+        self._expressions = expressions
+        self._is_filtered = not scan.filters_by_join
         tables, folders = self._register_arrow_groups(), self._register_folders()
         plain = sql.ScanText(scan=scan, spans={}, tables=tables, folders=folders)
         self.rows = replace(plain, spans=self._local_spans(plain))
 
     def run(self, query: str) -> duckdb.DuckDBPyRelation:
         """Return the relation of a SELECT; nothing is computed yet."""
+        self._filter()
         return self.con.sql(query)
 
     def one(self, query: str) -> tuple[Any, ...]:
         """Return the only row of a query."""
+        self._filter()
         return tuple(self.con.execute(query).fetchall()[0])
 
     def make_table(self, name: str, rows: pa.Table) -> None:
@@ -188,7 +205,7 @@ class _Session:
         """
         if not self.scan.computed(features):
             return rows
-        inputs = {*self.scan.read_for(features), *features}
+        inputs = {*self.scan.read_for(features), *features} - {"e", "c"}
         others = [name for name in rows.schema.names if name not in inputs]
         ordinals = rows.column("o").to_numpy()
         found = self._expressions.completed(rows, features, ordinals)
@@ -197,6 +214,7 @@ class _Session:
 
     def find_latest(self, rows: RowFilter) -> ScanSummary:
         """Make the table `g` and return what was read for it."""
+        self._filter()
         self.con.execute(sql.create_latest(self.rows, rows))
         entities, count, event, created = self.one(
             "SELECT count(*), coalesce(sum(n), 0)::BIGINT, max(e), max(mc) FROM g"
@@ -212,6 +230,35 @@ class _Session:
             max_event_us=event,
             max_created_us=created,
         )
+
+    def ties_query(self) -> str:
+        """Return a SELECT of the versions that rows with different features share.
+
+        What is joined DuckDB does not know, so that of rows that share one the features are given.
+        """
+        if not self.scan.joins:
+            return sql.select_ties(self.rows)
+        features = [column.alias for column in self.scan.features]
+        found = self.run(sql.select_shared(self.rows)).to_arrow_table()
+        batches = found.to_batches() or found.schema.empty_table().to_batches()
+        whole = pa.Table.from_batches([self.completed(batch, features) for batch in batches])
+        self.make_table("shared", whole)
+        return sql.select_ties(self.rows, among="FROM shared")
+
+    def _filter(self) -> None:
+        """Make the table `passing`, once, where it depends on joins which rows there are."""
+        if self._is_filtered:
+            return
+        self._is_filtered = True
+        # DuckDB's own ASOF join is not certain about ties, so all rows are looked at here.
+        unfiltered = replace(self.rows, scan=replace(self.scan, where=None, joins=()))
+        query = unfiltered.rows(self._expressions.filter_columns, ordinal=True)
+        found = [np.empty(0, dtype=np.int64)]
+        for batch in self.con.sql(query).to_arrow_reader(FILTERED_AT_ONCE):
+            columns = {name: batch.column(name) for name in batch.schema.names}
+            ordinals = batch.column("o").to_numpy()
+            found.append(ordinals[self._expressions.passing(columns, ordinals)])
+        self.make_table("passing", pa.table({"o": np.concatenate(found)}))
 
     def _register_arrow_groups(self) -> dict[int, str]:
         names = {}

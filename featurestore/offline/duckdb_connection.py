@@ -19,9 +19,8 @@ from featurestore.errors import (
 )
 from featurestore.offline.arrow_rows import check_filter
 from featurestore.offline.duckdb_text import file_pattern, quote, text
-from featurestore.offline.files import check_unchanged
 from featurestore.offline.memory import limit_bytes
-from featurestore.offline.scan import SourceScan
+from featurestore.offline.scan import SourceScan, check_files
 from featurestore.offline.source_errors import first_line, unreadable
 from featurestore.offline.temporary import spill_folder
 
@@ -130,8 +129,8 @@ def _translated(error: Exception, subject: str, scan: SourceScan | None) -> Feat
         )
     if scan is None:
         return RequestError(f"{subject} failed: {first_line(error)}")
-    check_unchanged(scan.source.name, scan.files)
-    if scan.where is not None:
+    check_files(scan)
+    if scan.where is not None and not scan.filters_by_join:
         check_filter(scan)  # says which row it was, if it was one that the filter cannot decide
     named = (f for f in scan.files if f.path in str(error))
     file = max(named, key=lambda f: len(f.path), default=None)

@@ -54,17 +54,31 @@ class ScanText:
         """
         wanted = list(aliases)
         needed = self.scan.read_for(wanted)
-        if naive is not None or (self.scan.where is None and needed == wanted):
+        if naive is not None:
             return self._read(needed, ordinal=ordinal, naive=naive)
+        if self.scan.filters_by_join:
+            return self._passing(wanted, ordinal=ordinal)
+        if self.scan.where is None and needed == wanted:
+            return self._read(needed, ordinal=ordinal, naive=None)
         where = self.scan.where
         seen = () if where is None else (column.name for column in columns_of(where))
         inner = self._read([*needed, *seen], ordinal=ordinal, naive=None)
         computed = {column.alias: column.tree for column in self.scan.computed(wanted)}
         shown = [f"{self._sql(computed[a])} AS {a}" if a in computed else a for a in wanted]
         if ordinal:
-            shown += ["o", *(("en", "cn") if self.scan.ties_by_nanoseconds else ())]
+            shown += self._order
         filtered = "" if where is None else f" WHERE {self._sql(where)}"
         return f"SELECT {', '.join(shown)} FROM ({inner}){filtered}"
+
+    def _passing(self, aliases: Sequence[str], *, ordinal: bool) -> str:
+        """Return a SELECT of columns that are in the files, of the rows in table `passing` (o)."""
+        shown = _names([*aliases, *(self._order if ordinal else ())])
+        inner = self._read(aliases, ordinal=True, naive=None)
+        return f"SELECT {shown} FROM ({inner}) SEMI JOIN passing USING (o)"
+
+    @property
+    def _order(self) -> list[str]:
+        return ["o", *(("en", "cn") if self.scan.ties_by_nanoseconds else ())]
 
     def _sql(self, tree: Node | None) -> str:
         assert tree is not None  # noqa: S101 - of computed columns
@@ -173,12 +187,12 @@ def select_rows(
     keys = rows.keys
     created = ["c"] if rows.scan.created else []
     nanoseconds = ["en", "cn"] if rows.scan.ties_by_nanoseconds else []
-    shown = ["e", *created, *nanoseconds, "o", *columns]
+    shown = list(dict.fromkeys(["e", *created, *nanoseconds, "o", *columns]))
     bounds = [f"r.e <= {until_us}"]
     if from_us is not None:
         bounds.append(f"r.e >= {from_us}")
     own = ["until", "since"] if has_since else ["until"]
-    inner = rows.rows([*keys, "e", *created, *columns], ordinal=True)
+    inner = rows.rows(dict.fromkeys([*keys, "e", *created, *columns]), ordinal=True)
     joined = (
         f"SELECT {_names(['g', *own], 'w')}, {_names(shown, 'r')} FROM ({inner}) r"
         f" JOIN wanted w ON {_equal(keys, 'r', 'w')} {_all(bounds)} OFFSET 0"
@@ -222,18 +236,36 @@ def create_latest(rows: ScanText, selected: RowFilter) -> str:
     )
 
 
-def select_ties(rows: ScanText) -> str:
-    """Return a SELECT of each (keys, e, c) that rows with different features share."""
-    keys = rows.keys
-    has_created = rows.scan.created is not None
-    version = [*keys, "e", *(["c"] if has_created else [])]
+def select_ties(rows: ScanText, *, among: str | None = None) -> str:
+    """Return a SELECT of each (keys, e, c) that rows with different features share.
+
+    Args:
+        rows: The source.
+        among: A table with these columns and the features to take instead of the source's rows.
+    """
+    version = _version(rows)
     features = [c.alias for c in rows.scan.features]
-    created = "" if has_created else ", NULL::BIGINT AS c"
+    created = "" if rows.scan.created else ", NULL::BIGINT AS c"
     return (
-        f"SELECT {_names(version)}{created} FROM ({rows.rows([*version, *features])})"
+        f"SELECT {_names(version)}{created}"
+        f" FROM ({among or rows.rows([*version, *features])})"
         f" WHERE {rows.usable} GROUP BY {_names(version)}"
         f" HAVING count(DISTINCT hash({_names(features)})) > 1"
     )
+
+
+def select_shared(rows: ScanText) -> str:
+    """Return a SELECT of `o` and all columns of the rows that share (keys, e, c) with others."""
+    version = _version(rows)
+    features = rows.scan.read_for([c.alias for c in rows.scan.features])
+    shown = [*version, "o", *(f for f in features if f not in version)]
+    count = f"count(*) OVER (PARTITION BY {_names(version)}) > 1"
+    inner = rows.rows([name for name in shown if name != "o"], ordinal=True)
+    return f"SELECT {_names(shown)} FROM ({inner}) WHERE {rows.usable} QUALIFY {count}"
+
+
+def _version(rows: ScanText) -> list[str]:
+    return [*rows.keys, "e", *(["c"] if rows.scan.created else [])]
 
 
 def select_latest(rows: ScanText) -> str:
@@ -241,6 +273,7 @@ def select_latest(rows: ScanText) -> str:
     has_created = rows.scan.created is not None
     version = [*rows.keys, "e", *(["c"] if has_created else [])]
     features = rows.scan.read_for([c.alias for c in rows.scan.features])
+    features = [feature for feature in features if feature not in version]
     created = "" if has_created else " NULL::BIGINT AS c,"
     return (
         f"SELECT {_names(version, trailing=True)}{created} {_names(['o', *features])}"

@@ -30,7 +30,7 @@ from featurestore.offline.engine import (
     ScanSummary,
     SqlTable,
 )
-from featurestore.offline.files import check_unchanged
+from featurestore.offline.joined_tables import row_joins
 from featurestore.offline.memory import limit_bytes
 from featurestore.offline.meter import Meter
 from featurestore.offline.polars_dedup import find_superseded, with_superseded
@@ -46,7 +46,7 @@ from featurestore.offline.polars_frames import (
     usable,
 )
 from featurestore.offline.read_ahead import as_they_come
-from featurestore.offline.scan import SourceScan
+from featurestore.offline.scan import SourceScan, check_files
 from featurestore.offline.source_errors import first_line, unreadable
 from featurestore.time import format_instant, from_micros
 
@@ -140,7 +140,7 @@ class PolarsEngine(OfflineEngine):
             session = _Session(scan, threads=self.threads, memory_bytes=self.memory_bytes)
             session.rows.check_local_times()
             yield session
-            check_unchanged(scan.source.name, scan.files)
+            check_files(scan)
 
 
 class _Session:
@@ -148,7 +148,7 @@ class _Session:
 
     def __init__(self, scan: SourceScan, *, threads: int, memory_bytes: int) -> None:
         self.scan = scan
-        self.rows = ArrowRows(scan)
+        self.rows = ArrowRows(scan, row_joins(scan, threads=threads, memory_bytes=memory_bytes))
         self.keys = [c.alias for c in scan.keys]
         self.created = ["c"] if scan.created else []
         self.threads = threads
@@ -366,14 +366,14 @@ class _PolarsReader(ScanReader):
     @override
     def explain(self, keys: pa.Table, *, from_us: int | None, until_us: int) -> str:
         scan, pieces = self._session.scan, self._session.rows.pieces
-        first = [*scan.keys, scan.event, *([scan.created] if scan.created else [])]
+        first = [*scan.keys, scan.event_column, *([scan.created] if scan.created else [])]
         features = scan.read_for([c.alias for c in scan.features])
         read = [c for c in scan.columns if c.alias in features]
-        seen = {c.name for c in columns_of(scan.where)} if scan.where else set()
+        seen = set(scan.needed_for(c.name for c in columns_of(scan.where))) if scan.where else set()
         first += [c for c in scan.inputs if c.alias in seen]
         passing = "that pass WHERE of the transform, " if seen else ""
         since = "" if from_us is None else f"{_shown(from_us)} <= "
-        span = f"{since}{scan.event.in_file} <= {_shown(until_us)}"
+        span = f"{since}{scan.event_column.in_file} <= {_shown(until_us)}"
         event = ", ".join(column.in_file for column in scan.dedup)
         before = f"find the latest version of each {event} among all rows\n" if event else ""
         return (
@@ -448,5 +448,5 @@ def _errors(scan: SourceScan) -> Iterator[None]:
             hint="Polars does not spill; offline_store: {type: duckdb} does",
         ) from None
     except (pl.exceptions.PolarsError, pa.ArrowException, OSError) as error:
-        check_unchanged(scan.source.name, scan.files)
+        check_files(scan)
         raise unreadable(scan, first_line(error), None) from None

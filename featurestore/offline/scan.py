@@ -13,8 +13,10 @@ from featurestore.errors import SourceSchemaError, close_names, did_you_mean, sh
 from featurestore.expressions.check import columns_of
 from featurestore.expressions.tree import Column, Node, with_columns
 from featurestore.offline.column_types import computed_type, dedup_types, input_type, row_type
-from featurestore.offline.files import SourceFile, list_files
+from featurestore.offline.files import SourceFile, check_unchanged, list_files
 from featurestore.offline.footer import Footer, read_footer
+from featurestore.offline.join_columns import JoinColumns, JoinedColumns
+from featurestore.offline.view_files import ViewFiles
 from featurestore.types import Timestamp, base_type, can_widen, is_known_type, type_name
 
 
@@ -25,11 +27,13 @@ class ScanColumn:
     Attributes:
         alias: What it is called while it is worked on: `k0`, `k1` for join keys, `e` for the event
             time, `c` for the created time, `f0`, `f1` for features, `x0`, `x1` for what a transform
-            computes with, `d0`, `d1` for what tells events apart.
+            computes and joins with, `j0`, `j1` for what it joins, `d0`, `d1` for what tells events
+            apart.
         name: What it is called in definitions.
         in_file: What it is called in the files; of a computed column its name.
         dtype: The declared type; `timestamp[us, UTC]` for times.
-        tree: What it is computed from, over the aliases `x0..`; None for a column that is read.
+        tree: What it is computed from, over the aliases `x0..` and `j0..`; None for a column that
+            is read.
     """
 
     alias: str
@@ -57,6 +61,35 @@ class FileGroup:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JoinScan:
+    """A source of which a transform joins one row, or none, to each row.
+
+    Attributes:
+        name: What the transform calls it.
+        scan: Its columns: the keys `k0..`, and as `f0..` what is joined. A static source has no
+            event time.
+        keys: Aliases of the row's columns that are equal to `k0..`.
+        columns: What the joined columns are called in the row: `j0..` for `f0..`, in order.
+        inner: Whether rows without a partner are left out.
+        as_served: Whether only rows count that were written when the row was.
+    """
+
+    name: str
+    scan: "SourceScan"
+    keys: tuple[str, ...]
+    columns: tuple[ScanColumn, ...]
+    inner: bool
+    as_served: bool
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Aliases of the row's columns that decide what its partner is."""
+        if self.scan.event is None:
+            return self.keys
+        return (*self.keys, "e", *(["c"] if self.as_served else []))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SourceScan:
     """One view's columns in one source's files, as they were when the scan was opened.
 
@@ -64,13 +97,14 @@ class SourceScan:
         source: The definition, for its time zone and its policies.
         files: All files, in byte order of their paths: the order that decides ties.
         groups: The same files by physical types.
-        event: The event time.
+        event: The event time; None of a static source, which only joins read.
         created: The created time, or None.
         keys: Join keys, `k0` first.
         features: Features, `f0` first.
-        inputs: What the transform computes with, `x0` first.
-        where: The transform's filter, over the aliases `x0..`; rows for which it is not true are
-            never seen.
+        inputs: What the transform computes and joins with, `x0` first.
+        where: The transform's filter, over the aliases `x0..` and `j0..`; rows for which it is not
+            true are never seen.
+        joins: What the transform joins.
         dedup: What rows of one event share, of a view with aggregations: `d0..`, perhaps `e`. Empty
             where every row is an event of its own.
         row_count: Rows in all files.
@@ -80,7 +114,7 @@ class SourceScan:
     source: FileSource
     files: tuple[SourceFile, ...]
     groups: tuple[FileGroup, ...]
-    event: ScanColumn
+    event: ScanColumn | None
     created: ScanColumn | None
     keys: tuple[ScanColumn, ...]
     features: tuple[ScanColumn, ...]
@@ -89,14 +123,38 @@ class SourceScan:
     inputs: tuple[ScanColumn, ...] = ()
     where: Node | None = None
     dedup: tuple[ScanColumn, ...] = ()
+    joins: tuple[JoinScan, ...] = ()
 
     @property
     def columns(self) -> tuple[ScanColumn, ...]:
         """All columns that are read."""
-        created = (self.created,) if self.created else ()
+        times = (time for time in (self.event, self.created) if time is not None)
         read = (feature for feature in self.features if feature.tree is None)
         dedup = (column for column in self.dedup if column != self.event)
-        return (*self.keys, self.event, *created, *read, *self.inputs, *dedup)
+        return (*self.keys, *times, *read, *self.inputs, *dedup)
+
+    @property
+    def event_column(self) -> ScanColumn:
+        """The event time of a view's source."""
+        assert self.event is not None  # noqa: S101 - of static sources no view is made
+        return self.event
+
+    @property
+    def joined(self) -> tuple[ScanColumn, ...]:
+        """All columns that are joined, `j0` first."""
+        return tuple(column for join in self.joins for column in join.columns)
+
+    @property
+    def filters_by_join(self) -> bool:
+        """Whether which rows there are depends on what is joined to them."""
+        seen = () if self.where is None else columns_of(self.where)
+        names = {column.alias for column in self.joined}
+        return any(join.inner for join in self.joins) or any(c.name in names for c in seen)
+
+    @property
+    def all_files(self) -> tuple[SourceFile, ...]:
+        """The source's files, and those of all that is joined."""
+        return (*self.files, *(file for join in self.joins for file in join.scan.files))
 
     def computed(self, aliases: Iterable[str]) -> tuple[ScanColumn, ...]:
         """Return those of some features that are computed."""
@@ -108,7 +166,12 @@ class SourceScan:
         computed = self.computed(aliases)
         made = {column.alias for column in computed}
         inputs = (c.name for f in computed if f.tree is not None for c in columns_of(f.tree))
-        return list(dict.fromkeys((*(a for a in aliases if a not in made), *inputs)))
+        return self.needed_for((*(a for a in aliases if a not in made), *inputs))
+
+    def needed_for(self, aliases: Iterable[str]) -> list[str]:
+        """Return aliases with what decides about joined columns in place of these, each once."""
+        origins = {column.alias: join.needs for join in self.joins for column in join.columns}
+        return list(dict.fromkeys(n for alias in aliases for n in origins.get(alias, (alias,))))
 
     @property
     def ties_by_nanoseconds(self) -> bool:
@@ -117,7 +180,9 @@ class SourceScan:
         return any(is_nanoseconds(group.types[a]) for group in self.groups for a in times)
 
 
-def open_scan(view: FeatureView, features: Sequence[str], root: Path) -> SourceScan:
+def open_scan(
+    view: FeatureView, features: Sequence[str], root: Path, *, as_served: bool = False
+) -> SourceScan:
     """Find the files of a view's source and check all columns that `features` needs.
 
     Args:
@@ -125,15 +190,48 @@ def open_scan(view: FeatureView, features: Sequence[str], root: Path) -> SourceS
         features: Names of features of the view, in the order wanted. Of a view with aggregations
             the scan has instead the columns that these need, each once.
         root: Folder that the source's relative path starts at.
+        as_served: Whether a row's partners are those that were written when it was.
 
     Raises:
         SourceError: No file, or one that is not Parquet.
         SourceSchemaError: A column is missing in a file or cannot be widened to its declared type.
     """
-    files = list_files(view.source, root)
+    files = ViewFiles(view, root)
     rows = _Rows(view, files)
     columns, computed = rows.columns(features)
-    return _opened(view.source, files, columns, computed, where=rows.where, dedup=rows.dedup)
+    opened = _opened(view.source, files.own, columns, computed, where=rows.where, dedup=rows.dedup)
+    joins = (_open_join(join, files, as_served=as_served) for join in rows.joins)
+    return replace(opened, joins=tuple(joins))
+
+
+def _open_join(join: JoinColumns, files: ViewFiles, *, as_served: bool) -> JoinScan:
+    source = join.source
+    read = _scan_columns(source, [*join.read, *_times(source)])
+    return JoinScan(
+        name=join.join.name,
+        scan=_opened(source, files.of(source), read),
+        keys=tuple(join.own_keys),
+        columns=_scan_columns(source, join.columns),
+        inner=join.join.inner,
+        as_served=as_served and not source.static,
+    )
+
+
+def _scan_columns(
+    source: FileSource, columns: Iterable[tuple[str, str, pa.DataType]]
+) -> tuple[ScanColumn, ...]:
+    return tuple(ScanColumn(a, name, source.column_in_file(name), t) for a, name, t in columns)
+
+
+def check_files(scan: SourceScan) -> None:
+    """Make sure that all files of a scan are still what they were when they were listed.
+
+    Raises:
+        SourceChangedError: It names the first that is not.
+    """
+    check_unchanged(scan.source.name, scan.files)
+    for join in scan.joins:
+        check_unchanged(join.scan.source.name, join.scan.files)
 
 
 def open_times(source: FileSource, root: Path) -> SourceScan:
@@ -141,16 +239,13 @@ def open_times(source: FileSource, root: Path) -> SourceScan:
 
     Args and errors are those of `open_scan`.
     """
-    times = tuple(
-        ScanColumn(alias, name, source.column_in_file(name), dtype)
-        for alias, name, dtype in _times(source)
-    )
-    return _opened(source, list_files(source, root), times)
+    return _opened(source, list_files(source, root), _scan_columns(source, _times(source)))
 
 
 def _times(source: FileSource) -> Iterator[tuple[str, str, pa.DataType]]:
     """Yield alias, name and type of a source's time columns."""
-    yield "e", source.timestamp_field, Timestamp
+    if source.timestamp_field is not None:
+        yield "e", source.timestamp_field, Timestamp
     if source.created_timestamp_column is not None:
         yield "c", source.created_timestamp_column, Timestamp
 
@@ -179,7 +274,7 @@ def _opened(
         source=source,
         files=files,
         groups=tuple(_with_files(group, members) for members, group in groups.values()),
-        event=by_alias["e"],
+        event=by_alias.get("e"),
         created=by_alias.get("c"),
         keys=tuple(c for c in columns if c.alias.startswith("k")),
         features=tuple(by_alias[f"f{n}"] for n in range(_count(by_alias, "f"))),
@@ -196,7 +291,7 @@ def _count(aliases: Iterable[str], kind: str) -> int:
 
 
 def only_files(scan: SourceScan, paths: Collection[str]) -> SourceScan:
-    """Return a scan of those of its files whose paths are given."""
+    """Return a scan of those of its files whose paths are given, and so of what it joins."""
     groups = (
         replace(group, files=tuple(f for f in group.files if f.path in paths))
         for group in scan.groups
@@ -205,6 +300,7 @@ def only_files(scan: SourceScan, paths: Collection[str]) -> SourceScan:
         scan,
         files=tuple(file for file in scan.files if file.path in paths),
         groups=tuple(group for group in groups if group.files),
+        joins=tuple(replace(j, scan=only_files(j.scan, paths)) for j in scan.joins),
     )
 
 
@@ -224,7 +320,7 @@ def folder_values(scan: SourceScan, group: FileGroup) -> pa.Table:
 
 def event_as_feature(scan: SourceScan) -> SourceScan:
     """Return a scan with the event time as one more feature, the last."""
-    event = replace(scan.event, alias=f"f{len(scan.features)}")
+    event = replace(scan.event_column, alias=f"f{len(scan.features)}")
     groups = (
         replace(group, types={**group.types, event.alias: group.types["e"]})
         for group in scan.groups
@@ -233,24 +329,30 @@ def event_as_feature(scan: SourceScan) -> SourceScan:
 
 
 class _Rows:
-    """The columns of a view's rows: which are read from the files, which are computed.
+    """The columns of a view's rows: which are read from the files, which are computed or joined.
 
     Args:
         view: The view.
-        files: Its source's files.
+        files: Its source's files, and those of what it joins.
 
     Attributes:
-        where: The transform's filter, over the aliases of its inputs.
+        where: The transform's filter, over the aliases of its inputs and of what is joined.
     """
 
-    def __init__(self, view: FeatureView, files: tuple[SourceFile, ...]) -> None:
+    def __init__(self, view: FeatureView, files: ViewFiles) -> None:
         self._view = view
         self._files = files
         self._inputs: dict[str, str] = {}
+        self._joins = JoinedColumns(view, files)
         where = None if view.row_transform is None else view.row_transform.where
         if where is not None:
             computed_type(view, files, "WHERE", where, declared=pa.bool_())
         self.where = None if where is None else self._over_inputs(where)
+
+    @property
+    def joins(self) -> tuple[JoinColumns, ...]:
+        """What is joined, after `columns` was called."""
+        return self._joins.used
 
     def columns(
         self, features: Sequence[str]
@@ -259,17 +361,22 @@ class _Rows:
         view, source = self._view, self._view.source
         read = [(f"k{i}", name, dtype) for i, (name, dtype) in enumerate(view.join_keys.items())]
         read += _times(source)
-        computed, origins = [], dict[str, str]()
+        computed: list[tuple[str, str, pa.DataType, Node]] = []
+        origins: dict[str, str] = {}
         for number, (name, dtype) in enumerate(self._wanted(features)):
             alias, tree = f"f{number}", view.row_column(name)
-            if tree is None or isinstance(tree, Column):
+            if tree is None or (isinstance(tree, Column) and tree.source is None):
                 read.append((alias, name, dtype))
                 origins[alias] = name if tree is None else tree.name
+            elif isinstance(tree, Column):
+                joined = Column(self._joins.add(tree, dtype))
+                computed.append((alias, name, dtype, joined))
             else:
                 computed_type(view, self._files, name, tree, declared=dtype)
                 computed.append((alias, name, dtype, self._over_inputs(tree)))
+        self._joins.add_keys(self._input)
         for name, alias in self._inputs.items():
-            read.append((alias, name, input_type(view, self._files, name)))
+            read.append((alias, name, input_type(view, self._files, Column(name))))
         read += self._dedup_columns
         return (
             tuple(
@@ -284,7 +391,7 @@ class _Rows:
         """What tells events apart, beside the event time; only windows ask for events."""
         if not self._view.aggregations:
             return []
-        types = dedup_types(self._view.source, self._files)
+        types = dedup_types(self._view.source, self._files.own)
         return [(f"d{number}", name, dtype) for number, (name, dtype) in enumerate(types.items())]
 
     @property
@@ -314,12 +421,18 @@ class _Rows:
         return list(dict.fromkeys(found))
 
     def _over_inputs(self, tree: Node) -> Node:
-        """Return a tree over the aliases of inputs, which get one as they are met."""
+        """Return a tree over the aliases of what it is computed from, given as it is met."""
 
-        def input_(column: Column) -> Column:
-            return Column(self._inputs.setdefault(column.name, f"x{len(self._inputs)}"))
+        def alias(column: Column) -> Column:
+            if column.source is None:
+                return Column(self._input(column.name))
+            dtype = input_type(self._view, self._files, column)
+            return Column(self._joins.add(column, dtype))
 
-        return with_columns(tree, input_)
+        return with_columns(tree, alias)
+
+    def _input(self, name: str) -> str:
+        return self._inputs.setdefault(name, f"x{len(self._inputs)}")
 
 
 def _check_file(

@@ -230,9 +230,8 @@ def merged(state: RegistryState, given: Definitions) -> Definitions:
 def _fitted_view(
     view: FeatureView, entities: Mapping[str, Entity], sources: Mapping[str, FileSource]
 ) -> FeatureView:
-    if sources[view.source.name] is view.source and all(
-        entities[entity.name] is entity for entity in view.entities
-    ):
+    is_same = all(sources[source.name] is source for source in (view.source, *view.joins))
+    if is_same and all(entities[entity.name] is entity for entity in view.entities):
         return view
     try:
         return FeatureView.from_document(view.to_document(), entities=entities, sources=sources)

@@ -27,7 +27,7 @@ from featurestore.registry.collect import (
 )
 from featurestore.registry.fields import field_changes
 from featurestore.registry.plan import Change, FieldChange, Impact, Plan
-from featurestore.registry.state import KINDS, ObjectRef, RegistryState
+from featurestore.registry.state import KINDS, ObjectRef, RegistryState, parts_of
 
 D = TypeVar("D", bound=Definition)
 
@@ -158,6 +158,7 @@ def _creation(state: RegistryState, definition: Definition) -> Change:
         impact="additive",
         after=definition.to_document(),
         generation_after=state.retired.get(definition.name, 0) + 1 if is_view else None,
+        static=definition.static_sources if isinstance(definition, FeatureView) else (),
     )
 
 
@@ -208,6 +209,7 @@ def _view_update(state: RegistryState, before: FeatureView, after: FeatureView) 
         generation_before=generation,
         generation_after=generation + is_new,
         affects=_users(state, after),
+        static=after.static_sources,
     )
 
 
@@ -218,9 +220,8 @@ def _shown_changes(old: Document, new: Document) -> tuple[FieldChange, ...]:
 
 
 def _is_read_from_text(path: str) -> bool:
-    return path.endswith(".tree") or path.startswith(
-        ("transform.columns", "transform.where", "transform.star", "transform.table")
-    )
+    parts = ("columns", "where", "star", "table", "joins", "bare")
+    return path.endswith(".tree") or path.startswith(tuple(f"transform.{part}" for part in parts))
 
 
 def _users(state: RegistryState, definition: Definition) -> tuple[ObjectRef, ...]:
@@ -228,9 +229,9 @@ def _users(state: RegistryState, definition: Definition) -> tuple[ObjectRef, ...
 
 
 def _through(before: FeatureView, after: FeatureView) -> tuple[ObjectRef, ...]:
-    """Return the entities and the source that both use by name and that mean something else now."""
-    old = {(d.kind, d.name): d for d in (*before.entities, before.source)}
-    used = ((old.get((d.kind, d.name)), d) for d in (*after.entities, after.source))
+    """Return the entities and sources that both use by name and that mean something else now."""
+    old = {(d.kind, d.name): d for d in parts_of(before)}
+    used = ((old.get((d.kind, d.name)), d) for d in parts_of(after))
     return tuple(
         ObjectRef(now.kind, now.name)
         for then, now in used

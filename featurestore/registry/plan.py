@@ -50,6 +50,8 @@ class Change:
         generation_before: Of a view now, else None.
         generation_after: Of a view then, else None; greater than before iff its meaning changes.
         affects: Views and services that use the object now.
+        static: Of a view that will be, the static sources that it joins, whose rows are taken as
+            they are today, for all times.
     """
 
     action: Action
@@ -63,6 +65,7 @@ class Change:
     generation_before: int | None = None
     generation_after: int | None = None
     affects: tuple[ObjectRef, ...] = ()
+    static: tuple[str, ...] = ()
 
     @property
     def ref(self) -> ObjectRef:
@@ -88,6 +91,7 @@ class Change:
             "generation_before": self.generation_before,
             "generation_after": self.generation_after,
             "affects": [_ref_document(ref) for ref in self.affects],
+            "static": list(self.static),
         }
 
 

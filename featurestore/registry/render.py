@@ -24,6 +24,8 @@ def render_plan(plan: Plan) -> list[str]:
 
 def _block(change: Change) -> Iterator[str]:
     yield f"{_SIGNS[change.action]} {change.action} {change.ref}{_remark(change)}"
+    for source in change.static:
+        yield f"    static: {source} - its rows are taken as they are today, for all times"
     for through in change.through:
         yield f"    meaning changes through {through}"
     for field in change.fields[:MAX_FIELDS]:

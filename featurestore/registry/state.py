@@ -193,7 +193,7 @@ def ref_of(definition: Definition) -> ObjectRef:
 def parts_of(definition: Definition) -> tuple[Definition, ...]:
     """Return the definitions that one refers to directly."""
     if isinstance(definition, FeatureView):
-        return (*definition.entities, definition.source)
+        return (*definition.entities, definition.source, *definition.joins)
     if isinstance(definition, OnDemandFeatureView):
         return tuple(
             s.view if isinstance(s, FeatureViewSelection) else s for s in definition.origins

@@ -9,8 +9,8 @@ share their key, event and created time with no row of an earlier file.
         check_law(growth, my_runner())
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final
 
@@ -35,6 +35,7 @@ class Growth:
         steps: What comes then; the last is a run that ends at `end_us`, which none exceeds.
         end_us: T, also the time of all runs.
         keys: Every key of the source, and some that it does not have.
+        joined: Rows of what the view joins that are there from the start.
     """
 
     view: FeatureView
@@ -42,6 +43,7 @@ class Growth:
     steps: Sequence[Append | Materialize]
     end_us: int
     keys: Sequence[Key]
+    joined: Mapping[str, PlainTable] = field(default_factory=dict)
 
     def scenario(self) -> Scenario:
         """Return the same as a scenario without steps."""
@@ -51,10 +53,13 @@ class Growth:
             name="A source grows and is materialized.",
             now_us=self.end_us,
             entities={entity.name: entity for entity in view.entities},
-            sources={view.source.name: view.source},
+            sources={source.name: source for source in (view.source, *view.joins)},
             views={view.name: view},
             services={},
-            files={view.source.name: {"0.parquet": self.first}},
+            files={
+                name: {"0.parquet": table}
+                for name, table in {view.source.name: self.first, **self.joined}.items()
+            },
             steps=(),
         )
 
@@ -120,6 +125,51 @@ def growths(draw: st.DrawFn) -> Growth:
     steps.append(Materialize(end_us=BASE_US + end, incremental=incremental))
     keys = asked_keys(view, {"0.parquet": [row for t in (first, *later) for row in t.rows]})
     return Growth(view=view, first=first, steps=steps, end_us=BASE_US + end, keys=keys)
+
+
+_RATES: Final = FileSource(name="rates", path="data/rates/*.parquet", timestamp_field="quoted")
+_JOINED: Final = (
+    "SELECT events.*, score * rates.rate AS product, rates.rate AS rate"
+    " FROM events ASOF {} rates ON {}events.event >= rates.quoted"
+)
+
+
+@st.composite
+def join_growths(draw: st.DrawFn) -> Growth:
+    """Draw a growth whose view joins rates as of its rows' times; rates come late, at any time."""
+    plain = draw(growths())
+    equal = draw(
+        st.sampled_from(("", "events.id = rates.id AND " if "id" in plain.view.join_keys else ""))
+    )
+    sql = _JOINED.format(draw(st.sampled_from(("LEFT JOIN", "JOIN"))), equal)
+    fields = [Field(name=name, dtype=Float64) for name in ("score", "product", "rate")]
+    view = FeatureView(
+        name=plain.view.name,
+        entities=plain.view.entities,
+        source=plain.view.source,
+        joins=[_RATES],
+        transform=sql,
+        schema=[Field(name="row", dtype=Int64), *fields],
+        ttl=plain.view.ttl,
+    )
+    steps: list[Append | Materialize] = []
+    for number, step in enumerate(plain.steps):
+        if draw(st.booleans()):
+            file = f"{number + 1}.parquet"
+            steps.append(Append(source="rates", file=file, rows=draw(_rates(number + 1))))
+        steps.append(step)
+    return replace(plain, view=view, steps=steps, joined={"rates": draw(_rates(0))})
+
+
+@st.composite
+def _rates(draw: st.DrawFn, number: int) -> PlainTable:
+    cells: dict[str, st.SearchStrategy[object]] = {
+        "id": st.sampled_from([1, 2, 3, None]),
+        "quoted": st.sampled_from([*(instant(BASE_US + us) for us in range(-1, 8)), None]),
+    }
+    rows = draw(st.lists(st.fixed_dictionaries(cells), max_size=4))
+    columns = {"id": parse_type("int32"), "quoted": Timestamp, "rate": Float64}
+    return PlainTable(columns, [{**row, "rate": 100.0 * number + n} for n, row in enumerate(rows)])
 
 
 @st.composite

@@ -68,10 +68,11 @@ def training_set(engine: OfflineEngine, case: TrainingCase, *, root: Path) -> pa
 
 def expected_training_set(case: TrainingCase) -> pa.Table:
     """Return a case's training set as the oracle computes it."""
-    view = with_types_of(case.history.view, case.history.files)
+    history = case.history
+    view = with_types_of(history.view, history.files, history.joined)
     rows = historical(
         [view.select()],
-        {view.source.name: case.history.rows},
+        {view.source.name: history.rows, **history.joined_rows},
         case.spine,
         timezone=case.timezone,
         mode=case.mode,
@@ -89,8 +90,9 @@ def check_latest(engine: OfflineEngine, history: History, wanted: RowFilter) -> 
     with TemporaryDirectory() as folder:
         history.write(Path(folder))
         found, summary = latest_rows(engine, history, wanted, root=Path(folder))
-    view = with_types_of(history.view, history.files)
-    rows = [row for row in read_source(view, history.rows) if _passes(row, wanted)]
+    view = with_types_of(history.view, history.files, history.joined)
+    joined = history.joined_rows
+    rows = [row for row in read_source(view, history.rows, joined) if _passes(row, wanted)]
     best = {row.key: row for row in sorted(rows, key=lambda row: row.rank)}
     expected = _latest_table(history.view, list(best.values()))
     assert (text := difference(_by_key(found), _by_key(expected))) is None, text
@@ -103,7 +105,7 @@ def check_latest(engine: OfflineEngine, history: History, wanted: RowFilter) -> 
         max(created, default=None),
     )
     assert told == true, f"rows, entities, greatest event and created are {told}, expected {true}"
-    skipped = count_never_visible(view, history.rows)
+    skipped = count_never_visible(view, history.rows, joined)
     counted = summary.null_keys + summary.null_times
     assert counted == skipped, f"{counted} rows without key or time, expected {skipped}"
 

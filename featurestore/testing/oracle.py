@@ -19,8 +19,10 @@ import pyarrow as pa
 from featurestore.definitions import FeatureView, FeatureViewSelection, OnDemandSelection
 from featurestore.errors import NameCollisionError, RequestError, SpineError
 from featurestore.testing.local_time import LocalTimeError, instant_ns, round_down
+from featurestore.testing.oracle_joins import Joined
 from featurestore.testing.oracle_rows import (
     DAY_US,
+    NOTHING,
     Files,
     Key,
     Mode,
@@ -105,7 +107,7 @@ def historical(
     result = [dict(row) for row in spine.rows]
     for selection in selections:
         _check_mode(selection.view, mode)
-        rows = read_source(selection.view, files[selection.view.source.name])
+        rows = read_source(selection.view, files[selection.view.source.name], files, mode=mode)
         for number, (spine_row, at_us) in enumerate(zip(spine.rows, times, strict=True)):
             key = key_of(spine_row, selection.view.join_keys, selection.key_columns)
             values = _answer(selection, rows, key, at_us, mode=mode, number=number)
@@ -173,10 +175,11 @@ def _check_spine(
 
 
 def _check_mode(view: FeatureView, mode: Mode) -> None:
-    if mode == "as_served" and view.source.created_timestamp_column is None:
-        raise RequestError(
-            f"Source {view.source.name!r} has no created_timestamp_column, which as_served needs."
-        )
+    for source in (view.source, *view.joins):
+        if mode == "as_served" and not source.static and source.created_timestamp_column is None:
+            raise RequestError(
+                f"Source {source.name!r} has no created_timestamp_column, which as_served needs."
+            )
 
 
 def _spine_time(raw: object, timezone: str, column: str, number: int) -> int | None:
@@ -223,7 +226,14 @@ class OnlineOracle:
     read_event_us: int | None = None
     read_created_us: int | None = None
 
-    def materialize(self, files: Files, *, end_us: int, start_us: int | None = None) -> None:
+    def materialize(
+        self,
+        files: Files,
+        *,
+        end_us: int,
+        start_us: int | None = None,
+        joined: Joined = NOTHING,
+    ) -> None:
         """Offer the newest row per entity of event times in (start, end].
 
         Of a view with aggregations it is the historical answer at `end`, for every key that has a
@@ -235,13 +245,13 @@ class OnlineOracle:
         if self.view.aggregations:
             if start_us is not None:
                 raise RequestError(f"{self.view.name!r} has aggregations: leave out start.")
-            self._compute(files, end_us)
+            self._compute(files, end_us, joined)
             return
         if start_us is not None and start_us >= end_us:
             raise RequestError("start is not before end.")
         rows = [
             row
-            for row in read_source(self.view, files)
+            for row in read_source(self.view, files, joined)
             if row.event_us <= end_us and (start_us is None or row.event_us > start_us)
         ]
         self._offer(rows)
@@ -249,24 +259,27 @@ class OnlineOracle:
             self.read_event_us = self.read_created_us = None
             self._remember(rows, end_us)
 
-    def materialize_incremental(self, files: Files, *, end_us: int) -> None:
+    def materialize_incremental(
+        self, files: Files, *, end_us: int, joined: Joined = NOTHING
+    ) -> None:
         """Offer the rows that are new since the last run, as far as times can tell.
 
-        Windows move with their end, so a view with aggregations is computed anew.
+        Windows move with their end, so a view with aggregations is computed anew; and late rows of
+        what is joined change others, so that all rows are offered.
         """
         if self.view.aggregations:
-            self._compute(files, end_us)
+            self._compute(files, end_us, joined)
             return
         rows = [
             row
-            for row in read_source(self.view, files)
-            if row.event_us <= end_us and self._may_be_new(row)
+            for row in read_source(self.view, files, joined)
+            if row.event_us <= end_us and (self.view.joins or self._may_be_new(row))
         ]
         self._offer(rows)
         self._remember(rows, end_us)
 
-    def _compute(self, files: Files, end_us: int) -> None:
-        rows = read_source(self.view, files)
+    def _compute(self, files: Files, end_us: int, joined: Joined) -> None:
+        rows = read_source(self.view, files, joined)
         for key in {row.key for row in rows if row.event_us <= end_us}:
             values = window_values(self.view, rows, key, end_us)
             # Written in order, so that among runs with one end the last one counts.

@@ -18,6 +18,7 @@ import pyarrow as pa
 from featurestore.definitions import FeatureView, FileSource
 from featurestore.errors import SourceTimeError, SpineError
 from featurestore.testing.local_time import LocalTimeError, instant_ns, round_down, round_up
+from featurestore.testing.oracle_joins import Asker, Joined, partner_rows
 from featurestore.testing.oracle_transforms import transformed
 from featurestore.testing.plain import RawTime, Row
 from featurestore.types import String
@@ -27,6 +28,7 @@ Mode = Literal["complete", "as_served"]
 Files = Mapping[str, Sequence[Row]]
 """Path of a file -> its rows."""
 Key = tuple[object, ...]
+NOTHING: Joined = {}
 
 DAY_US = 86_400 * 10**6
 
@@ -51,22 +53,32 @@ class SourceRow:
     """When each later version of the same event was created; see `dedup_keys` of sources."""
 
 
-def read_source(view: FeatureView, files: Files) -> list[SourceRow]:
+def read_source(
+    view: FeatureView, files: Files, joined: Joined = NOTHING, *, mode: Mode = "complete"
+) -> list[SourceRow]:
     """Return the rows of a view's source that can ever be visible.
+
+    Args:
+        view: The view.
+        files: Those of its source.
+        joined: Those of what its transform joins.
+        mode: Whether all joined rows count, or only those written when the row was.
 
     Raises:
         SourceError: The view's transform has no value for a row.
         SourceTimeError: A local time occurs twice or never; it names file, column and row.
     """
-    return [row for row in _all_rows(view, files) if row is not None]
+    return [row for row in _all_rows(view, files, joined, mode) if row is not None]
 
 
-def count_never_visible(view: FeatureView, files: Files) -> int:
+def count_never_visible(view: FeatureView, files: Files, joined: Joined = NOTHING) -> int:
     """Return how many rows have a null event time or a null in their join key."""
-    return sum(row is None for row in _all_rows(view, files))
+    return sum(row is None for row in _all_rows(view, files, joined, "complete"))
 
 
-def _all_rows(view: FeatureView, files: Files) -> Iterator[SourceRow | None]:
+def _all_rows(
+    view: FeatureView, files: Files, joined: Joined, mode: Mode
+) -> Iterator[SourceRow | None]:
     """Yield the rows that the view's transform lets through; None for one never to be visible."""
     ordinal = 0
     later = _later_versions(view, files)
@@ -77,7 +89,10 @@ def _all_rows(view: FeatureView, files: Files) -> Iterator[SourceRow | None]:
             row = {**renamed, **_folder_values(view, path)}
             times = _times(view, row, path, number)
             given = {c: _with_instants(view, row, c, path, number) for c in view.source_columns}
-            shown = transformed(view.row_transform, view.source.name, {**row, **given})
+            event_us, created_us = (None if time is None else round_up(time) for time in times)
+            asker = Asker({**row, **given}, event_us, created_us, is_served=mode == "as_served")
+            partners = partner_rows(view, asker, joined)
+            shown = transformed(view.row_transform, view.source.name, asker.row, partners)
             if shown is not None:
                 found = _source_row(view, row, shown, times, ordinal)
                 yield None if found is None else replace(found, later=later.get(ordinal, ()))
@@ -142,7 +157,7 @@ def _from_text(text: str, dtype: pa.DataType) -> object:
 def _times(view: FeatureView, row: Row, path: str, number: int) -> tuple[int | None, int | None]:
     """Return event and created time in nanoseconds."""
     source = view.source
-    event = _time_in(source, row, source.timestamp_field, path, number)
+    event = _time_in(source, row, source.event_field, path, number)
     if source.created_timestamp_column is None:
         return event, None
     return event, _time_in(source, row, source.created_timestamp_column, path, number)

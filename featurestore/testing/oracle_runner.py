@@ -62,7 +62,7 @@ class OracleRunner:
         self.functions = functions_of(scenario.modules)
         self.now_us = scenario.now_us
         self.views = {
-            name: with_types_of(view, scenario.files[view.source.name])
+            name: with_types_of(view, scenario.files[view.source.name], scenario.files)
             for name, view in scenario.views.items()
         }
         self.on_demand = {
@@ -135,9 +135,9 @@ class OracleRunner:
         for name in call.views or self.scenario.views:
             view, files = self.online[name], self.files[self.scenario.views[name].source.name]
             if call.incremental:
-                view.materialize_incremental(files, end_us=end_us)
+                view.materialize_incremental(files, end_us=end_us, joined=self.files)
             else:
-                view.materialize(files, start_us=call.start_us, end_us=end_us)
+                view.materialize(files, start_us=call.start_us, end_us=end_us, joined=self.files)
 
     def look_up(self, call: LookUp) -> Reply:
         """Return the online values."""

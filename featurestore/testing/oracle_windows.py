@@ -306,31 +306,51 @@ _FUNCTIONS: Final[Mapping[str, Callable[[Sequence[Any], WindowFeature], Cell]]] 
 # Types of columns
 
 
-def with_types_of(view: FeatureView, files: Mapping[str, PlainTable]) -> FeatureView:
+def with_types_of(
+    view: FeatureView,
+    files: Mapping[str, PlainTable],
+    joined: Mapping[str, Mapping[str, PlainTable]] | None = None,
+) -> FeatureView:
     """Return a view with the types that the columns of its aggregations have in the files.
 
     Files may hold a column in several types; the one that all others widen to is taken.
+
+    Args:
+        view: The view.
+        files: Those of its source.
+        joined: Source -> files, of what its transform joins.
     """
     if view.is_resolved:
         return view
 
-    def in_files(column: str) -> pa.DataType:
-        held, widest = view.source.column_in_file(column), UNKNOWN
-        for table in files.values():
-            found = base_type(table.columns.get(held, UNKNOWN))
-            if found != UNKNOWN and not can_widen(found, widest):
-                widest = found
-        return widest
+    def in_files(column: Column) -> pa.DataType:
+        source, held = view.source, files
+        if column.source is not None and transform is not None:
+            source = view.joined_source(transform.join(column.source))
+            held = (joined or {})[source.name]
+        return _widest(held, source.column_in_file(column.name))
 
     transform = view.row_transform
     if transform is not None:
-        view = view.with_input_types({name: in_files(name) for name in transform.inputs})
+        view = view.with_input_types(
+            {name: in_files(Column(name)) for name in transform.inputs},
+            {
+                join.name: {n: in_files(Column(n, join.name)) for n in transform.inputs_of(join)}
+                for join in transform.joins
+            },
+        )
     types = {}
     for column in {a.column for a in view.aggregations} - {ROWS}:
         tree = view.row_column(column)
         assert tree is not None
-        computed = transform is not None and not isinstance(tree, Column)
-        types[column] = (
-            type_of(view, column) if computed else in_files(getattr(tree, "name", column))
-        )
+        types[column] = in_files(tree) if isinstance(tree, Column) else type_of(view, column)
     return view.with_column_types({name: t for name, t in types.items() if t != UNKNOWN})
+
+
+def _widest(files: Mapping[str, PlainTable], column: str) -> pa.DataType:
+    widest = UNKNOWN
+    for table in files.values():
+        found = base_type(table.columns.get(column, UNKNOWN))
+        if found != UNKNOWN and not can_widen(found, widest):
+            widest = found
+    return widest

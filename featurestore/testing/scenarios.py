@@ -217,6 +217,7 @@ def _view(
     fields = dict(document)
     fields["entities"] = [entities[entity] for entity in fields.get("entities", ())]
     fields["source"] = sources[fields["source"]]
+    fields["joins"] = [sources[name] for name in fields.get("joins", ())]
     schema = fields.pop("schema", {})
     aggregations = [Aggregation(**a) for a in fields.pop("aggregations", ())]
     fields["schema"] = [Field(name=n, dtype=dtype) for n, dtype in schema.items()]

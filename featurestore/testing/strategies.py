@@ -13,7 +13,7 @@ The first feature of every view, `row`, numbers the rows of the history: two row
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -62,19 +62,32 @@ class History:
         view: Its source's path is relative: `data/**/*.parquet`.
         files: Path below the folder of the source -> rows.
         moments: The instants around which everything happens, in nanoseconds.
+        joined: Source that the view joins -> its files; its path is relative, `<name>/*.parquet`.
     """
 
     view: FeatureView
     files: Mapping[str, PlainTable]
     moments: Sequence[int]
+    joined: Mapping[str, Mapping[str, PlainTable]] = field(default_factory=dict)
 
     @property
     def rows(self) -> dict[str, Sequence[Row]]:
         """The files as the oracle takes them."""
         return {path: table.rows for path, table in self.files.items()}
 
+    @property
+    def joined_rows(self) -> dict[str, dict[str, Sequence[Row]]]:
+        """The files of what is joined as the oracle takes them."""
+        return {
+            source: {path: table.rows for path, table in files.items()}
+            for source, files in self.joined.items()
+        }
+
     def write(self, root: Path, *, row_group_rows: int | None = None) -> None:
-        """Write the files where the source's path finds them from `root`."""
+        """Write the files where the sources' paths find them from `root`."""
+        for source, files in self.joined.items():
+            for path, table in files.items():
+                table.write_parquet(root / source / path, row_group_rows=row_group_rows)
         for path, table in self.files.items():
             table.write_parquet(root / FOLDER / path, row_group_rows=row_group_rows)
 

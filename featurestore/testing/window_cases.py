@@ -70,8 +70,8 @@ def check_windows(engine: OfflineEngine, case: TrainingCase) -> None:
 def expected_windows(case: TrainingCase) -> ExpectedWindows:
     """Return a case's training set as the oracle computes it."""
     history = case.history
-    view = with_types_of(history.view, history.files)
-    rows = read_source(view, history.rows)
+    view = with_types_of(history.view, history.files, history.joined)
+    rows = read_source(view, history.rows, history.joined_rows, mode=case.mode)
     cells: dict[str, list[Cell]] = {name: [] for name in view.feature_names}
     for spine_row in case.spine.rows:
         time = as_raw_time(spine_row["event_timestamp"])

@@ -14,7 +14,7 @@ from featurestore.errors import JobCancelledError, OutputError, UnsupportedError
 from featurestore.frames import to_pandas
 from featurestore.offline.as_of import explain, fetch, passes_for, reads_for, winners
 from featurestore.offline.engine import Mode, OfflineEngine, ScanReader
-from featurestore.offline.scan import SourceScan
+from featurestore.offline.scan import JoinScan, SourceScan
 from featurestore.offline.timeline import Ints
 from featurestore.offline.windows.join import WindowJoin, explain_windows
 from featurestore.training.output import atomic_file, write_tables
@@ -189,6 +189,7 @@ class RetrievalJob:
                 f"  source {scan.source.name}: {len(scan.files):,} files, {scan.row_count:,} rows\n"
                 f"  keys {', '.join(f'{k.name} {type_name(k.dtype)}' for k in scan.keys) or 'none'}"
             )
+            parts += [f"  joins {_explained(join)}" for join in scan.joins]
             if task.windows:
                 parts.append(explain_windows(self._engine, scan, task.windows, task.keys))
             else:
@@ -268,6 +269,14 @@ class RetrievalJob:
             join = _LatestJoin(reader, scan, found, engine.threads)
         reader.all_read()
         return join
+
+
+def _explained(join: JoinScan) -> str:
+    scan = join.scan
+    how = "static, as it is today" if scan.event is None else "as of the row's event time"
+    if join.as_served:
+        how += ", of what was written when the row was"
+    return f"{scan.source.name} ({how}): {len(scan.files):,} files, {scan.row_count:,} rows"
 
 
 class Join(Protocol):

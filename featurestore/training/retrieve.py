@@ -55,7 +55,7 @@ def retrieve(
         engine=engine,
         spine=spine,
         query=query,
-        tasks=tuple(_task(join, spine, times, root) for join in query.joins),
+        tasks=tuple(_task(join, spine, times, root, mode) for join in query.joins),
         mode=mode,
         request=request,
         progress=progress,
@@ -63,15 +63,16 @@ def retrieve(
 
 
 def _check_mode(join: ViewJoin, mode: Mode) -> None:
-    source = join.view.source
-    if mode == "as_served" and source.created_timestamp_column is None:
-        raise RequestError(
-            f"mode='as_served' needs to know when rows were written, but source {source.name!r} of"
-            f" view {join.view.name!r} has no created_timestamp_column."
-        )
+    for source in (join.view.source, *join.view.joins):
+        is_dated = source.static or source.created_timestamp_column is not None
+        if mode == "as_served" and not is_dated:
+            raise RequestError(
+                f"mode='as_served' needs to know when rows were written, but source"
+                f" {source.name!r} of view {join.view.name!r} has no created_timestamp_column."
+            )
 
 
-def _task(join: ViewJoin, spine: pa.Table, times: pa.Array, root: Path) -> JoinTask:
+def _task(join: ViewJoin, spine: pa.Table, times: pa.Array, root: Path, mode: Mode) -> JoinTask:
     selection = join.selection
     columns = {"q": times}
     for number, (key, column) in enumerate(selection.key_columns.items()):
@@ -81,7 +82,7 @@ def _task(join: ViewJoin, spine: pa.Table, times: pa.Array, root: Path) -> JoinT
     by_name = {feature.name: feature for feature in view.window_features}
     return JoinTask(
         label=selection.name,
-        scan=open_scan(view, join.features, root),
+        scan=open_scan(view, join.features, root, as_served=mode == "as_served"),
         keys=pa.table(columns),
         ttl_us=view.ttl_us,
         windows=tuple(by_name[name] for name in join.features) if by_name else (),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from featurestore.testing.growth import Growth, check_law, growths
+from featurestore.testing.growth import Growth, check_law, growths, join_growths
 from featurestore.testing.oracle_runner import OracleRunner
 from featurestore.testing.store_runner import StoreRunner
 from featurestore.testing.window_growth import window_growths
@@ -42,6 +42,11 @@ def test_the_oracle_keeps_the_law_of_windows(growth: Growth) -> None:
     check_law(growth, OracleRunner(), OracleRunner())
 
 
+@given(growth=join_growths())
+def test_the_oracle_keeps_the_law_of_joins(growth: Growth) -> None:
+    check_law(growth, OracleRunner(), OracleRunner())
+
+
 # An example is a repository with a registry of its own, so there are fewer of them.
 @pytest.mark.parametrize("engine", ["duckdb", "polars"])
 @settings(max_examples=max(1, DEPTH // 5), suppress_health_check=list(HealthCheck))
@@ -50,6 +55,13 @@ def test_every_engine_and_store_keep_the_law(
     growth: Growth, engine: str, online_store: dict[str, Any]
 ) -> None:
     keep_the_law(growth, engine, online_store)
+
+
+@pytest.mark.parametrize("engine", ["duckdb", "polars"])
+@settings(max_examples=max(1, DEPTH // 5), suppress_health_check=list(HealthCheck))
+@given(growth=join_growths())
+def test_every_engine_keeps_the_law_of_joins(growth: Growth, engine: str) -> None:
+    keep_the_law(growth, engine, {"type": "memory"})  # stores know nothing of joins
 
 
 @pytest.mark.parametrize("engine", ["duckdb", "polars"])
