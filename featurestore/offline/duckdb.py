@@ -251,8 +251,8 @@ class _Session:
             return
         self._is_filtered = True
         # DuckDB's own ASOF join is not certain about ties, so all rows are looked at here.
-        unfiltered = replace(self.rows, scan=replace(self.scan, where=None, joins=()))
-        query = unfiltered.rows(self._expressions.filter_columns, ordinal=True)
+        every = replace(self.rows, scan=self.scan.unfiltered)
+        query = every.rows(self._expressions.filter_columns, ordinal=True)
         found = [np.empty(0, dtype=np.int64)]
         for batch in self.con.sql(query).to_arrow_reader(FILTERED_AT_ONCE):
             columns = {name: batch.column(name) for name in batch.schema.names}

@@ -65,7 +65,7 @@ def _hashed(rows: ScanText, *, ordinal: bool) -> str:
     """Return a SELECT of `h` and what it is the hash of, of all rows of the source."""
     scan = rows.scan
     event = [column.alias for column in scan.dedup]
-    every = replace(rows, scan=replace(scan, where=None))
+    every = replace(rows, scan=scan.unfiltered)
     read = [*event, *(["c"] if scan.created and ordinal else [])]
     whole = " AND ".join(f"{alias} IS NOT NULL" for alias in event)
     inner = every.rows(read, ordinal=ordinal)

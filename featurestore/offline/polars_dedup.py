@@ -1,7 +1,6 @@
 """Superseded versions of events with Polars: hashes and versions chunk by chunk, as Arrow reads."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -24,7 +23,7 @@ def find_superseded(rows: ArrowRows, read: Read, *, memory_bytes: int) -> pl.Dat
         memory_bytes: What the engine may use.
     """
     scan = rows.scan
-    every = rows if scan.where is None else ArrowRows(replace(scan, where=None))
+    every = rows if scan.unfiltered is scan else ArrowRows(scan.unfiltered)
     event = [column.alias for column in scan.dedup]
     version = [*(["c"] if scan.created else []), *(["cn"] if scan.ties_by_nanoseconds else [])]
 

@@ -152,6 +152,13 @@ class SourceScan:
         return any(join.inner for join in self.joins) or any(c.name in names for c in seen)
 
     @property
+    def unfiltered(self) -> "SourceScan":
+        """The scan of all rows that there are in the files; nothing is joined to them."""
+        return (
+            self if self.where is None and not self.joins else replace(self, where=None, joins=())
+        )
+
+    @property
     def all_files(self) -> tuple[SourceFile, ...]:
         """The source's files, and those of all that is joined."""
         return (*self.files, *(file for join in self.joins for file in join.scan.files))
