@@ -20,7 +20,8 @@ from featurestore.offline.local_times import is_naive, local_columns, refused_ki
 from featurestore.offline.ordinals import first_ordinals
 from featurestore.offline.row_expressions import RowExpressions
 from featurestore.offline.row_joins import RowJoins
-from featurestore.offline.scan import FileGroup, ScanColumn, SourceScan, folder_values
+from featurestore.offline.scan import SourceScan, folder_values
+from featurestore.offline.scan_columns import FileGroup, ScanColumn
 from featurestore.offline.source_errors import local_time_error
 
 BATCH_ROWS = 131_072

@@ -13,12 +13,11 @@ import pyarrow as pa
 
 from featurestore.offline.engine import Mode, OfflineEngine, ScanReader
 from featurestore.offline.history import LOWEST, Arrived, History
-from featurestore.offline.scan import ScanColumn, SourceScan
+from featurestore.offline.scan import SourceScan
+from featurestore.offline.scan_columns import ScanColumn
 from featurestore.offline.spine_keys import NumberedKeys, number_keys
-from featurestore.offline.timeline import Ints, Timeline, distinct_places
+from featurestore.offline.timeline import NOBODY, Ints, Timeline, distinct_places, rows_at
 
-NOBODY = -1
-"""The ordinal of no row."""
 BYTES_PER_ROW = 72
 """What a row that was read takes while it is brought into order, with its orders."""
 MEMORY_SHARE = 4
@@ -141,7 +140,7 @@ def _complete(
 ) -> Ints:
     """Return the ordinals of the winners among all rows."""
     timeline = history.by_event()
-    rows = _rows_at(timeline.order, timeline.last(groups, times))
+    rows = rows_at(timeline.order, timeline.last(groups, times))
     return _fresh(history, rows, times, ttl_us)
 
 
@@ -163,15 +162,8 @@ def _served(
     known_from = np.maximum(history.events[written], history.created[written])
     by_known = Timeline(history.groups[written], known_from)
     best = np.maximum.accumulate(rank[written[by_known.order]])
-    rows = _rows_at(by_event.order[best], by_known.last(groups, times))
+    rows = rows_at(by_event.order[best], by_known.last(groups, times))
     return _fresh(history, rows, times, ttl_us)
-
-
-def _rows_at(order: Ints, places: Ints) -> Ints:
-    """Return the rows at places, `NOBODY` at -1."""
-    if not len(order):
-        return np.full(len(places), NOBODY, dtype=np.int64)
-    return np.where(places >= 0, order[np.maximum(places, 0)], NOBODY)
 
 
 def _fresh(history: History, rows: Ints, times: Ints, ttl_us: int | None) -> Ints:

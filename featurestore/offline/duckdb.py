@@ -45,13 +45,8 @@ from featurestore.offline.local_times import (
 )
 from featurestore.offline.ordinals import first_ordinals
 from featurestore.offline.row_expressions import RowExpressions
-from featurestore.offline.scan import (
-    FileGroup,
-    ScanColumn,
-    SourceScan,
-    check_files,
-    folder_values,
-)
+from featurestore.offline.scan import SourceScan, check_files, folder_values
+from featurestore.offline.scan_columns import FileGroup, ScanColumn
 from featurestore.offline.source_errors import local_time_error
 from featurestore.time import LocalSpan, local_year
 

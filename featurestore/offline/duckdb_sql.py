@@ -17,7 +17,8 @@ from featurestore.offline.duckdb_values import instant, nanoseconds, value
 from featurestore.offline.engine import RowFilter
 from featurestore.offline.local_times import is_naive
 from featurestore.offline.ordinals import MAX_ROWS_BITS
-from featurestore.offline.scan import FileGroup, ScanColumn, SourceScan
+from featurestore.offline.scan import SourceScan
+from featurestore.offline.scan_columns import FileGroup, ScanColumn
 from featurestore.time import LocalSpan
 from featurestore.types import base_type
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 import pyarrow as pa
 
 from featurestore.offline.duckdb_text import sql_type
-from featurestore.offline.scan import is_nanoseconds
+from featurestore.offline.scan_columns import is_nanoseconds
 from featurestore.time import LocalSpan
 from featurestore.types import base_type
 

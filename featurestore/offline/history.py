@@ -75,7 +75,7 @@ class Arrived:
         for rows in reader.rows(wanted, columns, from_us=since, until_us=until):
             batch = rows if survivors is None else survivors.of(rows)
             for name, numbers in read.items():
-                numbers[count : count + batch.num_rows] = _numbers(batch.column(name))
+                numbers[count : count + batch.num_rows] = numbers_of(batch.column(name))
             count += batch.num_rows
             held.append(batch.select(columns))
         return cls(scan, {n: numbers[:count] for n, numbers in read.items()}, columns, held)
@@ -152,6 +152,7 @@ class History:
         return timeline
 
 
-def _numbers(column: pa.Array) -> npt.NDArray[np.int64]:
+def numbers_of(column: pa.Array) -> npt.NDArray[np.int64]:
+    """Return the integers of a column, `LOWEST` for nulls."""
     filled = column.fill_null(LOWEST) if column.null_count else column
     return np.asarray(filled.to_numpy())

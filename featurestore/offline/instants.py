@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from featurestore.definitions import FileSource
 from featurestore.offline.local_times import YEAR_US, is_naive, policy_spans
-from featurestore.offline.scan import is_nanoseconds
+from featurestore.offline.scan_columns import is_nanoseconds
 from featurestore.time import LocalSpan, local_year
 
 Ints = npt.NDArray[np.int64]

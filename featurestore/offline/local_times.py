@@ -5,7 +5,8 @@ from collections.abc import Iterable
 import pyarrow as pa
 
 from featurestore.definitions import FileSource
-from featurestore.offline.scan import ScanColumn, SourceScan
+from featurestore.offline.scan import SourceScan
+from featurestore.offline.scan_columns import ScanColumn
 from featurestore.time import LocalSpan, local_spans
 from featurestore.types import base_type
 

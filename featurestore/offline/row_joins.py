@@ -15,15 +15,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from featurestore.errors import ResourceLimitError, SourceError, shown
-from featurestore.offline.history import LOWEST
+from featurestore.offline.history import numbers_of
 from featurestore.offline.key_index import UNKNOWN, KeyIndex
 from featurestore.offline.ordinals import place_of
 from featurestore.offline.scan import JoinScan, SourceScan
-from featurestore.offline.timeline import Ints, Timeline
+from featurestore.offline.timeline import NOBODY, Ints, Timeline, rows_at
 from featurestore.types import width_of
 
-NOBODY: Final = -1
-"""The partner of a row that has none."""
 BYTES_PER_ROW: Final = 64
 """What finding partners takes for each joined row, beside its columns."""
 MEMORY_SHARE: Final = 2
@@ -105,7 +103,7 @@ class JoinedRows:
             self._timeline = self._ordered()
         if join.as_served:
             order = self._timeline.order
-            created = _numbers(self._column("c"))[order]
+            created = numbers_of(self._column("c"))[order]
             self._written = Written(self._index.groups[order], created)
 
     def partners(self, columns: Mapping[str, pa.Array], count: int) -> Ints:
@@ -120,13 +118,13 @@ class JoinedRows:
         groups = self._index.find([_cast(columns[key], dtype) for key, dtype in pairs], count)
         if join.scan.event is None:
             return np.where(groups == UNKNOWN, NOBODY, self._row_of_key[groups])
-        events = _numbers(columns["e"])
+        events = numbers_of(columns["e"])
         places = self._timeline.last(np.maximum(groups, 0), events)
         places[(groups == UNKNOWN) | ~np.asarray(columns["e"].is_valid())] = -1
         if join.as_served:
-            known_at = np.maximum(events, _numbers(columns["c"]))
+            known_at = np.maximum(events, numbers_of(columns["c"]))
             places = self._written.last_at_most(places, known_at)
-        return self._rows_at(places)
+        return rows_at(self._timeline.order, places)
 
     def values(self, feature: int, partners: Ints) -> pa.Array:
         """Return a joined column for rows with these partners, null where there is none."""
@@ -143,14 +141,9 @@ class JoinedRows:
         """Return all rows in the order of (key, event, created, ordinal)."""
         timeline = Timeline(self._index.groups, self._column("e").to_numpy())
         names = (name for name in ("c", "en", "cn") if name in self._table.schema.names)
-        if versions := [_numbers(self._column(name)) for name in names]:
+        if versions := [numbers_of(self._column(name)) for name in names]:
             timeline.break_ties(*versions)
         return timeline
-
-    def _rows_at(self, places: Ints) -> Ints:
-        if not len(self._timeline):
-            return np.full(len(places), NOBODY, dtype=np.int64)
-        return np.where(places >= 0, self._timeline.order[np.maximum(places, 0)], NOBODY)
 
     def _check_unique(self) -> None:
         """Refuse a static source in which a key has several rows: a join would multiply others."""
@@ -260,8 +253,3 @@ def _usable(join: JoinScan, table: pa.Table) -> pa.Array:
 
 def _cast(column: pa.Array, dtype: pa.DataType) -> pa.Array:
     return column if column.type == dtype else column.cast(dtype)
-
-
-def _numbers(column: pa.Array) -> npt.NDArray[np.int64]:
-    filled = column.fill_null(LOWEST) if column.null_count else column
-    return np.asarray(filled.to_numpy())

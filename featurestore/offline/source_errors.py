@@ -3,7 +3,8 @@
 from featurestore.errors import SourceError, SourceTimeError
 from featurestore.offline.files import SourceFile
 from featurestore.offline.ordinals import place_of
-from featurestore.offline.scan import ScanColumn, SourceScan
+from featurestore.offline.scan import SourceScan
+from featurestore.offline.scan_columns import ScanColumn
 from featurestore.time import LocalSpan, format_instant, from_micros
 
 MAX_SHOWN = 400

@@ -17,6 +17,8 @@ import numpy.typing as npt
 Ints = npt.NDArray[np.int64]
 Side = Literal["left", "right"]
 
+NOBODY = -1
+"""The number of no row, and its place."""
 FEW = 4_096  # needles that are not worth bringing into an order first
 
 
@@ -103,6 +105,13 @@ class Timeline:
         same: npt.NDArray[np.bool_] = times[1:] == times[:-1]
         same &= groups[1:] == groups[:-1]
         return same
+
+
+def rows_at(order: Ints, places: Ints) -> Ints:
+    """Return the rows at some places of an order, `NOBODY` at -1."""
+    if not len(order):
+        return np.full(len(places), NOBODY, dtype=np.int64)
+    return np.where(places >= 0, order[np.maximum(places, 0)], NOBODY)
 
 
 def time_order(times: Ints) -> Ints:

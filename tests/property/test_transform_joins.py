@@ -90,11 +90,13 @@ def join_cases(draw: st.DrawFn, *, windows: bool) -> TrainingCase:
     dated = draw(st.booleans())
     created = "made" if dated else None
     small = draw(st.sampled_from(["int8", "int64"]))
+    told_apart = st.sampled_from([None, ["a"], ["s", "happened"]]) if windows else st.none()
     events = FileSource(
         name="events",
         path=f"{FOLDER}/*.parquet",
         timestamp_field="happened",
         created_timestamp_column=created,
+        dedup_keys=draw(told_apart),
     )
     rates = FileSource(
         name="rates",

@@ -201,6 +201,23 @@ def test_plan_and_registry_tell_of_static_sources_and_of_lineage(tmp_path: Path)
     assert users["names"] == ["feature view reading"]
 
 
+def test_a_static_source_has_no_events_to_tell_apart() -> None:
+    with pytest.raises(DefinitionError, match="a static source has no events: leave out"):
+        FileSource(name="names", path="names.parquet", static=True, dedup_keys=["id"])
+
+
+def test_versions_of_events_do_not_matter_to_who_joins_them() -> None:
+    def looking(dedup_keys: list[str] | None) -> FeatureView:
+        rates = FileSource(
+            name="rates", path="rates.parquet", timestamp_field="at", dedup_keys=dedup_keys
+        )
+        text = "SELECT r.rate AS y FROM source ASOF LEFT JOIN rates r ON source.k = r.k"
+        sql = f"{text} AND source.t >= r.at"
+        return view(transform=sql, joins=[rates], features={"y": Float64})
+
+    assert looking(None).meaning() == looking(["k"]).meaning()
+
+
 def test_only_what_a_join_means_makes_a_generation(tmp_path: Path) -> None:
     some_files(tmp_path)
     store = project(tmp_path)
