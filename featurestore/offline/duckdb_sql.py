@@ -77,7 +77,7 @@ class ScanText:
         parts = [
             self._group(number, columns, ordinal=ordinal, up=naive is None)
             for number, group in enumerate(self.scan.groups)
-            if naive is None or is_naive(group.types[naive])
+            if group.files and (naive is None or is_naive(group.types[naive]))
         ]
         return " UNION ALL ".join(parts)
 
@@ -236,8 +236,16 @@ def select_ties(rows: ScanText) -> str:
     )
 
 
-def select_latest(rows: ScanText) -> str:
-    """Return a SELECT of the rows that `g` names: keys, e, c, o and what features are made of."""
+def sample_ordinals(count: int) -> str:
+    """Return a SELECT of `o` of so many rows of `g`, or of all where there are fewer."""
+    return f"SELECT o FROM g USING SAMPLE {count} ROWS"
+
+
+def select_latest(rows: ScanText, ordinals: range | None = None) -> str:
+    """Return a SELECT of the rows that `g` names: keys, e, c, o and what features are made of.
+
+    With `ordinals` only of those in that range, for which only their row groups are read.
+    """
     has_created = rows.scan.created is not None
     version = [*rows.keys, "e", *(["c"] if has_created else [])]
     features = rows.scan.read_for([c.alias for c in rows.scan.features])
@@ -245,6 +253,7 @@ def select_latest(rows: ScanText) -> str:
     return (
         f"SELECT {_names(version, trailing=True)}{created} {_names(['o', *features])}"
         f" FROM ({rows.rows([*version, *features], ordinal=True)}) SEMI JOIN g USING (o)"
+        f"{'' if ordinals is None else f' WHERE o >= {ordinals.start} AND o < {ordinals.stop}'}"
     )
 
 

@@ -15,8 +15,6 @@ TaskState = Literal["running", "failed"]
 ChunkState = Literal["pending", "done"]
 
 MAX_CHUNKS: Final = 256
-BEYOND_ORDINALS: Final = 2**63 - 1
-"""No row has this ordinal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
