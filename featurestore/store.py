@@ -25,7 +25,9 @@ from featurestore.time import Clock, as_utc, parse_instant, to_micros
 
 if TYPE_CHECKING:
     from featurestore.functions import FunctionLoader
-    from featurestore.materialize.run import Progress, RunReport
+    from featurestore.materialize.run import RunReport
+    from featurestore.materialize.views import ViewRuns
+    from featurestore.materialize.write import Progress
     from featurestore.monitoring.lateness import LatenessReport
     from featurestore.monitoring.verify import VerificationReport
     from featurestore.offline.engine import Mode, OfflineEngine
@@ -299,6 +301,7 @@ class FeatureStore:
         *,
         views: Sequence[str] | None = None,
         overwrite: bool = False,
+        resume: bool = False,
         progress: "Progress | None" = None,
     ) -> "list[RunReport]":
         """Write the newest row of every entity into the online store.
@@ -308,20 +311,19 @@ class FeatureStore:
             end: Only rows with `event_ts <= end`; now when left out, and never later than now.
             views: Names of views; None for all that are served online.
             overwrite: Replace stored rows even if they are newer.
+            resume: Go on with the runs that were interrupted instead, incremental ones too: the
+                same interval of the same files, without the chunks that are done. Views without
+                such a run are left out of what is returned.
             progress: Called with (view, rows done, rows in all).
 
         Raises:
-            RequestError: The start is not before the end.
+            RequestError: The start is not before the end; or `resume` with an interval.
             LeaseHeldError: Another run of a view is under way (retryable).
+            ResumeError: A view or a file changed since its run was interrupted.
         """
-        from featurestore.materialize.plan import plan_run
-
-        now_us = self.clock.now_micros()
-        tasks = [
-            plan_run(view, start_us=_micros(start), end_us=_micros(end), now_us=now_us)
-            for view in self._online_views(views)
-        ]
-        return [self._materializer.run(t, overwrite=overwrite, progress=progress) for t in tasks]
+        runs, bounds = self._runs(views, progress), (_micros(start), _micros(end))
+        act = runs.resume if resume else runs.run
+        return act(*bounds, overwrite=overwrite)
 
     def materialize_incremental(
         self,
@@ -337,15 +339,7 @@ class FeatureStore:
 
         Args and errors are those of `materialize`.
         """
-        from featurestore.materialize.plan import plan_incremental
-
-        now_us = self.clock.now_micros()
-        reports = []
-        for view in self._online_views(views):
-            mark = self.registry.watermark(self.project, view.definition.name, view.generation)
-            task = plan_incremental(view, mark, end_us=_micros(end), now_us=now_us)
-            reports.append(self._materializer.run(task, progress=progress))
-        return reports
+        return self._runs(views, progress).run_incremental(_micros(end))
 
     def _online_views(self, names: Sequence[str] | None) -> list[RegisteredView]:
         state = self.state()
@@ -474,11 +468,11 @@ class FeatureStore:
             connect_timeout_ms=chosen.connect_timeout_ms,
         )
 
-    @property
-    def _materializer(self) -> Any:
+    def _runs(self, views: Sequence[str] | None, progress: "Progress | None") -> "ViewRuns":
         from featurestore.materialize.run import Materializer
+        from featurestore.materialize.views import ViewRuns
 
-        return Materializer(
+        materializer = Materializer(
             project=self.project,
             engine=self.engine,
             store=self.online_store,
@@ -486,6 +480,8 @@ class FeatureStore:
             clock=self.clock,
             root=self.config.root,
         )
+        found, now_us = self._online_views(views), self.clock.now_micros()
+        return ViewRuns(materializer=materializer, views=found, now_us=now_us, progress=progress)
 
 
 def _clock(clock: Clock | Instant) -> Clock:

@@ -42,16 +42,25 @@ def materialize(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace stored rows even if they are newer.")
     ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with runs that were interrupted.")
+    ] = False,
 ) -> None:
     """Write newest rows to the online store.
 
     For every entity the newest row in (start, end] is offered; a newer stored one stays.
+
+    With --resume nothing new begins: runs that failed or were killed, incremental ones too, go on
+    with their own interval and files, without what they had written.
     """
     session = Session.of(context)
     with session.store() as store, progress(session, "rows") as report:
         runs = store.materialize(
-            start, end, views=view or None, overwrite=overwrite, progress=report
+            start, end, views=view or None, overwrite=overwrite, resume=resume, progress=report
         )
+    if resume and not runs and not session.as_json:
+        session.note("No run was interrupted: there is nothing to resume.")
+        return
     _show(session, runs)
 
 
@@ -78,6 +87,9 @@ def _show(session: Session, runs: "list[RunReport]") -> None:
     headers = ["view", "kind", "up to", "rows read", "entities", "written", "kept newer"]
     headers += ["expired", "null keys", "null times", "seconds", "rows/s"]
     print_table(session.out, headers, map(_row, runs))
+    for run in runs:
+        if run.resumed:
+            session.note(f"{run.view}: {run.resumed:,} of its entities were dealt with before.")
 
 
 def run_document(run: "RunReport") -> dict[str, Any]:
