@@ -250,10 +250,15 @@ def select_latest(rows: ScanText, ordinals: range | None = None) -> str:
     version = [*rows.keys, "e", *(["c"] if has_created else [])]
     features = rows.scan.read_for([c.alias for c in rows.scan.features])
     created = "" if has_created else " NULL::BIGINT AS c,"
+    inside, winners = "", "g"
+    if ordinals is not None:
+        # On either side: the join would pass it on to neither.
+        inside = f" WHERE o >= {ordinals.start} AND o < {ordinals.stop}"
+        winners = f"(SELECT o FROM g{inside})"
     return (
         f"SELECT {_names(version, trailing=True)}{created} {_names(['o', *features])}"
-        f" FROM ({rows.rows([*version, *features], ordinal=True)}) SEMI JOIN g USING (o)"
-        f"{'' if ordinals is None else f' WHERE o >= {ordinals.start} AND o < {ordinals.stop}'}"
+        f" FROM ({rows.rows([*version, *features], ordinal=True)}) SEMI JOIN {winners} USING (o)"
+        f"{inside}"
     )
 
 
