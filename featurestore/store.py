@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from featurestore.materialize.views import ViewRuns
     from featurestore.materialize.write import Progress
     from featurestore.monitoring.lateness import LatenessReport
+    from featurestore.monitoring.status import ViewStatus
     from featurestore.monitoring.verify import VerificationReport
     from featurestore.offline.engine import Mode, OfflineEngine
     from featurestore.online.store import OnlineStore
@@ -200,9 +201,9 @@ class FeatureStore:
         """Return all services in order of their names."""
         return list(self.state().services.values())
 
-    def history(self, *, limit: int = 100) -> "list[LogEntry]":
-        """Return who applied what and when, newest first."""
-        return self.registry.history(self.project, limit=limit)
+    def history(self, *, limit: int = 100, view: str | None = None) -> "list[LogEntry]":
+        """Return who applied what and when, newest first; of one view, or of all objects."""
+        return self.registry.history(self.project, limit=limit, view=view)
 
     # --- training ----------------------------------------------------------------------------
 
@@ -466,6 +467,21 @@ class FeatureStore:
             url=chosen.url,
             timeout_ms=chosen.timeout_ms,
             connect_timeout_ms=chosen.connect_timeout_ms,
+        )
+
+    def status(self, *, views: Sequence[str] | None = None) -> "list[ViewStatus]":
+        """Return how far views are online, and what became of their last runs.
+
+        Args:
+            views: Names of views; None for all that are served online.
+        """
+        from featurestore.monitoring.status import view_statuses
+
+        return view_statuses(
+            self._online_views(views),
+            project=self.project,
+            registry=self.registry,
+            now_us=self.clock.now_micros(),
         )
 
     def _runs(self, views: Sequence[str] | None, progress: "Progress | None") -> "ViewRuns":

@@ -123,10 +123,12 @@ class SqlRegistry:
             )
         return state
 
-    def history(self, project: str, *, limit: int = 100) -> list[LogEntry]:
-        """Return the newest `limit` changes that were applied, newest first."""
+    def history(self, project: str, *, limit: int = 100, view: str | None = None) -> list[LogEntry]:
+        """Return the newest `limit` changes applied, of a view or of all, newest first."""
         with self._database.read() as connection:
-            return [] if connection is None else objects.read_history(connection, project, limit)
+            if connection is None:
+                return []
+            return objects.read_history(connection, project, limit, view=view)
 
     def watermark(self, project: str, view: str, generation: int) -> Watermark | None:
         """Return how far a generation of a view is materialized; None if no run succeeded."""
