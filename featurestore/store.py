@@ -20,11 +20,12 @@ from featurestore.definitions import (
 from featurestore.errors import DestructiveChangeError, RequestError
 from featurestore.registry.diff import make_plan
 from featurestore.registry.plan import Plan
-from featurestore.registry.state import RegisteredView, RegistryState
+from featurestore.registry.state import RegistryState
 from featurestore.time import Clock, as_utc, parse_instant, to_micros
 
 if TYPE_CHECKING:
     from featurestore.functions import FunctionLoader
+    from featurestore.materialize.estimate import RunEstimate
     from featurestore.materialize.run import RunReport
     from featurestore.materialize.views import ViewRuns
     from featurestore.materialize.write import Progress
@@ -322,9 +323,9 @@ class FeatureStore:
             LeaseHeldError: Another run of a view is under way (retryable).
             ResumeError: A view or a file changed since its run was interrupted.
         """
-        runs, bounds = self._runs(views, progress), (_micros(start), _micros(end))
+        runs = self._runs(views, progress)
         act = runs.resume if resume else runs.run
-        return act(*bounds, overwrite=overwrite)
+        return act(_micros(start), _micros(end), overwrite=overwrite)
 
     def materialize_incremental(
         self,
@@ -342,15 +343,32 @@ class FeatureStore:
         """
         return self._runs(views, progress).run_incremental(_micros(end))
 
-    def _online_views(self, names: Sequence[str] | None) -> list[RegisteredView]:
-        state = self.state()
-        if names is None:
-            return [view for view in state.views.values() if view.definition.online]
-        views = [state.view(name) for name in names]
-        for view in views:
-            if not view.definition.online:
-                raise RequestError(f"View {view.definition.name!r} is not served online.")
-        return views
+    def estimate_materialization(
+        self,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        *,
+        views: Sequence[str] | None = None,
+        incremental: bool = False,
+    ) -> "list[RunEstimate]":
+        """Estimate what `materialize` or `materialize_incremental` would do; nothing is written.
+
+        It reads footers and a sample of keys. Args and errors are those of these methods.
+        """
+        runs = self._runs(views)
+        act = runs.estimate_incremental if incremental else runs.estimate
+        return act(_micros(start), _micros(end))
+
+    def status(self, *, views: Sequence[str] | None = None) -> "list[ViewStatus]":
+        """Return how far views are online, and what became of their last runs.
+
+        Args:
+            views: Names of views; None for all that are served online.
+        """
+        from featurestore.monitoring.status import view_statuses
+
+        found, now_us = self.state().online_views(views), self.clock.now_micros()
+        return view_statuses(found, self.registry, project=self.project, now_us=now_us)
 
     # --- serving -----------------------------------------------------------------------------
 
@@ -420,7 +438,7 @@ class FeatureStore:
         from featurestore.monitoring.verify import verify
 
         return verify(
-            self._online_views(views),
+            self.state().online_views(views),
             project=self.project,
             engine=self.engine,
             store=self.online_store,
@@ -469,35 +487,19 @@ class FeatureStore:
             connect_timeout_ms=chosen.connect_timeout_ms,
         )
 
-    def status(self, *, views: Sequence[str] | None = None) -> "list[ViewStatus]":
-        """Return how far views are online, and what became of their last runs.
-
-        Args:
-            views: Names of views; None for all that are served online.
-        """
-        from featurestore.monitoring.status import view_statuses
-
-        return view_statuses(
-            self._online_views(views),
-            project=self.project,
-            registry=self.registry,
-            now_us=self.clock.now_micros(),
-        )
-
-    def _runs(self, views: Sequence[str] | None, progress: "Progress | None") -> "ViewRuns":
-        from featurestore.materialize.run import Materializer
+    def _runs(self, views: Sequence[str] | None, report: "Progress | None" = None) -> "ViewRuns":
         from featurestore.materialize.views import ViewRuns
 
-        materializer = Materializer(
+        return ViewRuns(
             project=self.project,
-            engine=self.engine,
-            store=self.online_store,
+            views=self.state().online_views(views),
+            engine=lambda: self.engine,
+            store=lambda: self.online_store,
             registry=self.registry,
             clock=self.clock,
             root=self.config.root,
+            progress=report,
         )
-        found, now_us = self._online_views(views), self.clock.now_micros()
-        return ViewRuns(materializer=materializer, views=found, now_us=now_us, progress=progress)
 
 
 def _clock(clock: Clock | Instant) -> Clock:

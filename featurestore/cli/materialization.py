@@ -8,9 +8,10 @@ import typer
 from featurestore.cli.completion import complete_views
 from featurestore.cli.output import print_table
 from featurestore.cli.progress import progress
-from featurestore.cli.session import Session
+from featurestore.cli.session import Session, UsageError
 
 if TYPE_CHECKING:
+    from featurestore.materialize.estimate import RunEstimate
     from featurestore.materialize.run import RunReport
 
 Views = Annotated[
@@ -27,6 +28,9 @@ End = Annotated[
     typer.Option(
         "--end", metavar="TIME", help="Events up to this RFC 3339 instant [default: now]."
     ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Estimate rows, entities and bytes; write nothing.")
 ]
 
 
@@ -45,6 +49,7 @@ def materialize(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with runs that were interrupted.")
     ] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Write newest rows to the online store.
 
@@ -54,6 +59,12 @@ def materialize(
     with their own interval and files, without what they had written.
     """
     session = Session.of(context)
+    if dry_run:
+        if resume or overwrite:
+            raise UsageError("--dry-run goes with neither --resume nor --overwrite.")
+        with session.store() as store:
+            _show_estimates(session, store.estimate_materialization(start, end, views=view or None))
+        return
     with session.store() as store, progress(session, "rows") as report:
         runs = store.materialize(
             start, end, views=view or None, overwrite=overwrite, resume=resume, progress=report
@@ -64,15 +75,38 @@ def materialize(
     _show(session, runs)
 
 
-def materialize_incremental(context: typer.Context, *, end: End = None, view: Views = None) -> None:
+def materialize_incremental(
+    context: typer.Context, *, end: End = None, view: Views = None, dry_run: DryRun = False
+) -> None:
     """Write what is new since the last run.
 
     Late rows are included. Nothing new is success.
     """
     session = Session.of(context)
+    if dry_run:
+        with session.store() as store:
+            found = store.estimate_materialization(end=end, views=view or None, incremental=True)
+        _show_estimates(session, found)
+        return
     with session.store() as store, progress(session, "rows") as report:
         runs = store.materialize_incremental(end, views=view or None, progress=report)
     _show(session, runs)
+
+
+def _show_estimates(session: Session, estimates: "list[RunEstimate]") -> None:
+    if session.as_json:
+        session.answer({"dry_run": True, "estimates": [asdict(each) for each in estimates]})
+        return
+    if not estimates:
+        session.note("No view is served online: there is nothing to materialize.")
+        return
+    headers = ["view", "kind", "up to", "files", "bytes to read", "about rows", "about entities"]
+    rows = [
+        (e.view, e.kind, e.end, e.files, e.file_bytes, e.rows, e.entities, e.online_bytes)
+        for e in estimates
+    ]
+    print_table(session.out, [*headers, "about bytes online"], rows)
+    session.note("Estimates, from footers and a sample of keys. Nothing was written.")
 
 
 def _show(session: Session, runs: "list[RunReport]") -> None:

@@ -47,7 +47,7 @@ class ViewStatus:
 
 
 def view_statuses(
-    views: Sequence[RegisteredView], *, project: str, registry: SqlRegistry, now_us: int
+    views: Sequence[RegisteredView], registry: SqlRegistry, *, project: str, now_us: int
 ) -> list[ViewStatus]:
     """Return where views stand, in their order."""
     tasks = {task.view: task for task in registry.tasks(project)}

@@ -132,3 +132,17 @@ def test_history_has_changes_and_runs_also_of_a_view_that_is_gone(repo: Reposito
     assert [line[0] for line in shown.lines_with("traffic")] == ["2", "1", "traffic"]
     assert "never had a view nope" in repo.succeed("history", "--view", "nope").err
     assert len(repo.succeed("history", "--limit", "1", "--json").document["runs"]) == 1
+
+
+def test_a_dry_run_estimates_and_writes_nothing(repo: Repository) -> None:
+    document = repo.succeed("materialize", "--dry-run", "--view", "profile", "--json").document
+    [found] = document["estimates"]
+    assert (document["dry_run"], found["view"], found["kind"]) == (True, "profile", "full")
+    assert (found["files"], found["file_rows"], found["rows"], found["entities"]) == (1, 4, 4, 3)
+    assert found["online_bytes"] > 3 * 9
+    shown = repo.succeed("materialize-incremental", "--dry-run")
+    assert "Nothing was written" in shown.err
+    assert len(shown.lines_with("full")) == 2
+    assert set(states(repo).values()) == {"never"}
+    refused = repo.run("materialize", "--dry-run", "--resume")
+    assert (refused.code, "neither" in refused.err) == (exits.USAGE, True)
