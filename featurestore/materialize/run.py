@@ -192,7 +192,7 @@ class Materializer:
         started = time.monotonic()
         with closing(self._newest(task, scan, created_us=record.clock_us)) as latest:
             hit(Failpoint.READ)
-            chunks = record.chunks or self._divided(task, record, latest)
+            chunks = self._left(record) or self._divided(task, record, latest)
             written = self._writer(task, record, progress).write(latest, chunks)
             summary = latest.summary
         hit(Failpoint.WRITTEN)
@@ -200,7 +200,7 @@ class Materializer:
             task,
             summary,
             written,
-            resumed=sum(chunk.entities for chunk in record.done_chunks),
+            resumed=sum(chunk.entities for chunk in chunks if chunk.state == "done"),
             seconds=time.monotonic() - started,
         )
         self._record_success(task, report, summary, record)
@@ -221,6 +221,18 @@ class Materializer:
             created_us=created_us,
         )
 
+    def _left(self, record: TaskRecord) -> Sequence[Chunk]:
+        """Return the chunks of a resumed run; none is done if their rows are not in the store.
+
+        Somebody may have emptied it, or it lost them in a restart.
+        """
+        stored = sum(chunk.written + chunk.kept for chunk in record.done_chunks)
+        if not stored or self.store.count(self._table(record)) >= stored:
+            return record.chunks
+        chunks = [Chunk(number=c.number, first=c.first, stop=c.stop) for c in record.chunks]
+        self.registry.plan_chunks(record, chunks)
+        return chunks
+
     def _divided(self, task: Task, record: TaskRecord, latest: LatestRows) -> Sequence[Chunk]:
         """Divide a run into chunks, and write them to the ledger."""
         size = self.chunk_entities or chunk_entities(task.view.definition)
@@ -235,17 +247,19 @@ class Materializer:
         return chunks
 
     def _writer(self, task: Task, record: TaskRecord, progress: Progress | None) -> RowWriter:
-        view = task.view.definition
         return RowWriter(
             self.store,
-            TableId(project=self.project, view=view.name, generation=task.view.generation),
-            view,
+            self._table(record),
+            task.view.definition,
             now_us=self.clock.now_micros(),
             batch_rows=self.batch_rows,
             overwrite=record.overwrite,
             chunk_ended=lambda chunk: self.registry.end_chunk(record, chunk),
             progress=progress,
         )
+
+    def _table(self, record: TaskRecord) -> TableId:
+        return TableId(project=self.project, view=record.view, generation=record.generation)
 
     def _record_success(
         self, task: Task, report: RunReport, summary: ScanSummary, record: TaskRecord

@@ -217,6 +217,15 @@ def test_windows_are_resumed_with_the_created_time_they_began_with(tmp_path: Pat
         assert content(online) == expected
 
 
+def test_rows_that_the_store_lost_meanwhile_are_offered_again(store: FeatureStore) -> None:
+    online = interrupt(store, after=12)
+    [task] = store.registry.tasks("plant")
+    assert task.done_chunks
+    online.drop(TableId(project="plant", view="reading", generation=1))
+    assert resume(store, online).resumed == 0
+    assert content(online) == undisturbed(store)
+
+
 def test_overwriting_is_resumed_as_overwriting(store: FeatureStore) -> None:
     expected = undisturbed(store)
     online = FailingStore(5)
