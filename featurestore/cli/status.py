@@ -125,7 +125,10 @@ def history(
         int, typer.Option("--limit", "-n", min=1, help="How many changes, and how many runs.")
     ] = 100,
 ) -> None:
-    """Show who applied what, and the runs that materialized it, newest first."""
+    """Show what was applied, and runs.
+
+    Who changed which definition when, and what was materialized; newest first.
+    """
     session = Session.of(context)
     with session.store() as store:
         project = store.project
