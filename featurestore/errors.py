@@ -18,6 +18,7 @@ FeatureStoreError
 │   ├── RegistryVersionError   the registry was written by a newer version
 │   └── DestructiveChangeError the plan deletes objects and nobody allowed it
 ├── LeaseHeldError             another run of this view is under way (retryable)
+├── ResumeError                an interrupted materialization cannot be continued
 ├── StoreError                 the online store answered, and the answer is an error
 │   ├── StoreUnavailableError  the online store cannot be reached (retryable)
 │   └── StoreDataError         a stored row cannot be decoded
@@ -271,17 +272,39 @@ class LeaseHeldError(FeatureStoreError):
         view: The view.
         holder: Who holds the lease.
         expires_in_s: Seconds until the lease ends unless it is renewed.
+        held_for_s: Seconds since it was taken; None if nobody knows.
     """
 
     retryable = True
 
-    def __init__(self, *, view: str, holder: str, expires_in_s: float) -> None:
+    def __init__(
+        self, *, view: str, holder: str, expires_in_s: float, held_for_s: float | None = None
+    ) -> None:
         self.view = view
         self.holder = holder
         self.expires_in_s = expires_in_s
+        self.held_for_s = held_for_s
+        age = "" if held_for_s is None else f", for {held_for_s:.0f} s by now"
         super().__init__(
-            f"View {view!r} is being materialized by {holder}.",
+            f"View {view!r} is being materialized by {holder}{age}.",
             hint=f"try again when it is done; a dead run's lease ends in {expires_in_s:.0f} s",
+        )
+
+
+class ResumeError(FeatureStoreError):
+    """An interrupted materialization cannot be continued; a new run is needed.
+
+    Attributes:
+        view: The view.
+        reason: What changed since it began.
+    """
+
+    def __init__(self, *, view: str, reason: str) -> None:
+        self.view = view
+        self.reason = reason
+        super().__init__(
+            f"The interrupted run of view {view!r} cannot be resumed: {reason}.",
+            hint="start a new run, without --resume",
         )
 
 

@@ -20,13 +20,17 @@ from featurestore.definitions import (
 from featurestore.errors import DestructiveChangeError, RequestError
 from featurestore.registry.diff import make_plan
 from featurestore.registry.plan import Plan
-from featurestore.registry.state import RegisteredView, RegistryState
+from featurestore.registry.state import RegistryState
 from featurestore.time import Clock, as_utc, parse_instant, to_micros
 
 if TYPE_CHECKING:
     from featurestore.functions import FunctionLoader
-    from featurestore.materialize.run import Progress, RunReport
+    from featurestore.materialize.estimate import RunEstimate
+    from featurestore.materialize.run import RunReport
+    from featurestore.materialize.views import ViewRuns
+    from featurestore.materialize.write import Progress
     from featurestore.monitoring.lateness import LatenessReport
+    from featurestore.monitoring.status import ViewStatus
     from featurestore.monitoring.verify import VerificationReport
     from featurestore.offline.engine import Mode, OfflineEngine
     from featurestore.online.store import OnlineStore
@@ -198,9 +202,9 @@ class FeatureStore:
         """Return all services in order of their names."""
         return list(self.state().services.values())
 
-    def history(self, *, limit: int = 100) -> "list[LogEntry]":
-        """Return who applied what and when, newest first."""
-        return self.registry.history(self.project, limit=limit)
+    def history(self, *, limit: int = 100, view: str | None = None) -> "list[LogEntry]":
+        """Return who applied what and when, newest first; of one view, or of all objects."""
+        return self.registry.history(self.project, limit=limit, view=view)
 
     # --- training ----------------------------------------------------------------------------
 
@@ -299,6 +303,7 @@ class FeatureStore:
         *,
         views: Sequence[str] | None = None,
         overwrite: bool = False,
+        resume: bool = False,
         progress: "Progress | None" = None,
     ) -> "list[RunReport]":
         """Write the newest row of every entity into the online store.
@@ -308,20 +313,19 @@ class FeatureStore:
             end: Only rows with `event_ts <= end`; now when left out, and never later than now.
             views: Names of views; None for all that are served online.
             overwrite: Replace stored rows even if they are newer.
+            resume: Go on with the runs that were interrupted instead, incremental ones too: the
+                same interval of the same files, without the chunks that are done. Views without
+                such a run are left out of what is returned.
             progress: Called with (view, rows done, rows in all).
 
         Raises:
-            RequestError: The start is not before the end.
+            RequestError: The start is not before the end; or `resume` with an interval.
             LeaseHeldError: Another run of a view is under way (retryable).
+            ResumeError: A view or a file changed since its run was interrupted.
         """
-        from featurestore.materialize.plan import plan_run
-
-        now_us = self.clock.now_micros()
-        tasks = [
-            plan_run(view, start_us=_micros(start), end_us=_micros(end), now_us=now_us)
-            for view in self._online_views(views)
-        ]
-        return [self._materializer.run(t, overwrite=overwrite, progress=progress) for t in tasks]
+        runs = self._runs(views, progress)
+        act = runs.resume if resume else runs.run
+        return act(_micros(start), _micros(end), overwrite=overwrite)
 
     def materialize_incremental(
         self,
@@ -337,25 +341,34 @@ class FeatureStore:
 
         Args and errors are those of `materialize`.
         """
-        from featurestore.materialize.plan import plan_incremental
+        return self._runs(views, progress).run_incremental(_micros(end))
 
-        now_us = self.clock.now_micros()
-        reports = []
-        for view in self._online_views(views):
-            mark = self.registry.watermark(self.project, view.definition.name, view.generation)
-            task = plan_incremental(view, mark, end_us=_micros(end), now_us=now_us)
-            reports.append(self._materializer.run(task, progress=progress))
-        return reports
+    def estimate_materialization(
+        self,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        *,
+        views: Sequence[str] | None = None,
+        incremental: bool = False,
+    ) -> "list[RunEstimate]":
+        """Estimate what `materialize` or `materialize_incremental` would do; nothing is written.
 
-    def _online_views(self, names: Sequence[str] | None) -> list[RegisteredView]:
-        state = self.state()
-        if names is None:
-            return [view for view in state.views.values() if view.definition.online]
-        views = [state.view(name) for name in names]
-        for view in views:
-            if not view.definition.online:
-                raise RequestError(f"View {view.definition.name!r} is not served online.")
-        return views
+        It reads footers and a sample of keys. Args and errors are those of these methods.
+        """
+        runs = self._runs(views)
+        act = runs.estimate_incremental if incremental else runs.estimate
+        return act(_micros(start), _micros(end))
+
+    def status(self, *, views: Sequence[str] | None = None) -> "list[ViewStatus]":
+        """Return how far views are online, and what became of their last runs.
+
+        Args:
+            views: Names of views; None for all that are served online.
+        """
+        from featurestore.monitoring.status import view_statuses
+
+        found, now_us = self.state().online_views(views), self.clock.now_micros()
+        return view_statuses(found, self.registry, project=self.project, now_us=now_us)
 
     # --- serving -----------------------------------------------------------------------------
 
@@ -425,7 +438,7 @@ class FeatureStore:
         from featurestore.monitoring.verify import verify
 
         return verify(
-            self._online_views(views),
+            self.state().online_views(views),
             project=self.project,
             engine=self.engine,
             store=self.online_store,
@@ -474,17 +487,18 @@ class FeatureStore:
             connect_timeout_ms=chosen.connect_timeout_ms,
         )
 
-    @property
-    def _materializer(self) -> Any:
-        from featurestore.materialize.run import Materializer
+    def _runs(self, views: Sequence[str] | None, report: "Progress | None" = None) -> "ViewRuns":
+        from featurestore.materialize.views import ViewRuns
 
-        return Materializer(
+        return ViewRuns(
             project=self.project,
-            engine=self.engine,
-            store=self.online_store,
+            views=self.state().online_views(views),
+            engine=lambda: self.engine,
+            store=lambda: self.online_store,
             registry=self.registry,
             clock=self.clock,
             root=self.config.root,
+            progress=report,
         )
 
 

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featurestore.cli import exits
-from featurestore.cli.output import print_plan, print_table
+from featurestore.cli.output import print_plan
 from featurestore.cli.session import Session
 
 if TYPE_CHECKING:
-    from featurestore.registry.log import LogEntry
     from featurestore.registry.plan import Plan
     from featurestore.store import FeatureStore
 
@@ -87,36 +86,3 @@ def _show(session: Session, made: "Plan") -> None:
 
     if not session.as_json:
         print_plan(session.out, render_plan(made))
-
-
-def history(
-    context: typer.Context,
-    *,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many changes.")] = 100,
-) -> None:
-    """Show who applied what, newest first."""
-    session = Session.of(context)
-    with session.store() as store:
-        project, entries = store.project, store.history(limit=limit)
-    if session.as_json:
-        session.answer({"project": project, "changes": [e.to_document() for e in entries]})
-    elif entries:
-        headers = ("revision", "at", "by", "change", "object", "impact")
-        print_table(session.out, headers, map(_history_row, entries))
-    else:
-        session.note(f"Nothing was ever applied to project {project}.")
-
-
-def _history_row(entry: "LogEntry") -> tuple[object, ...]:
-    document = entry.to_document()
-    generations = (entry.generation_before, entry.generation_after)
-    is_new = entry.action == "update" and generations[0] != generations[1]
-    impact = f"{entry.impact}; generation {generations[0]} -> {generations[1]}"
-    return (
-        entry.revision,
-        document["at"],
-        entry.actor,
-        entry.action,
-        f"{entry.kind} {entry.name}",
-        impact if is_new else entry.impact,
-    )

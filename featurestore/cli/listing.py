@@ -18,6 +18,21 @@ if TYPE_CHECKING:
     from featurestore.store import FeatureStore
 
 
+RUN_HEADERS: Final = (
+    "view",
+    "kind",
+    "up to",
+    "status",
+    "read",
+    "written",
+    "kept newer",
+    "skipped",
+    "seconds",
+    "finished",
+    "error",
+)
+
+
 class Kind(StrEnum):
     """What can be listed."""
 
@@ -176,13 +191,12 @@ def _runs(store: "FeatureStore", view: str | None, limit: int) -> Listing:
     if view is not None:
         store.state().view(view)
     runs = store.registry.runs(store.project, view, limit=limit)
-    headers = ["view", "kind", "up to", "status", "read", "written", "kept newer", "skipped"]
-    headers += ["seconds", "finished", "error"]
-    rows = [_run_row(run) for run in runs]
-    return headers, rows, {"runs": [run_document(run) for run in runs]}
+    rows = [run_row(run) for run in runs]
+    return RUN_HEADERS, rows, {"runs": [run_document(run) for run in runs]}
 
 
-def _run_row(run: "RunRecord") -> tuple[object, ...]:
+def run_row(run: "RunRecord") -> tuple[object, ...]:
+    """Return a recorded run as a row below `RUN_HEADERS`."""
     document = run_document(run)
     return (
         run.view,

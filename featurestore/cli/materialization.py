@@ -8,9 +8,10 @@ import typer
 from featurestore.cli.completion import complete_views
 from featurestore.cli.output import print_table
 from featurestore.cli.progress import progress
-from featurestore.cli.session import Session
+from featurestore.cli.session import Session, UsageError
 
 if TYPE_CHECKING:
+    from featurestore.materialize.estimate import RunEstimate
     from featurestore.materialize.run import RunReport
 
 Views = Annotated[
@@ -28,6 +29,9 @@ End = Annotated[
         "--end", metavar="TIME", help="Events up to this RFC 3339 instant [default: now]."
     ),
 ]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Estimate rows, entities and bytes; write nothing.")
+]
 
 
 def materialize(
@@ -42,28 +46,67 @@ def materialize(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace stored rows even if they are newer.")
     ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with runs that were interrupted.")
+    ] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Write newest rows to the online store.
 
     For every entity the newest row in (start, end] is offered; a newer stored one stays.
+
+    With --resume nothing new begins: runs that failed or were killed, incremental ones too, go on
+    with their own interval and files, without what they had written.
     """
     session = Session.of(context)
+    if dry_run:
+        if resume or overwrite:
+            raise UsageError("--dry-run goes with neither --resume nor --overwrite.")
+        with session.store() as store:
+            _show_estimates(session, store.estimate_materialization(start, end, views=view or None))
+        return
     with session.store() as store, progress(session, "rows") as report:
         runs = store.materialize(
-            start, end, views=view or None, overwrite=overwrite, progress=report
+            start, end, views=view or None, overwrite=overwrite, resume=resume, progress=report
         )
+    if resume and not runs and not session.as_json:
+        session.note("No run was interrupted: there is nothing to resume.")
+        return
     _show(session, runs)
 
 
-def materialize_incremental(context: typer.Context, *, end: End = None, view: Views = None) -> None:
+def materialize_incremental(
+    context: typer.Context, *, end: End = None, view: Views = None, dry_run: DryRun = False
+) -> None:
     """Write what is new since the last run.
 
     Late rows are included. Nothing new is success.
     """
     session = Session.of(context)
+    if dry_run:
+        with session.store() as store:
+            found = store.estimate_materialization(end=end, views=view or None, incremental=True)
+        _show_estimates(session, found)
+        return
     with session.store() as store, progress(session, "rows") as report:
         runs = store.materialize_incremental(end, views=view or None, progress=report)
     _show(session, runs)
+
+
+def _show_estimates(session: Session, estimates: "list[RunEstimate]") -> None:
+    if session.as_json:
+        session.answer({"dry_run": True, "estimates": [asdict(each) for each in estimates]})
+        return
+    if not estimates:
+        session.note("No view is served online: there is nothing to materialize.")
+        return
+    headers = ["view", "kind", "up to", "files", "bytes to read", "about rows", "about entities"]
+    rows = [
+        (e.view, e.kind, e.end, e.files, e.file_bytes, e.rows, e.entities, e.online_bytes)
+        for e in estimates
+    ]
+    print_table(session.out, [*headers, "about bytes online"], rows)
+    session.note("Estimates, from footers and a sample of keys. Nothing was written.")
 
 
 def _show(session: Session, runs: "list[RunReport]") -> None:
@@ -78,6 +121,9 @@ def _show(session: Session, runs: "list[RunReport]") -> None:
     headers = ["view", "kind", "up to", "rows read", "entities", "written", "kept newer"]
     headers += ["expired", "null keys", "null times", "seconds", "rows/s"]
     print_table(session.out, headers, map(_row, runs))
+    for run in runs:
+        if run.resumed:
+            session.note(f"{run.view}: {run.resumed:,} of its entities were dealt with before.")
 
 
 def run_document(run: "RunReport") -> dict[str, Any]:

@@ -10,8 +10,13 @@ from featurestore.errors import RequestError
 from featurestore.offline.engine import RowFilter
 from featurestore.registry.runs import Watermark
 from featurestore.registry.state import RegisteredView
+from featurestore.registry.tasks import MAX_CHUNKS, TaskRecord
 from featurestore.time import format_instant, from_micros
 
+CHUNK_ENTITIES = 250_000
+"""Entities of one chunk: about a second's writing, which a resumed run has to do again."""
+WINDOW_CHUNK_ENTITIES = 1_000_000
+"""The same of a view with windows, which reads the whole source once for each chunk."""
 MIN_GRACE_US = duration_micros(timedelta(days=1))
 
 Kind = Literal["full", "window", "incremental"]
@@ -94,6 +99,33 @@ def plan_incremental(
         end_us=end,
         clipped=clipped,
     )
+
+
+def resumed_task(record: TaskRecord, view: RegisteredView) -> Task:
+    """Return what an interrupted run was about: it reads the same rows again."""
+    return Task(
+        view=view,
+        kind=record.kind,
+        rows=RowFilter(
+            until_us=record.end_us,
+            after_us=record.after_us,
+            created_after_us=record.created_after_us,
+            or_event_after_us=record.or_event_after_us,
+        ),
+        start_us=record.start_us,
+        end_us=record.end_us,
+        clipped=False,
+    )
+
+
+def chunk_entities(view: FeatureView) -> int:
+    """Return how many entities of a view a chunk has, about."""
+    return WINDOW_CHUNK_ENTITIES if view.aggregations else CHUNK_ENTITIES
+
+
+def chunk_count(entities: int, size: int) -> int:
+    """Return into how many chunks of a size to divide a run: at least one, a bounded number."""
+    return min(max(-(-entities // size), 1), MAX_CHUNKS)
 
 
 def _new_rows(view: FeatureView, watermark: Watermark | None, end: int) -> RowFilter:

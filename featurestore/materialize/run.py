@@ -1,42 +1,35 @@
-"""Executes tasks: engine -> encoder -> online store, reading and writing at the same time."""
+"""Executes tasks: engine -> encoder -> online store, reading and writing at the same time.
+
+What has to survive a kill -9 is in the ledger before it matters: the task before anything is read,
+its chunks before any is written, each chunk when the online store has acknowledged it. The
+watermark moves, and the task goes, in one transaction after the last.
+"""
 
 import os
 import socket
-import threading
 import time
 import uuid
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-
-from featurestore.errors import FeatureStoreError
-from featurestore.materialize.plan import Task, remaining_us
+from featurestore.errors import FeatureStoreError, ResumeError, shown
+from featurestore.materialize.failpoints import Failpoint, hit
+from featurestore.materialize.lease import leased
+from featurestore.materialize.plan import Task, chunk_count, chunk_entities, resumed_task
+from featurestore.materialize.write import BATCH_ROWS, Progress, RowWriter
 from featurestore.offline.engine import LatestRows, OfflineEngine, ScanSummary
-from featurestore.offline.files import SourceFile
-from featurestore.offline.scan import SourceScan, open_scan
+from featurestore.offline.ordinals import BEYOND
+from featurestore.offline.scan import SourceScan, only_files, open_scan
 from featurestore.offline.windows.latest import WindowRows
-from featurestore.online.codec import encode_keys, row_codec
-from featurestore.online.encode import number_values, valid_mask
-from featurestore.online.store import EncodedRows, OnlineStore, TableId, WriteCounts
-from featurestore.registry.runs import RunRecord, Watermark
+from featurestore.online.store import OnlineStore, TableId
+from featurestore.registry.runs import ReadFile, RunRecord, Watermark
 from featurestore.registry.sql import SqlRegistry
+from featurestore.registry.state import RegisteredView
+from featurestore.registry.tasks import Chunk, TaskRecord
 from featurestore.time import Clock, format_instant, from_micros
-from featurestore.types import type_name
-
-BATCH_ROWS = 50_000
-"""Rows of one write: an embedded store flushes to disk once for each."""
-LEASE_SECONDS = 30.0
-QUEUED_BATCHES = 4
-
-Progress = Callable[[str, int, int], None]
-"""Called with (view, rows written so far, rows in all)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +49,8 @@ class RunReport:
         expired: Rows so old that the store might drop them at once; they were not offered.
         null_keys: Source rows without a join key, never visible.
         null_times: Source rows without an event time, never visible.
-        seconds: Duration of the run.
+        seconds: Duration of the run; of its last attempt if it was resumed.
+        resumed: How many of the entities an earlier attempt had dealt with.
     """
 
     view: str
@@ -72,11 +66,12 @@ class RunReport:
     null_keys: int
     null_times: int
     seconds: float
+    resumed: int = 0
 
     @property
     def rows_per_second(self) -> float:
-        """Entities offered per second of the whole run."""
-        return self.entities / self.seconds if self.seconds else 0.0
+        """Entities offered per second of the whole run, or of its last attempt."""
+        return (self.entities - self.resumed) / self.seconds if self.seconds else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +85,9 @@ class Materializer:
         registry: Keeps leases, runs and watermarks.
         clock: Decides how much longer a row may live.
         root: Folder that the sources' relative paths start at.
+        holder: What its leases are taken as: unique, and telling in a message.
+        chunk_entities: How many entities a chunk has, about; None for what suits the view.
+        batch_rows: How many rows one write has at most.
     """
 
     project: str
@@ -101,6 +99,8 @@ class Materializer:
     holder: str = field(
         default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
     )
+    chunk_entities: int | None = None
+    batch_rows: int = BATCH_ROWS
 
     def run(
         self, task: Task, *, overwrite: bool = False, progress: Progress | None = None
@@ -112,46 +112,102 @@ class Materializer:
             SourceChangedError: A file changed meanwhile (retryable); the watermark stays.
             FeatureStoreError: Reading or writing failed; the run is recorded as failed.
         """
-        with self._lease(task.view.definition.name):
-            started_at = datetime.now(UTC)
-            try:
-                return self._execute(task, started_at, overwrite=overwrite, progress=progress)
-            except BaseException as error:
-                try:
-                    self._record_failure(task, error, started_at)
-                except FeatureStoreError as other:
-                    error.add_note(f"The failure is not in the registry: {other.message}")
-                raise
+        view = task.view.definition
+        with leased(self.registry, self.project, view.name, self.holder):
+            hit(Failpoint.LEASED)
+            with self._failures_recorded(task):
+                scan = open_scan(view, view.feature_names, self.root)
+                record = self._record_of(task, scan, overwrite=overwrite)
+                self.registry.begin_task(record)
+                return self._execute(task, scan, record, progress)
+
+    def resume(self, view: RegisteredView, *, progress: Progress | None = None) -> RunReport | None:
+        """Go on with the interrupted run of a view, or return None if there is none.
+
+        It reads the same rows of the same files, and offers those of chunks that are not done.
+        Files that came since are left to the next run.
+
+        Raises:
+            LeaseHeldError: The run is under way, or was until less than half a minute ago
+                (retryable).
+            ResumeError: The view means something else now, or a file changed.
+        """
+        name = view.definition.name
+        left = [task for task in self.registry.tasks(self.project) if task.view == name]
+        if not left:
+            return None
+        if left[0].generation != view.generation:
+            raise ResumeError(
+                view=name,
+                reason=f"it is of generation {left[0].generation}, and the view has"
+                f" {view.generation} by now",
+            )
+        with leased(self.registry, self.project, name, self.holder):
+            hit(Failpoint.LEASED)
+            record = self.registry.resume_task(self.project, name, self.holder)
+            if record is None:  # it ended meanwhile
+                return None
+            task = resumed_task(record, view)
+            with self._failures_recorded(task):
+                return self._execute(task, self._reopened(record, view), record, progress)
+
+    def _record_of(self, task: Task, scan: SourceScan, *, overwrite: bool) -> TaskRecord:
+        now = datetime.now(UTC)
+        return TaskRecord(
+            project=self.project,
+            view=task.view.definition.name,
+            generation=task.view.generation,
+            kind=task.kind,
+            start_us=task.start_us,
+            end_us=task.end_us,
+            after_us=task.rows.after_us,
+            created_after_us=task.rows.created_after_us,
+            or_event_after_us=task.rows.or_event_after_us,
+            overwrite=overwrite,
+            clock_us=self.clock.now_micros(),
+            began_at=now,
+            attempted_at=now,
+            seen_at=now,
+            holder=self.holder,
+            source_files=tuple(ReadFile(f.path, f.size, f.mtime_ns) for f in scan.all_files),
+        )
+
+    def _reopened(self, record: TaskRecord, view: RegisteredView) -> SourceScan:
+        """Return a scan of the files that the task began with."""
+        definition = view.definition
+        scan = open_scan(definition, definition.feature_names, self.root)
+        found = {file.path: (file.size, file.mtime_ns) for file in scan.all_files}
+        for file in record.source_files:
+            if found.get(file.path) != (file.size, file.mtime_ns):
+                happened = "has changed" if file.path in found else "is gone"
+                raise ResumeError(
+                    view=definition.name, reason=f"{shown(file.path)} {happened} since it began"
+                )
+        return only_files(scan, {file.path for file in record.source_files})
 
     def _execute(
-        self, task: Task, started_at: datetime, *, overwrite: bool, progress: Progress | None
+        self, task: Task, scan: SourceScan, record: TaskRecord, progress: Progress | None
     ) -> RunReport:
+        hit(Failpoint.BEGUN)
         started = time.monotonic()
-        view = task.view.definition
-        scan = open_scan(view, view.feature_names, self.root)
-        writer = _RowWriter(self, task, overwrite=overwrite)
-        with closing(self._newest(task, scan)) as latest:
-            writer.write_all(latest, progress)
+        with closing(self._newest(task, scan, created_us=record.clock_us)) as latest:
+            hit(Failpoint.READ)
+            chunks = self._left(record) or self._divided(task, record, latest)
+            written = self._writer(task, record, progress).write(latest, chunks)
             summary = latest.summary
-        report = RunReport(
-            view=view.name,
-            kind=task.kind,
-            start=_shown(task.start_us),
-            end=format_instant(from_micros(task.end_us)),
-            clipped=task.clipped,
-            rows_read=summary.rows,
-            entities=summary.entities,
-            written=writer.written,
-            kept=writer.kept,
-            expired=writer.expired,
-            null_keys=summary.null_keys,
-            null_times=summary.null_times,
+        hit(Failpoint.WRITTEN)
+        report = _report(
+            task,
+            summary,
+            written,
+            resumed=sum(chunk.entities for chunk in chunks if chunk.state == "done"),
             seconds=time.monotonic() - started,
         )
-        self._record(task, report, summary, scan.all_files, started_at)
+        self._record_success(task, report, summary, record)
+        hit(Failpoint.SWITCHED)
         return report
 
-    def _newest(self, task: Task, scan: SourceScan) -> LatestRows:
+    def _newest(self, task: Task, scan: SourceScan, *, created_us: int) -> LatestRows:
         """Return what to offer: the newest rows, or the windows that end at the task's end."""
         latest = self.engine.latest(scan, task.rows)
         if not task.view.definition.aggregations:
@@ -162,16 +218,51 @@ class Materializer:
             task.view.definition.window_features,
             latest,
             end_us=task.end_us,
-            created_us=self.clock.now_micros(),
+            created_us=created_us,
         )
 
-    def _record(
-        self,
-        task: Task,
-        report: RunReport,
-        summary: ScanSummary,
-        files: Sequence[SourceFile],
-        started_at: datetime,
+    def _left(self, record: TaskRecord) -> Sequence[Chunk]:
+        """Return the chunks of a resumed run; none is done if their rows are not in the store.
+
+        Somebody may have emptied it, or it lost them in a restart.
+        """
+        stored = sum(chunk.written + chunk.kept for chunk in record.done_chunks)
+        if not stored or self.store.count(self._table(record)) >= stored:
+            return record.chunks
+        chunks = [Chunk(number=c.number, first=c.first, stop=c.stop) for c in record.chunks]
+        self.registry.plan_chunks(record, chunks)
+        return chunks
+
+    def _divided(self, task: Task, record: TaskRecord, latest: LatestRows) -> Sequence[Chunk]:
+        """Divide a run into chunks, and write them to the ledger."""
+        size = self.chunk_entities or chunk_entities(task.view.definition)
+        count = chunk_count(latest.summary.entities, size)
+        ranges = latest.split(count) if count > 1 else [range(BEYOND)]
+        chunks = [
+            Chunk(number=number, first=ordinals.start, stop=ordinals.stop)
+            for number, ordinals in enumerate(ranges)
+        ]
+        self.registry.plan_chunks(record, chunks)
+        hit(Failpoint.DIVIDED)
+        return chunks
+
+    def _writer(self, task: Task, record: TaskRecord, progress: Progress | None) -> RowWriter:
+        return RowWriter(
+            self.store,
+            self._table(record),
+            task.view.definition,
+            now_us=self.clock.now_micros(),
+            batch_rows=self.batch_rows,
+            overwrite=record.overwrite,
+            chunk_ended=lambda chunk: self.registry.end_chunk(record, chunk),
+            progress=progress,
+        )
+
+    def _table(self, record: TaskRecord) -> TableId:
+        return TableId(project=self.project, view=record.view, generation=record.generation)
+
+    def _record_success(
+        self, task: Task, report: RunReport, summary: ScanSummary, record: TaskRecord
     ) -> None:
         self.registry.record_run(
             RunRecord(
@@ -188,149 +279,78 @@ class Materializer:
                 rows_skipped=report.expired + report.null_keys + report.null_times,
                 seconds=report.seconds,
                 error=None,
-                started_at=started_at,
+                started_at=record.attempted_at,
                 finished_at=datetime.now(UTC),
-                source_files=tuple((f.path, f.size, f.mtime_ns) for f in files),
+                source_files=record.source_files,
             ),
-            watermark=_watermark(task, summary, self.clock),
+            watermark=_watermark(task, summary, record.clock_us),
             holder=self.holder,
         )
 
+    @contextmanager
+    def _failures_recorded(self, task: Task) -> Iterator[None]:
+        """Record a run that fails or is interrupted."""
+        started_at = datetime.now(UTC)
+        try:
+            yield
+        except BaseException as error:
+            try:
+                self._record_failure(task, error, started_at)
+            except FeatureStoreError as other:
+                error.add_note(f"The failure is not in the registry: {other.message}")
+            raise
+
     def _record_failure(self, task: Task, error: BaseException, started_at: datetime) -> None:
         now = datetime.now(UTC)
-        self.registry.record_run(
-            RunRecord(
-                project=self.project,
-                view=task.view.definition.name,
-                generation=task.view.generation,
-                kind=task.kind,
-                start_us=task.start_us,
-                end_us=task.end_us,
-                status="failed",
-                rows_read=0,
-                rows_written=0,
-                rows_kept=0,
-                rows_skipped=0,
-                seconds=(now - started_at).total_seconds(),
-                error=f"{type(error).__name__}: {error}"[:2_000],
-                started_at=started_at,
-                finished_at=now,
-                source_files=(),
-            ),
-            watermark=None,
+        run = RunRecord(
+            project=self.project,
+            view=task.view.definition.name,
+            generation=task.view.generation,
+            kind=task.kind,
+            start_us=task.start_us,
+            end_us=task.end_us,
+            status="failed",
+            seconds=(now - started_at).total_seconds(),
+            error=f"{type(error).__name__}: {error}"[:2_000],
+            started_at=started_at,
+            finished_at=now,
         )
-
-    @contextmanager
-    def _lease(self, view: str) -> Iterator[None]:
-        """Hold the view's lease, and renew it from a thread of its own while the run lasts."""
-        self.registry.acquire_lease(self.project, view, self.holder, seconds=LEASE_SECONDS)
-        done = threading.Event()
-
-        def renew() -> None:
-            while not done.wait(LEASE_SECONDS / 3):
-                self.registry.renew_lease(self.project, view, self.holder, seconds=LEASE_SECONDS)
-
-        with ThreadPoolExecutor(1, thread_name_prefix="lease") as pool:
-            renewal = pool.submit(renew)
-            try:
-                yield
-                done.set()
-                renewal.result()  # a lease that could not be renewed fails the run
-            finally:
-                done.set()
-                self.registry.release_lease(self.project, view, self.holder)
+        self.registry.record_run(run, holder=self.holder)
 
 
-class _RowWriter:
-    """Encodes batches and hands them to the store from a second thread, a few at a time."""
-
-    def __init__(self, run: Materializer, task: Task, *, overwrite: bool) -> None:
-        view = task.view.definition
-        self._view = view
-        self._table = TableId(project=run.project, view=view.name, generation=task.view.generation)
-        self._key_types = [type_name(dtype) for dtype in view.join_keys.values()]
-        self._codec = row_codec(tuple(type_name(f.dtype) for f in view.fields))
-        self._lifetime_us = remaining_us(view)
-        self._now_us = run.clock.now_micros()
-        self._store = run.store
-        self._overwrite = overwrite
-        self.written = self.kept = self.expired = 0
-
-    def write_all(self, latest: LatestRows, progress: Progress | None) -> None:
-        """Write every batch of `latest`, in bounded memory."""
-        under_way: deque[Future[WriteCounts]] = deque()
-        with ThreadPoolExecutor(1, thread_name_prefix="online-write") as pool:
-            try:
-                for batch in latest.batches(BATCH_ROWS):
-                    rows = self._encode(batch)
-                    if rows.keys:
-                        under_way.append(pool.submit(self._write, rows))
-                    while len(under_way) > QUEUED_BATCHES or (under_way and under_way[0].done()):
-                        self._count(under_way.popleft().result(), latest, progress)
-                while under_way:
-                    self._count(under_way.popleft().result(), latest, progress)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)  # what waits would fail as well
-                raise
-
-    def _write(self, rows: EncodedRows) -> WriteCounts:
-        return self._store.write(self._table, rows, overwrite=self._overwrite)
-
-    def _count(self, counts: WriteCounts, latest: LatestRows, progress: Progress | None) -> None:
-        self.written += counts.written
-        self.kept += counts.kept
-        if progress is not None:
-            done = self.written + self.kept + self.expired
-            progress(self._view.name, done, latest.summary.entities)
-
-    def _encode(self, batch: pa.RecordBatch) -> EncodedRows:
-        remaining_ms = None
-        if self._lifetime_us is not None:
-            event = number_values(batch.column("e"))
-            dead_us = self._now_us - self._lifetime_us
-            left = (np.maximum(event, dead_us) - dead_us) // 1000  # far times would overflow
-            alive = left > 0
-            if not alive.all():
-                self.expired += int((~alive).sum())
-                batch, left = batch.filter(_mask(alive)), left[alive]
-            remaining_ms = left.tolist()
-        return EncodedRows(
-            keys=self._keys(batch), values=self._values(batch), remaining_ms=remaining_ms
-        )
-
-    def _keys(self, batch: pa.RecordBatch) -> list[bytes]:
-        columns = [batch.column(f"k{i}") for i in range(len(self._key_types))]
-        keys = encode_keys(self._key_types, columns)[: batch.num_rows]
-        return [key for key in keys if key is not None]
-
-    def _values(self, batch: pa.RecordBatch) -> list[bytes]:
-        created = batch.column("c")
-        features = [batch.column(f"f{i}") for i in range(len(self._view.fields))]
-        return self._codec.encode(
-            number_values(batch.column("e")),
-            number_values(created),
-            features,
-            created_valid=valid_mask(created),
-        )
+def _report(
+    task: Task, summary: ScanSummary, chunks: Sequence[Chunk], *, resumed: int, seconds: float
+) -> RunReport:
+    return RunReport(
+        view=task.view.definition.name,
+        kind=task.kind,
+        start=_shown(task.start_us),
+        end=format_instant(from_micros(task.end_us)),
+        clipped=task.clipped,
+        rows_read=summary.rows,
+        entities=summary.entities,
+        written=sum(chunk.written for chunk in chunks),
+        kept=sum(chunk.kept for chunk in chunks),
+        expired=sum(chunk.expired for chunk in chunks),
+        null_keys=summary.null_keys,
+        null_times=summary.null_times,
+        seconds=seconds,
+        resumed=resumed,
+    )
 
 
-def _mask(selected: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> pa.Array:
-    """Return a numpy mask for Arrow; `pa.array` would import pandas first, half a second."""
-    bits = pa.py_buffer(np.packbits(selected, bitorder="little"))
-    return pa.Array.from_buffers(pa.bool_(), len(selected), [None, bits])
-
-
-def _watermark(task: Task, summary: ScanSummary, clock: Clock) -> Watermark | None:
+def _watermark(task: Task, summary: ScanSummary, began_us: int) -> Watermark | None:
     """Return how far this run has read; a window says nothing about what came before it.
 
-    A created time in the future (a writer's clock, a "for ever" of 9999) counts as now: everything
-    that is written until then would be taken for old. Rows beyond the watermark are read again.
+    A created time in the future (a writer's clock, a "for ever" of 9999) counts as when the run
+    began: everything that is written from then until then would be taken for old. Rows beyond the
+    watermark are read again.
     """
     if not task.advances_watermark:
         return None
     created_us = summary.max_created_us
     if created_us is not None:
-        created_us = min(created_us, clock.now_micros())
+        created_us = min(created_us, began_us)
     return Watermark(end_us=task.end_us, event_us=summary.max_event_us, created_us=created_us)
 
 

@@ -43,7 +43,7 @@ from featurestore.offline.local_times import (
     policy_spans,
     refused_kinds,
 )
-from featurestore.offline.ordinals import first_ordinals
+from featurestore.offline.ordinals import even_ranges, first_ordinals, reading_only
 from featurestore.offline.row_expressions import RowExpressions
 from featurestore.offline.scan import SourceScan, check_files, folder_values
 from featurestore.offline.scan_columns import FileGroup, ScanColumn
@@ -53,6 +53,8 @@ from featurestore.time import LocalSpan, local_year
 BATCH_ROWS = 50_000
 TIMES_AT_ONCE = 500_000
 FILTERED_AT_ONCE = 500_000
+SAMPLED_ORDINALS = 20_000
+"""From so many winners it is guessed where equal parts of all of them begin."""
 
 
 class DuckDBEngine(OfflineEngine):
@@ -405,12 +407,23 @@ class _DuckDBLatest(LatestRows):
         self._stack = stack
 
     @override
-    def batches(self, max_rows: int) -> Iterator[pa.RecordBatch]:
+    def split(self, count: int) -> Sequence[range]:
+        sample = self._session.run(sql.sample_ordinals(SAMPLED_ORDINALS)).to_arrow_table()
+        return even_ranges(sample["o"].to_numpy(), count)
+
+    @override
+    def batches(self, max_rows: int, ordinals: range | None = None) -> Iterator[pa.RecordBatch]:
+        rows = self._session.rows
+        if ordinals is not None:
+            rows = replace(rows, scan=reading_only(rows.scan, ordinals))
+        if any(group.files for group in rows.scan.groups):
+            yield from self._stream(sql.select_latest(rows, ordinals), max_rows)
+
+    def _stream(self, query: str, max_rows: int) -> Iterator[pa.RecordBatch]:
         features = [column.alias for column in self._scan.features]
         dtypes = [(column.alias, column.dtype) for column in self._scan.features]
         columns = [*_version_columns(self._scan), *dtypes]
         with _errors(f"Source {self._scan.source.name!r}", self._scan):
-            query = sql.select_latest(self._session.rows)
             for batch in self._session.run(query).to_arrow_reader(max_rows):
                 yield _cast(self._session.completed(batch, features), columns)
 

@@ -92,7 +92,7 @@ class ScanText:
         parts = [
             self._group(number, columns, ordinal=ordinal, up=naive is None)
             for number, group in enumerate(self.scan.groups)
-            if naive is None or is_naive(group.types[naive])
+            if group.files and (naive is None or is_naive(group.types[naive]))
         ]
         return " UNION ALL ".join(parts)
 
@@ -255,6 +255,11 @@ def select_ties(rows: ScanText, *, among: str | None = None) -> str:
     )
 
 
+def sample_ordinals(count: int) -> str:
+    """Return a SELECT of `o` of so many rows of `g`, or of all where there are fewer."""
+    return f"SELECT o FROM g USING SAMPLE {count} ROWS"
+
+
 def select_shared(rows: ScanText) -> str:
     """Return a SELECT of `o` and all columns of the rows that share (keys, e, c) with others."""
     version = _version(rows)
@@ -269,16 +274,25 @@ def _version(rows: ScanText) -> list[str]:
     return [*rows.keys, "e", *(["c"] if rows.scan.created else [])]
 
 
-def select_latest(rows: ScanText) -> str:
-    """Return a SELECT of the rows that `g` names: keys, e, c, o and what features are made of."""
+def select_latest(rows: ScanText, ordinals: range | None = None) -> str:
+    """Return a SELECT of the rows that `g` names: keys, e, c, o and what features are made of.
+
+    With `ordinals` only of those in that range, for which only their row groups are read.
+    """
     has_created = rows.scan.created is not None
     version = [*rows.keys, "e", *(["c"] if has_created else [])]
     features = rows.scan.read_for([c.alias for c in rows.scan.features])
     features = [feature for feature in features if feature not in version]
     created = "" if has_created else " NULL::BIGINT AS c,"
+    inside, winners = "", "g"
+    if ordinals is not None:
+        # On either side: the join would pass it on to neither.
+        inside = f" WHERE o >= {ordinals.start} AND o < {ordinals.stop}"
+        winners = f"(SELECT o FROM g{inside})"
     return (
         f"SELECT {_names(version, trailing=True)}{created} {_names(['o', *features])}"
-        f" FROM ({rows.rows([*version, *features], ordinal=True)}) SEMI JOIN g USING (o)"
+        f" FROM ({rows.rows([*version, *features], ordinal=True)}) SEMI JOIN {winners} USING (o)"
+        f"{inside}"
     )
 
 

@@ -84,8 +84,18 @@ class LatestRows(Protocol):
 
     summary: ScanSummary
 
-    def batches(self, max_rows: int) -> Iterator[pa.RecordBatch]:
-        """Yield every entity once, in any order.
+    def split(self, count: int) -> Sequence[range]:
+        """Divide the entities into at most `count` parts of about one size.
+
+        Returns:
+            Ranges of ordinals that rise and hold every ordinal together. An entity is in the range
+            of its winner's ordinal: a range means the same entities whenever the same rows of the
+            same files are looked at, in another process, with another engine.
+        """
+        ...
+
+    def batches(self, max_rows: int, ordinals: range | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield every entity once, in any order; with `ordinals` those of that range.
 
         Columns `k0..` (declared types), `e` and `c` (int64 microseconds; `c` is always there and
         may be null), `f0..` (declared types).

@@ -4,10 +4,18 @@ Byte order of the files' paths, then the number of the row. With several files t
 from 1, stands above the row's; with one file the ordinal is the row's number.
 """
 
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
 from featurestore.offline.files import SourceFile
 from featurestore.offline.scan import SourceScan
 
 MAX_ROWS_BITS = 40  # a file has fewer than 2^40 rows
+BEYOND = 2**63 - 1  # no row has this ordinal
 
 
 def first_ordinals(scan: SourceScan) -> dict[str, int]:
@@ -23,3 +31,34 @@ def place_of(scan: SourceScan, ordinal: int) -> tuple[SourceFile, int]:
         return scan.files[0], ordinal
     number = (ordinal >> MAX_ROWS_BITS) - 1
     return scan.files[number], ordinal & ((1 << MAX_ROWS_BITS) - 1)
+
+
+def even_ranges(sample: npt.NDArray[np.int64], count: int) -> list[range]:
+    """Return at most `count` ranges of ordinals that hold about equally many of a sample each.
+
+    They rise, and together they hold every ordinal.
+    """
+    places = np.arange(1, count) * len(sample) // count
+    cuts = np.unique(np.sort(sample)[places]) if len(sample) else sample
+    bounds = (0, *cuts.tolist(), BEYOND)
+    return [range(first, stop) for first, stop in pairwise(bounds) if first < stop]
+
+
+def reading_only(scan: SourceScan, ordinals: range) -> SourceScan:
+    """Return a scan that reads only the files which have rows in a range of ordinals.
+
+    It still lists all files, because ordinals count them; groups may be left without any.
+    """
+    inside = set(_files_within(scan, ordinals))
+    groups = (
+        replace(group, files=tuple(f for f in group.files if f.path in inside))
+        for group in scan.groups
+    )
+    return replace(scan, groups=tuple(groups))
+
+
+def _files_within(scan: SourceScan, ordinals: range) -> Iterator[str]:
+    for path, first in first_ordinals(scan).items():
+        beyond = BEYOND if len(scan.files) == 1 else first + (1 << MAX_ROWS_BITS)
+        if first < ordinals.stop and ordinals.start < beyond:
+            yield path

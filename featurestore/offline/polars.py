@@ -33,6 +33,7 @@ from featurestore.offline.engine import (
 from featurestore.offline.joined_tables import row_joins
 from featurestore.offline.memory import limit_bytes
 from featurestore.offline.meter import Meter
+from featurestore.offline.ordinals import even_ranges
 from featurestore.offline.polars_dedup import find_superseded, with_superseded
 from featurestore.offline.polars_frames import (
     GROUPED,
@@ -408,11 +409,18 @@ class _PolarsLatest(LatestRows):
         self._stack = stack
 
     @override
-    def batches(self, max_rows: int) -> Iterator[pa.RecordBatch]:
-        scan, ordinals = self._session.scan, self._winners["o"].to_numpy()
-        versions = self._winners.select([name for name, _ in version_columns(scan)])
+    def split(self, count: int) -> Sequence[range]:
+        return even_ranges(self._winners["o"].to_numpy(), count)
+
+    @override
+    def batches(self, max_rows: int, ordinals: range | None = None) -> Iterator[pa.RecordBatch]:
+        scan, winners, numbers = self._session.scan, self._winners, self._winners["o"].to_numpy()
+        if ordinals is not None:
+            start, stop = np.searchsorted(numbers, [ordinals.start, ordinals.stop])
+            winners, numbers = winners.slice(start, stop - start), numbers[start:stop]
+        versions = winners.select([name for name, _ in version_columns(scan)])
         with _errors(scan):
-            for first, features in self._session.features(ordinals):
+            for first, features in self._session.features(numbers):
                 version = versions.slice(first, features.num_rows).combine_chunks()
                 columns = [*(c.combine_chunks() for c in version.columns), *features.columns]
                 names = [*version.column_names, *features.schema.names]

@@ -10,9 +10,11 @@ from featurestore.registry.plan import Change, FieldChange, Plan
 from featurestore.registry.render import render_plan
 from featurestore.registry.runs import Lease, ReadFile, RunRecord, Watermark
 from featurestore.registry.state import ObjectRef, RegisteredView, RegistryState
+from featurestore.registry.tasks import Chunk, TaskRecord
 
 __all__ = [
     "Change",
+    "Chunk",
     "FieldChange",
     "Lease",
     "LogEntry",
@@ -22,6 +24,7 @@ __all__ = [
     "RegisteredView",
     "RegistryState",
     "RunRecord",
+    "TaskRecord",
     "Watermark",
     "make_plan",
     "plan_deletion",

@@ -9,6 +9,8 @@ RunStatus = Literal["succeeded", "failed"]
 
 MAX_HOLDER: Final = 255
 MAX_ERROR: Final = 4_096
+KEPT_RUNS: Final = 1_000
+"""So many of a view's runs are kept, the newest."""
 
 
 class ReadFile(NamedTuple):
@@ -88,12 +90,14 @@ class Lease:
     Attributes:
         holder: Who holds it: unique to the run, and telling in a message (host and process).
         expires_at: In UTC, by the wall clock.
+        acquired_at: Since when; None where an older version took it.
     """
 
     project: str
     view: str
     holder: str
     expires_at: datetime
+    acquired_at: datetime | None = None
 
 
 def advanced(

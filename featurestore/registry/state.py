@@ -1,6 +1,6 @@
 """What is registered in one project, at one revision: a frozen snapshot."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
@@ -17,7 +17,13 @@ from featurestore.definitions import (
     RequestSource,
 )
 from featurestore.definitions.base import fingerprint
-from featurestore.errors import FeatureStoreError, NotFoundError, RegistryError, shown
+from featurestore.errors import (
+    FeatureStoreError,
+    NotFoundError,
+    RegistryError,
+    RequestError,
+    shown,
+)
 
 T = TypeVar("T")
 
@@ -130,6 +136,21 @@ class RegistryState:
     def view(self, name: str) -> RegisteredView:
         """Return the view called `name`; raises NotFoundError like `entity`."""
         return self._find(FeatureView.kind, name, self.views)
+
+    def online_views(self, names: Sequence[str] | None = None) -> list[RegisteredView]:
+        """Return the views that are served online: all of them, or those named, in that order.
+
+        Raises:
+            NotFoundError: There is no such view.
+            RequestError: One that was named is not served online.
+        """
+        if names is None:
+            return [view for view in self.views.values() if view.definition.online]
+        views = [self.view(name) for name in names]
+        for view in views:
+            if not view.definition.online:
+                raise RequestError(f"View {view.definition.name!r} is not served online.")
+        return views
 
     def request_source(self, name: str) -> RequestSource:
         """Return the request source called `name`; raises NotFoundError like `entity`."""

@@ -1,5 +1,7 @@
 """What every offline engine promises about materialization (SEMANTICS, section 6)."""
 
+from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -98,6 +100,53 @@ class LatestRowsConformance:
             keys, scores = from_array(found["k0"]), from_array(found["f0"])
             assert dict(zip(keys, scores, strict=True)) == best
             assert len(keys) == len(best)
+
+    @pytest.mark.parametrize("count", [1, 2, 5, 50, 3_000])
+    def test_the_newest_rows_can_be_asked_for_in_parts(
+        self, engine: OfflineEngine, tmp_path: Path, count: int
+    ) -> None:
+        of = crowded_history(rows=3_000, users=300)
+        of.write(tmp_path, row_group_rows=250)
+        whole, _ = latest_rows(engine, of, RowFilter(until_us=2**60), root=tmp_path)
+        with closing(
+            engine.latest(
+                open_scan(of.view, of.view.feature_names, tmp_path), RowFilter(until_us=2**60)
+            )
+        ) as rows:
+            ranges = list(rows.split(count))
+            parts = [list(rows.batches(100, ordinals)) for ordinals in reversed(ranges)]
+        assert 1 <= len(ranges) <= count
+        assert ranges[0].start == 0
+        assert all(a.stop == b.start for a, b in pairwise(ranges))
+        sizes = [sum(batch.num_rows for batch in part) for part in parts]
+        assert max(sizes) <= 3 * -(-300 // count), f"sizes of {count} parts: {sizes}"
+        found = pa.Table.from_batches([batch for part in parts for batch in part], whole.schema)
+        assert found.sort_by("k0").equals(whole.sort_by("k0"))
+
+    def test_a_part_means_the_same_entities_in_a_later_call(
+        self, engine: OfflineEngine, tmp_path: Path
+    ) -> None:
+        of = crowded_history(rows=3_000, users=300)
+        of.write(tmp_path, row_group_rows=250)
+        scan, wanted = (
+            open_scan(of.view, of.view.feature_names, tmp_path),
+            RowFilter(until_us=2**60),
+        )
+        with closing(engine.latest(scan, wanted)) as rows:
+            some = rows.split(3)[1]
+            first = pa.Table.from_batches(rows.batches(100, some))
+        with closing(engine.latest(scan, wanted)) as rows:
+            again = pa.Table.from_batches(rows.batches(100, some))
+        assert 0 < first.num_rows < 300
+        assert first.sort_by("k0").equals(again.sort_by("k0"))
+
+    def test_a_part_may_hold_nothing(self, engine: OfflineEngine, tmp_path: Path) -> None:
+        scan = self._scan(history(ROWS), tmp_path)
+        with closing(engine.latest(scan, RowFilter(until_us=us("12:00")))) as rows:
+            assert list(rows.batches(10, range(2**50, 2**51))) == []
+        with closing(engine.latest(scan, RowFilter(until_us=us("08:00")))) as rows:
+            [everything] = rows.split(4)
+            assert sum(batch.num_rows for batch in rows.batches(10, everything)) == 0
 
     def test_keys_are_those_of_rows_that_can_be_visible(
         self, engine: OfflineEngine, tmp_path: Path

@@ -62,6 +62,7 @@ ANSWERS = [
     ("plan",),
     ("apply",),
     ("history",),
+    ("status",),
     ("list",),
     ("list", "runs"),
     ("describe", "profile"),
@@ -93,6 +94,8 @@ def test_json_goes_to_standard_output_and_nothing_else_does(repo: Repository) ->
 
 BAD = [
     ("lst",),
+    ("status", "--view", "nope"),
+    ("history", "--limit", "0"),
     ("list", "nothing"),
     ("list", "runs", "--limit", "0"),
     ("list", "runs", "--limit", "many"),

@@ -67,7 +67,7 @@ def test_an_error_as_json_has_its_facts_and_whether_to_retry() -> None:
     assert failures.report_error(running, error) == exits.RETRY
     told = json.loads(out.getvalue())["error"]
     assert told["retryable"] is True
-    assert told["facts"] == {"view": "v", "holder": "h", "expires_in_s": 1.5}
+    assert told["facts"] == {"view": "v", "holder": "h", "expires_in_s": 1.5, "held_for_s": None}
 
 
 def test_an_error_after_the_document_does_not_print_a_second_one() -> None:

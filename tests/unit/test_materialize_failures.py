@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from typing_extensions import override
 
 from featurestore.errors import SourceError, StoreError, StoreUnavailableError
 from featurestore.materialize.plan import plan_run
-from featurestore.materialize.run import BATCH_ROWS, QUEUED_BATCHES, Materializer
+from featurestore.materialize.run import Materializer
+from featurestore.materialize.write import BATCH_ROWS, QUEUED_BATCHES
 from featurestore.offline.duckdb import DuckDBEngine
 from featurestore.offline.engine import LatestRows, RowFilter
 from featurestore.offline.scan import SourceScan
@@ -51,8 +52,12 @@ class BreakingRows(LatestRows):
         self._whole, self._batches, self._broken = whole, batches, broken
 
     @override
-    def batches(self, max_rows: int) -> Iterator[pa.RecordBatch]:
-        for number, batch in enumerate(self._whole.batches(max_rows)):
+    def split(self, count: int) -> Sequence[range]:
+        return self._whole.split(count)
+
+    @override
+    def batches(self, max_rows: int, ordinals: range | None = None) -> Iterator[pa.RecordBatch]:
+        for number, batch in enumerate(self._whole.batches(max_rows, ordinals)):
             if number == self._batches:
                 self._broken.set()
                 raise SourceError("The disk is on fire.", source="readings")

@@ -42,8 +42,9 @@ from featurestore.registry import (
     make_plan,
     plan_deletion,
 )
-from featurestore.registry.runs import advanced
+from featurestore.registry.runs import KEPT_RUNS, advanced
 from featurestore.registry.sql import SqlRegistry
+from featurestore.registry.sql.runs import write_run
 from featurestore.registry.sql.sqlite import SqliteFile
 from featurestore.time import Clock
 from featurestore.types import Decimal, Float64, Int64, List, String
@@ -420,12 +421,12 @@ def test_a_registry_of_a_newer_version_is_neither_read_nor_written(
 ) -> None:
     apply(registry, USER)
     with raw(path) as connection:
-        connection.execute("UPDATE featurestore_meta SET value = '2' WHERE key = 'schema_version'")
-    with pytest.raises(RegistryVersionError, match="schema version 2") as caught:
+        connection.execute("UPDATE featurestore_meta SET value = '3' WHERE key = 'schema_version'")
+    with pytest.raises(RegistryVersionError, match="schema version 3") as caught:
         registry.snapshot("shop")
     assert str(path) in caught.value.message
     assert "upgrade" in (caught.value.hint or "")
-    with pytest.raises(RegistryVersionError, match="schema version 2"):
+    with pytest.raises(RegistryVersionError, match="schema version 3"):
         registry_commit(registry)
 
 
@@ -435,6 +436,7 @@ def test_a_registry_of_a_newer_version_is_neither_read_nor_written(
         "DELETE FROM featurestore_meta",
         "UPDATE featurestore_meta SET value = 'soon'",
         "UPDATE featurestore_meta SET value = ''",
+        "UPDATE featurestore_meta SET value = '0'",
     ],
 )
 def test_a_registry_without_a_version_is_not_read(
@@ -782,7 +784,8 @@ def test_a_view_is_leased_to_one_run_at_a_time(leased: Path) -> None:
     with pytest.raises(LeaseHeldError) as caught:
         at(leased, 10).acquire_lease("shop", "spend", "run-2", seconds=30)
     assert (caught.value.view, caught.value.holder) == ("spend", "run-1")
-    assert caught.value.expires_in_s == 20
+    assert (caught.value.expires_in_s, caught.value.held_for_s) == (20, 10)
+    assert caught.value.message.endswith("by run-1, for 10 s by now.")
     assert caught.value.retryable
     at(leased, 10).acquire_lease("shop", "other", "run-2", seconds=30)
 
@@ -916,6 +919,17 @@ def test_runs_are_listed_newest_first_by_view_and_up_to_a_limit(registry: SqlReg
     assert [r.end_us for r in registry.runs("shop")] == [3, 2, 1]
     assert [r.end_us for r in registry.runs("shop", "spend")] == [3, 1]
     assert [r.end_us for r in registry.runs("shop", limit=1)] == [3]
+
+
+def test_of_each_view_the_newest_runs_are_kept(registry: SqlRegistry) -> None:
+    apply(registry, SPEND)
+    registry.record_run(run(1, view="other"))
+    with registry._database.write() as connection:
+        for end in range(KEPT_RUNS + 3):
+            write_run(connection, run(end), None)
+    kept = [r.end_us for r in registry.runs("shop", "spend", limit=2 * KEPT_RUNS)]
+    assert kept == list(range(KEPT_RUNS + 2, 2, -1))
+    assert len(registry.runs("shop", "other")) == 1
 
 
 def test_a_failed_run_is_recorded_and_moves_nothing(registry: SqlRegistry) -> None:

@@ -46,9 +46,13 @@ class WindowRows(LatestRows):
         self._created_us = created_us
 
     @override
-    def batches(self, max_rows: int) -> Iterator[pa.RecordBatch]:
+    def split(self, count: int) -> Sequence[range]:
+        return self._latest.split(count)
+
+    @override
+    def batches(self, max_rows: int, ordinals: range | None = None) -> Iterator[pa.RecordBatch]:
         names = [column.alias for column in self._scan.keys]
-        for batch in self._latest.batches(KEYS_AT_ONCE):
+        for batch in self._latest.batches(KEYS_AT_ONCE, ordinals):
             keys = [batch.column(name) for name in names]
             count = batch.num_rows
             ends = pa.array(np.full(count, self._end_us))

@@ -13,6 +13,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from featurestore.errors import ConfigError, RegistryError, RegistryVersionError
 from featurestore.registry.sql.sqlite import SqliteFile
 from featurestore.registry.sql.tables import META, METADATA, SCHEMA_VERSION
+from featurestore.registry.sql.upgrade import upgrade
 
 # A driver refuses some values before SQL sees them: surrogates, integers beyond 64 bits.
 _DATABASE_ERRORS: Final = (SQLAlchemyError, sqlite3.Error, UnicodeError, OverflowError)
@@ -47,7 +48,8 @@ class Database:
     def write(self) -> Iterator[Connection]:
         """Open a transaction that no other writer can interleave; it makes the tables if need be.
 
-        What the body did is committed when it ends, and undone when it raises.
+        Tables of an older version are brought up to this one in the same transaction. What the
+        body did is committed when it ends, and undone when it raises.
 
         Raises:
             RegistryError: As for `read`; the disk is full; locked for longer than the timeout.
@@ -57,7 +59,9 @@ class Database:
             self._backend.prepare()
             with self._backend.writer.connect() as connection:
                 with connection.begin():
-                    if not self._is_registry(connection):
+                    if self._is_registry(connection):
+                        upgrade(connection)
+                    else:
                         _create_tables(connection)
                     yield connection
                 self._backend.after_write(connection)
@@ -90,7 +94,7 @@ class Database:
     def _check_version(self, connection: Connection) -> None:
         query = select(META.c.value).where(META.c.key == "schema_version")
         found = connection.execute(query).scalar_one_or_none()
-        if found is None or not (found.isascii() and found.isdigit()):
+        if found is None or not (found.isascii() and found.isdigit() and int(found)):
             raise RegistryError(
                 f"The registry {self} does not say which version it has.",
                 hint="restore the registry's backup",

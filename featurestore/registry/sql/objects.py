@@ -172,9 +172,13 @@ def _log_line(change: Change) -> dict[str, Any]:
     }
 
 
-def read_history(connection: Connection, project: str, limit: int) -> list[LogEntry]:
-    """Return the newest `limit` log entries of a project, newest first."""
+def read_history(
+    connection: Connection, project: str, limit: int, *, view: str | None = None
+) -> list[LogEntry]:
+    """Return the newest `limit` log entries of a project, or of a view of it, newest first."""
     query = select(LOG).where(LOG.c.project == project).order_by(LOG.c.id.desc()).limit(limit)
+    if view is not None:
+        query = query.where(LOG.c.kind == "feature view", LOG.c.name == view)
     return [_entry(row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - public API
 
 

@@ -1,18 +1,27 @@
 """The registry: definitions, their history, and the ledger of materialization."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from featurestore.errors import RegistryConflictError
 from featurestore.registry.log import LogEntry
 from featurestore.registry.plan import Plan
 from featurestore.registry.runs import MAX_HOLDER, Lease, RunRecord, Watermark
-from featurestore.registry.sql import objects
+from featurestore.registry.sql import objects, tasks
 from featurestore.registry.sql import runs as ledger
 from featurestore.registry.sql.database import Database
 from featurestore.registry.sql.objects import plain
+from featurestore.registry.sql.upgrade import has_tasks
 from featurestore.registry.state import RegistryState
+from featurestore.registry.tasks import Chunk, TaskRecord
 from featurestore.time import SYSTEM_CLOCK, Clock
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 LOCK_TIMEOUT_S = 30.0
 
@@ -22,7 +31,8 @@ class SqlRegistry:
 
     Safe for any number of processes and threads: every method is one transaction, and one that
     raises has changed nothing. Reading never makes a file: a registry that does not exist yet reads
-    as empty. The first write makes the folder, the file and the tables.
+    as empty. The first write makes the folder, the file and the tables, and brings tables of an
+    older version of this package up to this one.
 
     Any method raises RegistryError when the file cannot be read or written, is not a registry, is
     damaged, or stayed locked (that one is `retryable`), and RegistryVersionError when a newer
@@ -70,7 +80,8 @@ class SqlRegistry:
     def commit(self, plan: Plan, *, actor: str, now: datetime) -> RegistryState:
         """Apply all of `plan`, or nothing, and return the new state.
 
-        The revision rises by one; an empty plan changes nothing, the revision included.
+        The revision rises by one; an empty plan changes nothing, the revision included. Interrupted
+        tasks of views that are gone or mean something else now are forgotten; runs are kept.
 
         Args:
             plan: Made from a snapshot of this registry.
@@ -88,8 +99,21 @@ class SqlRegistry:
         with self._database.write() as connection:
             revision = objects.swap_revision(connection, plan, now)
             objects.write_changes(connection, plan, revision=revision, actor=actor, now=now)
+            self._forget_outdated(connection, plan)
             # Read back before the commit: a state that cannot be read is never committed.
             return objects.read_state(connection, plan.project)
+
+    def _forget_outdated(self, connection: "Connection", plan: Plan) -> None:
+        """Drop tasks that nobody can resume after a plan; those under way end by themselves."""
+        under_way = ledger.read_leases(connection, plan.project, now=self._wall_clock.now())
+        for change in plan.changes:
+            is_outdated = change.action == "delete" or change.is_new_generation
+            if (
+                change.generation_before is not None
+                and is_outdated
+                and change.name not in under_way
+            ):
+                tasks.drop_task(connection, plan.project, change.name)
 
     def _unchanged(self, plan: Plan) -> RegistryState:
         state = self.snapshot(plan.project)
@@ -99,10 +123,12 @@ class SqlRegistry:
             )
         return state
 
-    def history(self, project: str, *, limit: int = 100) -> list[LogEntry]:
-        """Return the newest `limit` changes that were applied, newest first."""
+    def history(self, project: str, *, limit: int = 100, view: str | None = None) -> list[LogEntry]:
+        """Return the newest `limit` changes applied, of a view or of all, newest first."""
         with self._database.read() as connection:
-            return [] if connection is None else objects.read_history(connection, project, limit)
+            if connection is None:
+                return []
+            return objects.read_history(connection, project, limit, view=view)
 
     def watermark(self, project: str, view: str, generation: int) -> Watermark | None:
         """Return how far a generation of a view is materialized; None if no run succeeded."""
@@ -120,8 +146,11 @@ class SqlRegistry:
             run: The run.
             watermark: How far it read, if a later incremental run may rely on it; how the watermark
                 moves is said at `runs.advanced`.
-            holder: Of the run's lease. If that was lost nothing is recorded, because another run
-                may have moved the watermark since this one read it. None: no lease is looked at.
+            holder: Of the run's lease. If that was lost, nothing is recorded of a run that
+                succeeded, because another one may have moved the watermark since it was read. None:
+                no lease is looked at.
+
+        The run's task goes if it succeeded; if it failed, the task says why, and can be resumed.
 
         Returns:
             The watermark now, None if there is none.
@@ -133,11 +162,16 @@ class SqlRegistry:
         with self._database.write() as connection:
             objects.require_project(connection, run.project)
             if holder is not None:
-                now = self._wall_clock.now()
-                ledger.require_lease(
-                    connection, run.project, run.view, plain(holder, MAX_HOLDER), now=now
-                )
+                self._end_task(connection, run, plain(holder, MAX_HOLDER))
             return ledger.write_run(connection, run, watermark)
+
+    def _end_task(self, connection: "Connection", run: RunRecord, holder: str) -> None:
+        if run.status == "failed":
+            tasks.fail_task(connection, run, holder)
+            return
+        now = self._wall_clock.now()
+        ledger.require_lease(connection, run.project, run.view, holder, now=now)
+        tasks.drop_task(connection, run.project, run.view)
 
     def runs(self, project: str, view: str | None = None, *, limit: int = 100) -> list[RunRecord]:
         """Return the newest `limit` runs, of one view or of all, newest first."""
@@ -145,6 +179,75 @@ class SqlRegistry:
             if connection is None:
                 return []
             return ledger.read_runs(connection, project, view, limit)
+
+    def begin_task(self, task: TaskRecord) -> None:
+        """Write a task, before anything of it is done.
+
+        What an earlier run of the view left is replaced; if it could not say how it ended, that is
+        recorded as a failed run.
+
+        Raises:
+            LeaseHeldError: The task's holder has no lease, or lost it.
+        """
+        with self._held(task.project, task.view, task.holder) as (connection, _now):
+            left = tasks.read_task(connection, task.project, task.view)
+            self._record_silence(connection, left)
+            tasks.drop_task(connection, task.project, task.view)
+            tasks.put_task(connection, task)
+
+    def resume_task(self, project: str, view: str, holder: str) -> TaskRecord | None:
+        """Begin another attempt at a view's interrupted task and return it; None if there is none.
+
+        Raises:
+            LeaseHeldError: The holder has no lease, or lost it.
+        """
+        with self._held(project, view, holder) as (connection, now):
+            left = tasks.read_task(connection, project, view)
+            self._record_silence(connection, left)
+            return None if left is None else tasks.take_over(connection, left, holder, now=now)
+
+    def plan_chunks(self, task: TaskRecord, chunks: Sequence[Chunk]) -> None:
+        """Divide a task; raises LeaseHeldError if its holder lost the lease."""
+        with self._held(task.project, task.view, task.holder) as (connection, _now):
+            tasks.put_chunks(connection, task, chunks)
+
+    def end_chunk(self, task: TaskRecord, chunk: Chunk) -> None:
+        """Note that a chunk is in the online store, with what became of its rows.
+
+        Raises:
+            LeaseHeldError: The task's holder lost its lease.
+        """
+        with self._held(task.project, task.view, task.holder) as (connection, now):
+            tasks.end_chunk(connection, task, chunk, now=now)
+
+    def tasks(self, project: str) -> list[TaskRecord]:
+        """Return the runs that are under way or were interrupted, by view."""
+        with self._database.read() as connection:
+            if connection is None or not has_tasks(connection):
+                return []
+            return tasks.read_tasks(connection, project)
+
+    def leases(self, project: str) -> dict[str, Lease]:
+        """Return the leases that are held and have not expired, by view."""
+        with self._database.read() as connection:
+            if connection is None or not has_tasks(connection):
+                return {}
+            return ledger.read_leases(connection, project, now=self._wall_clock.now())
+
+    @contextmanager
+    def _held(
+        self, project: str, view: str, holder: str
+    ) -> "Iterator[tuple[Connection, datetime]]":
+        """Open a transaction for the holder of a lease."""
+        with self._database.write() as connection:
+            now = self._wall_clock.now()
+            ledger.require_lease(connection, project, view, plain(holder, MAX_HOLDER), now=now)
+            yield connection, now
+
+    def _record_silence(self, connection: "Connection", left: TaskRecord | None) -> None:
+        run = None if left is None else tasks.silent_end(left)
+        if run is not None:
+            ledger.write_run(connection, run, None)
 
     def acquire_lease(self, project: str, view: str, holder: str, *, seconds: float) -> Lease:
         """Take the right to materialize a view for `seconds`, to be renewed before they are over.
@@ -164,7 +267,7 @@ class SqlRegistry:
             now = self._wall_clock.now()
             lease = _lease(project, view, holder, now + timedelta(seconds=seconds))
             ledger.take_lease(connection, lease, now=now)
-            return lease
+            return replace(lease, acquired_at=now)
 
     def renew_lease(self, project: str, view: str, holder: str, *, seconds: float) -> Lease:
         """Return the lease with its end `seconds` from now.
@@ -178,6 +281,7 @@ class SqlRegistry:
             now = self._wall_clock.now()
             lease = _lease(project, view, holder, now + timedelta(seconds=seconds))
             ledger.extend_lease(connection, lease, now=now)
+            tasks.note_alive(connection, project, view, lease.holder, now=now)
             return lease
 
     def release_lease(self, project: str, view: str, holder: str) -> None:

@@ -4,10 +4,11 @@ import json
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Table, and_, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Table, and_, delete, insert, select, update
 
 from featurestore.errors import LeaseHeldError
 from featurestore.registry.runs import (
+    KEPT_RUNS,
     MAX_ERROR,
     Lease,
     ReadFile,
@@ -39,16 +40,28 @@ _COPIED = (
 def write_run(
     connection: Connection, run: RunRecord, reached: Watermark | None
 ) -> Watermark | None:
-    """Append `run` and move the watermark of its generation; return where that is now."""
+    """Append `run` and move the watermark of its generation; return where that is now.
+
+    Of a view's runs the oldest go when there are more than `KEPT_RUNS`.
+    """
     row = {name: getattr(run, name) for name in _COPIED}
     row["started_us"], row["finished_us"] = to_micros(run.started_at), to_micros(run.finished_at)
     row["error"] = None if run.error is None else plain(run.error, MAX_ERROR)
     connection.execute(insert(RUNS).values(row))
+    _drop_old_runs(connection, run)
     current = read_watermark(connection, run.project, run.view, run.generation, lock=True)
     moved = advanced(current, run, reached)
     if moved is not None and moved is not current:
         _put(connection, WATERMARKS, _watermark_key(run), _watermark_row(moved, run))
     return moved
+
+
+def _drop_old_runs(connection: Connection, run: RunRecord) -> None:
+    mine = _is(RUNS, {"project": run.project, "view": run.view})
+    newest = select(RUNS.c.id).where(mine).order_by(RUNS.c.id.desc())
+    oldest_kept = connection.execute(newest.offset(KEPT_RUNS - 1).limit(1)).scalar_one_or_none()
+    if oldest_kept is not None:
+        connection.execute(delete(RUNS).where(mine, RUNS.c.id < oldest_kept))
 
 
 def _watermark_key(run: RunRecord) -> dict[str, Any]:
@@ -108,8 +121,29 @@ def take_lease(connection: Connection, lease: Lease, *, now: datetime) -> None:
     if row is not None and row.holder is not None and row.expires_us > to_micros(now):
         raise _held(lease.view, row, now)
     key = {"project": lease.project, "view": lease.view}
-    values = {"holder": lease.holder, "expires_us": to_micros(lease.expires_at)}
+    values = {
+        "holder": lease.holder,
+        "expires_us": to_micros(lease.expires_at),
+        "acquired_us": to_micros(now),
+    }
     _put(connection, LEASES, key, values)
+
+
+def read_leases(connection: Connection, project: str, *, now: datetime) -> dict[str, Lease]:
+    """Return the leases that are held and have not expired, by view."""
+    held = and_(LEASES.c.project == project, LEASES.c.holder.is_not(None))
+    query = select(LEASES).where(held, LEASES.c.expires_us > to_micros(now))
+    return {row.view: _lease(row) for row in connection.execute(query)}
+
+
+def _lease(row: Row[Any]) -> Lease:
+    return Lease(
+        project=row.project,
+        view=row.view,
+        holder=row.holder,
+        expires_at=from_micros(row.expires_us),
+        acquired_at=None if row.acquired_us is None else from_micros(row.acquired_us),
+    )
 
 
 def extend_lease(connection: Connection, lease: Lease, *, now: datetime) -> None:
@@ -137,8 +171,14 @@ def require_lease(
 def _held(view: str, row: Row[Any] | None, now: datetime) -> LeaseHeldError:
     if row is None or row.holder is None:
         return LeaseHeldError(view=view, holder="another run, or was until now", expires_in_s=0)
-    remaining_us = max(row.expires_us - to_micros(now), 0)
-    return LeaseHeldError(view=view, holder=row.holder, expires_in_s=remaining_us / 1e6)
+    at_us = to_micros(now)
+    age_us = None if row.acquired_us is None else max(at_us - row.acquired_us, 0)
+    return LeaseHeldError(
+        view=view,
+        holder=row.holder,
+        expires_in_s=max(row.expires_us - at_us, 0) / 1e6,
+        held_for_s=None if age_us is None else age_us / 1e6,
+    )
 
 
 def _lease_row(connection: Connection, project: str, view: str) -> Row[Any] | None:

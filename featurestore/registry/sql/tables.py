@@ -15,8 +15,8 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION: Final = 1
-"""Rises when an older version of this package could no longer read or write the tables."""
+SCHEMA_VERSION: Final = 2
+"""Rises with every change of the tables; `upgrade` has a step for each."""
 
 METADATA: Final = MetaData()
 _COUNTER: Final = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts INTEGER keys only
@@ -118,4 +118,44 @@ LEASES: Final = Table(
     Column("view", Text, primary_key=True),
     Column("holder", Text),  # null: released
     Column("expires_us", BigInteger, nullable=False),
+    Column("acquired_us", BigInteger),  # null: by a version that did not write it
+)
+
+TASKS: Final = Table(
+    "featurestore_tasks",
+    METADATA,
+    _project(primary_key=True),
+    Column("view", Text, primary_key=True),  # one at a time: the next run replaces it
+    Column("generation", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("start_us", BigInteger),
+    Column("end_us", BigInteger, nullable=False),
+    Column("after_us", BigInteger),
+    Column("created_after_us", BigInteger),
+    Column("or_event_after_us", BigInteger),
+    Column("overwrite", Boolean, nullable=False),
+    Column("clock_us", BigInteger, nullable=False),
+    Column("began_us", BigInteger, nullable=False),
+    Column("attempt", BigInteger, nullable=False),
+    Column("attempted_us", BigInteger, nullable=False),
+    Column("seen_us", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("holder", Text, nullable=False),
+    Column("error", Text),
+    Column("source_files", Text, nullable=False),
+)
+
+CHUNKS: Final = Table(
+    "featurestore_chunks",
+    METADATA,
+    _project(primary_key=True),
+    Column("view", Text, primary_key=True),
+    Column("chunk", BigInteger, primary_key=True, autoincrement=False),
+    Column("first_ordinal", BigInteger, nullable=False),
+    Column("stop_ordinal", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("rows_written", BigInteger, nullable=False),
+    Column("rows_kept", BigInteger, nullable=False),
+    Column("rows_expired", BigInteger, nullable=False),
+    Column("finished_us", BigInteger),
 )

@@ -1,0 +1,84 @@
+"""Where each view stands: how far it is online, and what became of its last run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from featurestore.registry.runs import Lease, RunRecord
+from featurestore.registry.sql import SqlRegistry
+from featurestore.registry.state import RegisteredView
+from featurestore.registry.tasks import TaskRecord
+
+Situation = Literal["never", "ready", "running", "failed", "interrupted"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewStatus:
+    """Where one view stands.
+
+    Attributes:
+        view: The view's name.
+        generation: The one that is registered.
+        situation: "running" while a run holds the lease; "failed" and "interrupted" when the last
+            one can be resumed, with and without a word of its own; else "ready", or "never" when
+            none has succeeded.
+        end_us: The end of what is online, or None.
+        event_us: The greatest event time read for it, or None.
+        age_us: How long before now that end is, or None.
+        last_run: The last run that is over, or None.
+        task: The run that is under way or was interrupted, or None.
+        lease: That of the run under way, or None.
+    """
+
+    view: str
+    generation: int
+    situation: Situation
+    end_us: int | None
+    event_us: int | None
+    age_us: int | None
+    last_run: RunRecord | None
+    task: TaskRecord | None
+    lease: Lease | None
+
+    @property
+    def can_be_resumed(self) -> bool:
+        """Whether `materialize(resume=True)` would go on with a run."""
+        return self.situation in ("failed", "interrupted")
+
+
+def view_statuses(
+    views: Sequence[RegisteredView], registry: SqlRegistry, *, project: str, now_us: int
+) -> list[ViewStatus]:
+    """Return where views stand, in their order."""
+    tasks = {task.view: task for task in registry.tasks(project)}
+    leases = registry.leases(project)
+    found = []
+    for view in views:
+        name = view.definition.name
+        mark = registry.watermark(project, name, view.generation)
+        runs = registry.runs(project, name, limit=1)
+        task, lease = tasks.get(name), leases.get(name)
+        if lease is None and task is not None and task.generation != view.generation:
+            task = None  # nobody can resume it
+        found.append(
+            ViewStatus(
+                view=name,
+                generation=view.generation,
+                situation=_situation(task, lease, is_online=mark is not None),
+                end_us=None if mark is None else mark.end_us,
+                event_us=None if mark is None else mark.event_us,
+                age_us=None if mark is None else now_us - mark.end_us,
+                last_run=runs[0] if runs else None,
+                task=task,
+                lease=lease,
+            )
+        )
+    return found
+
+
+def _situation(task: TaskRecord | None, lease: Lease | None, *, is_online: bool) -> Situation:
+    if lease is not None:
+        return "running"
+    if task is not None:
+        return "failed" if task.state == "failed" else "interrupted"
+    return "ready" if is_online else "never"

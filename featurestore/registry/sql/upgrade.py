@@ -1,0 +1,38 @@
+"""Tables that an older version of this package made, brought up to this one's in place.
+
+Only a write upgrades: who reads an older registry finds in it what was there then, and a registry
+on a file system that cannot be written stays readable. Steps only add, so that none can lose what
+was registered, and all of them are one transaction.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from sqlalchemy import Connection, inspect, select, update
+
+from featurestore.registry.sql.tables import CHUNKS, META, METADATA, SCHEMA_VERSION, TASKS
+
+
+def upgrade(connection: Connection) -> None:
+    """Take the steps from the version that the tables have to `SCHEMA_VERSION`."""
+    is_version = META.c.key == "schema_version"
+    found = int(connection.execute(select(META.c.value).where(is_version)).scalar_one())
+    if found == SCHEMA_VERSION:
+        return
+    for version in range(found, SCHEMA_VERSION):
+        _STEPS[version](connection)
+    connection.execute(update(META).where(is_version).values(value=str(SCHEMA_VERSION)))
+
+
+def has_tasks(connection: Connection) -> bool:
+    """Whether the registry keeps tasks: one of version 1 that was only read since does not."""
+    return inspect(connection).has_table(TASKS.name)
+
+
+def _keep_tasks(connection: Connection) -> None:
+    """Version 2: tasks and their chunks, and since when a lease has been held."""
+    METADATA.create_all(connection, tables=[TASKS, CHUNKS])
+    connection.exec_driver_sql("ALTER TABLE featurestore_leases ADD COLUMN acquired_us BIGINT")
+
+
+_STEPS: Final[Mapping[int, Callable[[Connection], None]]] = {1: _keep_tasks}
