@@ -59,6 +59,7 @@ def _parts(value: object) -> object:
 
 
 Milliseconds = Annotated[int, BeforeValidator(_milliseconds), Field(ge=1, le=86_400_000)]
+Grace = Annotated[int, BeforeValidator(_milliseconds), Field(ge=0, le=366 * 86_400_000)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
@@ -113,6 +114,17 @@ class OnlineStoreConfig(_Model):
     connect_timeout_ms: Milliseconds = 1_000
 
 
+class MaterializationConfig(_Model):
+    """What writes to the online store.
+
+    Attributes:
+        generation_grace_ms: How long a view's former generation is written further after lookups
+            switched to a newer one, or back: so long a rollback finds it fresh. "24h" by default.
+    """
+
+    generation_grace_ms: Grace = 86_400_000
+
+
 class FunctionsConfig(_Model):
     """Python functions of on-demand views.
 
@@ -165,6 +177,7 @@ class Settings(_Model):
         registry: See `RegistryConfig`; a string is its path.
         offline_store: See `OfflineStoreConfig`; a string is its type.
         online_store: See `OnlineStoreConfig`; a string is a type or a redis:// address.
+        materialization: See `MaterializationConfig`.
         functions: See `FunctionsConfig`; a string is its roots, separated by commas.
         server: See `ServerConfig`; a string is its address.
     """
@@ -178,6 +191,7 @@ class Settings(_Model):
     registry: RegistryConfig = RegistryConfig()
     offline_store: OfflineStoreConfig = OfflineStoreConfig()
     online_store: OnlineStoreConfig = OnlineStoreConfig()
+    materialization: MaterializationConfig = MaterializationConfig()
     functions: FunctionsConfig = FunctionsConfig()
     server: ServerConfig = ServerConfig()
 

@@ -101,6 +101,7 @@ COMMANDS: Final[dict[str, Callable[..., None]]] = {
     "materialize": materialization.materialize,
     "materialize-incremental": materialization.materialize_incremental,
     "status": status.status,
+    "rollback": status.rollback,
     "get-online": online.get_online,
     "serve": online.serve,
     "verify": verification.verify,
