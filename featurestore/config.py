@@ -147,6 +147,7 @@ class ServerConfig(_Model):
         max_entities: Most entities in one request.
         reflection: Offer the reflection service.
         fast_lookups: Answer lookups past grpcio's thread pool, with versions that were tested.
+        reload_every_ms: How often to look for newer definitions and generations; 0 never does.
     """
 
     address: str = "127.0.0.1:6566"
@@ -156,6 +157,9 @@ class ServerConfig(_Model):
     max_entities: Count = 10_000
     reflection: bool = True
     fast_lookups: bool = True
+    reload_every_ms: Annotated[int, BeforeValidator(_milliseconds), Field(ge=0, le=86_400_000)] = (
+        2_000
+    )
 
 
 def _clock(text: str) -> str:
