@@ -181,8 +181,9 @@ def test_materialize_tells_what_it_did_view_by_view(fresh: Repository) -> None:
         ("traffic", "full", 2, 2),
     ]
     assert runs[0]["end"] == "2026-03-01T00:00:00Z"
-    assert fresh.succeed("materialize").lines_with("profile")[0][:4] == [
+    assert fresh.succeed("materialize").lines_with("profile")[0][:5] == [
         "profile",
+        "1",
         "full",
         "2026-03-01T00:00:00Z",
         "4",
