@@ -120,9 +120,12 @@ class MaterializationConfig(_Model):
     Attributes:
         generation_grace_ms: How long a view's former generation is written further after lookups
             switched to a newer one, or back: so long a rollback finds it fresh. "24h" by default.
+        views_at_once: How many views are materialized side by side, each with its share of the
+            offline store's threads and memory limit.
     """
 
     generation_grace_ms: Grace = 86_400_000
+    views_at_once: Count = 1
 
 
 class FunctionsConfig(_Model):

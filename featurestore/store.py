@@ -442,16 +442,21 @@ class FeatureStore(RegisteredObjects):
 
     def _runs(self, views: Sequence[str] | None, report: "Progress | None" = None) -> "ViewRuns":
         from featurestore.materialize.views import ViewRuns
+        from featurestore.offline.factory import open_engine
 
+        chosen, root = self.settings.offline_store, self.config.root
         return ViewRuns(
             project=self.project,
             views=self.live_state().online_views(views),
-            engine=lambda: self.engine,
+            engine=lambda shares: (
+                self.engine if shares == 1 else open_engine(chosen, root=root, shares=shares)
+            ),
             store=lambda: self.online_store,
             registry=self.registry,
             clock=self.clock,
             root=self.config.root,
             grace_s=self._grace_s,
+            at_once=self.settings.materialization.views_at_once,
             progress=report,
         )
 

@@ -337,7 +337,7 @@ def test_an_interrupted_run_of_either_generation_goes_on(filled: FeatureStore) -
     live = filled.live_state().view("reading")
     assert [v.generation for v in live.written] == [1, 2]
     run = filled._runs(None)
-    task = run.tasks(None, None)[0]
+    task = run.tasks(None, None)[0][0]
     online = filled.online_store
 
     class Full:
