@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from featurestore.online.store import OnlineStore
     from featurestore.registry.log import LogEntry
     from featurestore.registry.sql import SqlRegistry
+    from featurestore.serving.local import LocalLookups, PreparedLookup
     from featurestore.serving.plan import ServingCatalog
     from featurestore.serving.response import OnlineResponse
     from featurestore.training.job import RetrievalJob
@@ -63,12 +64,7 @@ class FeatureStore:
         clock: Clock | Instant | None = None,
     ) -> None:
         root = Path(repo_path) if repo_path is not None else Path.cwd()
-        if isinstance(config, RepoConfig):
-            self.config = config
-        elif config is not None:
-            self.config = make_config(config, root=root)
-        else:
-            self.config = load_config(root)
+        self.config = _config(config, root)
         self.clock = _clock(clock) if clock is not None else self.config.clock
 
     def __enter__(self) -> Self:
@@ -385,17 +381,20 @@ class FeatureStore:
             FunctionError: A Python function cannot be loaded, or failed.
             StoreUnavailableError: The online store cannot be reached (retryable).
         """
-        from featurestore.serving.local import look_up
+        return self._lookups.get(features, entity_rows, full_feature_names=full_feature_names)
 
-        return look_up(
-            self.online_store,
-            self.serving_catalog(),
-            features,
-            entity_rows,
-            clock=self.clock,
-            functions=self.functions,
-            full_feature_names=full_feature_names,
-        )
+    def prepare_online(
+        self, features: "FeatureRequest", *, full_feature_names: bool = False
+    ) -> "PreparedLookup":
+        """Return a lookup of these features to be called many times, from any thread.
+
+        `store.prepare_online("fraud_v1").get(rows)` is `get_online_features("fraud_v1", rows)`
+        without what depends on the features alone.
+
+        Args and errors are those of `get_online_features`; what is wrong with the features is said
+        here, what is wrong with entities at the call.
+        """
+        return self._lookups.prepare(features, full_feature_names=full_feature_names)
 
     def serving_catalog(self) -> "ServingCatalog":
         """Return all that a server needs to know of this project, as plain data."""
@@ -474,6 +473,12 @@ class FeatureStore:
             connect_timeout_ms=chosen.connect_timeout_ms,
         )
 
+    @cached_property
+    def _lookups(self) -> "LocalLookups":
+        from featurestore.serving.local import LocalLookups
+
+        return LocalLookups(self)
+
     @property
     def _materializer(self) -> Any:
         from featurestore.materialize.run import Materializer
@@ -486,6 +491,12 @@ class FeatureStore:
             clock=self.clock,
             root=self.config.root,
         )
+
+
+def _config(config: Mapping[str, Any] | RepoConfig | None, root: Path) -> RepoConfig:
+    if isinstance(config, RepoConfig):
+        return config
+    return load_config(root) if config is None else make_config(config, root=root)
 
 
 def _clock(clock: Clock | Instant) -> Clock:

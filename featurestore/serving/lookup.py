@@ -17,7 +17,7 @@ from featurestore.online.codec import DecodedRows, encode_key_columns, key_colum
 from featurestore.online.key_values import KeyColumn
 from featurestore.online.layout import Array
 from featurestore.online.store import OnlineStore, ReadRequest
-from featurestore.serving.plan import Empty, LookupPlan, Output, Read
+from featurestore.serving.plan import Columns, Empty, LookupPlan, Output, Read
 from featurestore.time import Clock
 
 MAX_ENTITIES: Final = 10_000
@@ -162,6 +162,11 @@ class Lookup:
         self._codecs = [row_codec(read.layout) for read in plan.reads]
         self._expected = frozenset(name for name, _ in plan.columns)
         self._shown = [plan.inputs.index(column) for column in plan.columns]
+
+    @property
+    def request_columns(self) -> Columns:
+        """What a request has to hold: names, with their types."""
+        return self._plan.request_columns
 
     def run(
         self, columns: Mapping[str, Sequence[Any] | Array], *, count: int | None = None

@@ -1,0 +1,243 @@
+"""Lookups in this process: prepared once, and never by definitions that are gone."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from featurestore.definitions import FeatureService, OnDemandFeatureView, RequestSource
+from featurestore.definitions import Field as FeatureField
+from featurestore.errors import EntityValueError, NotFoundError, RequestError
+from featurestore.functions import FunctionLoader
+from featurestore.online.memory import MemoryOnlineStore
+from featurestore.registry.sql import SqlRegistry
+from featurestore.registry.state import RegistryState
+from featurestore.serving.local import LocalLookups
+from featurestore.store import FeatureStore
+from featurestore.time import Clock, parse_clock
+from featurestore.types import Float64
+from tests.unit.projects import FILE, project, rows, view, write
+
+READING = view()
+SERVICE = FeatureService(name="both", features=[READING])
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    write(tmp_path / FILE, rows(3, y=[10.0, 20.0, 30.0]))
+    return tmp_path
+
+
+@pytest.fixture
+def store(root: Path) -> Iterator[FeatureStore]:
+    with project(root, online_store="lmdb") as opened:
+        opened.apply([READING, SERVICE])
+        opened.materialize()
+        yield opened
+
+
+def test_a_prepared_lookup_answers_as_the_store_does(store: FeatureStore) -> None:
+    for asked in ("both", SERVICE, ["reading:x"], [READING], [READING[["x"]]]):
+        for full in (False, True):
+            prepared = store.prepare_online(asked, full_feature_names=full)
+            for given in ({"k": [3, 9, 1]}, [{"k": 3}, {"k": 9}, {"k": 1}]):
+                expected = store.get_online_features(asked, given, full_feature_names=full)
+                found = prepared.get(given)
+                assert found.to_dict(include_statuses=True) == expected.to_dict(
+                    include_statuses=True
+                )
+    assert store.prepare_online("both").get({"k": [3]}).to_dict() == {"k": [3], "x": [3.0]}
+
+
+def test_it_says_what_a_call_has_to_bring(store: FeatureStore) -> None:
+    request = RequestSource(name="request", schema=[FeatureField(name="factor", dtype=Float64)])
+    scaled = OnDemandFeatureView(
+        name="scaled", sources=[READING, request], features={"scaled_x": "x * factor"}
+    )
+    store.apply([request, scaled])
+    prepared = store.prepare_online([scaled])
+    assert prepared.request_columns == {"k": "int64", "factor": "float64"}
+    assert "k: int64, factor: float64" in repr(prepared)
+    assert prepared.get({"k": [2], "factor": [1.5]}).to_dict()["scaled_x"] == [3.0]
+    assert store.prepare_online("both").request_columns == {"k": "int64"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "error"),
+    [
+        ("bot", NotFoundError),
+        (["reading:z"], NotFoundError),
+        ([1], RequestError),
+        ([], RequestError),
+    ],
+)
+def test_what_is_wrong_with_the_features_is_said_when_they_are_prepared(
+    store: FeatureStore, asked: Any, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        store.prepare_online(asked)
+
+
+def test_what_is_wrong_with_entities_is_said_at_the_call(store: FeatureStore) -> None:
+    prepared = store.prepare_online("both")
+    with pytest.raises(EntityValueError, match="missing"):
+        prepared.get({})
+    with pytest.raises(RequestError, match="no entity"):
+        prepared.get([])
+
+
+# --- the registry changes --------------------------------------------------------------------
+
+
+def with_another_feature() -> list[Any]:
+    """Return the definitions of the project, with a feature more."""
+    wider = view(features={"x": Float64, "y": Float64})
+    return [wider, FeatureService(name="both", features=[wider])]
+
+
+def test_what_was_applied_before_a_call_is_what_it_answers_by(store: FeatureStore) -> None:
+    prepared = store.prepare_online("both")
+    assert prepared.get({"k": [2]}).to_dict() == {"k": [2], "x": [2.0]}
+    store.apply(with_another_feature())
+    assert prepared.get({"k": [2]}).to_dict() == {"k": [2], "x": [None], "y": [None]}
+    store.materialize()
+    assert prepared.get({"k": [2]}).to_dict() == {"k": [2], "x": [2.0], "y": [20.0]}
+    assert store.get_online_features("both", {"k": [2]}).feature_names == ("x", "y")
+
+
+def test_an_apply_of_another_process_is_followed_too(store: FeatureStore, root: Path) -> None:
+    prepared = store.prepare_online("both")
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from tests.unit.projects import project\n"
+        "from tests.unit.test_prepared_lookups import with_another_feature\n"
+        "with project(Path(sys.argv[1]), online_store='lmdb') as store:\n"
+        "    store.apply(with_another_feature())\n"
+        "    store.materialize()\n"
+    )
+    command = [sys.executable, "-c", code, str(root)]
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[2])
+    assert prepared.get({"k": [2]}).to_dict() == {"k": [2], "x": [2.0], "y": [20.0]}
+
+
+def test_features_that_are_deleted_are_not_found_any_more(root: Path) -> None:
+    with project(root, online_store="lmdb") as store:
+        store.apply([READING])
+        prepared = store.prepare_online(["reading:x"])
+        for file in (root / "data").glob("registry.db*"):
+            file.unlink()
+        with pytest.raises(NotFoundError):
+            prepared.get({"k": [1]})
+        with pytest.raises(NotFoundError):
+            store.get_online_features(["reading:x"], {"k": [1]})
+
+
+def test_a_clock_that_is_set_anew_counts_from_the_next_call_on(root: Path) -> None:
+    with project(root, online_store="lmdb", clock="2024-01-01T00:00:00Z") as store:
+        store.apply([view(ttl=timedelta(days=1))])
+        store.materialize()
+        prepared = store.prepare_online(["reading:x"])
+        assert prepared.get({"k": [1]}).to_dict()["x"] == [1.0]
+        store.clock = parse_clock("2024-01-02T00:00:01Z")
+        assert prepared.get({"k": [1]}).to_dict()["x"] == [None]
+
+
+def test_a_store_that_was_closed_is_opened_again(store: FeatureStore) -> None:
+    prepared = store.prepare_online("both")
+    store.close()
+    assert prepared.get({"k": [2]}).to_dict() == {"k": [2], "x": [2.0]}
+
+
+def test_threads_share_a_lookup_while_the_registry_changes(store: FeatureStore) -> None:
+    """Every reply is wholly of one state: x alone, or x and y."""
+    prepared = store.prepare_online("both")
+    replies: list[dict[str, list[Any]]] = []
+    failures: list[BaseException] = []
+    is_over = threading.Event()
+
+    def ask() -> None:
+        try:
+            while not is_over.is_set():
+                replies.append(prepared.get({"k": [2]}).to_dict())
+        except BaseException as error:  # noqa: BLE001 - shown by the assertion below
+            failures.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    store.apply(with_another_feature())
+    store.materialize()
+    is_over.set()
+    for thread in threads:
+        thread.join(60)
+    assert failures == []
+    kinds: list[dict[str, list[Any]]] = [
+        {"k": [2], "x": [2.0]},
+        {"k": [2], "x": [None], "y": [None]},
+        {"k": [2], "x": [2.0], "y": [20.0]},
+    ]
+    assert all(reply in kinds for reply in replies)
+    assert prepared.get({"k": [2]}).to_dict() == kinds[-1]
+
+
+# --- what it costs ---------------------------------------------------------------------------
+
+
+@dataclass
+class CountingRegistry:
+    """A registry that counts how often it is read."""
+
+    real: SqlRegistry
+    reads: list[str] = field(default_factory=list)
+
+    def stamp(self) -> object:
+        return self.real.stamp()
+
+    def version(self, project: str) -> object:
+        self.reads.append("version")
+        return self.real.version(project)
+
+    def snapshot(self, project: str) -> RegistryState:
+        self.reads.append("snapshot")
+        return self.real.snapshot(project)
+
+
+@dataclass
+class PlainParts:
+    project: str
+    registry: CountingRegistry
+    online_store: MemoryOnlineStore = field(default_factory=MemoryOnlineStore)
+    clock: Clock = field(default_factory=Clock)
+    functions: FunctionLoader = field(default_factory=lambda: FunctionLoader([]))
+
+
+def test_the_registry_is_read_when_it_changed_and_not_otherwise(store: FeatureStore) -> None:
+    registry = CountingRegistry(store.registry)
+    lookups = LocalLookups(PlainParts("plant", registry))
+
+    def ask() -> list[str]:
+        registry.reads.clear()
+        for asked in ("both", ["reading:x"]):
+            lookups.get(asked, {"k": [1]}, full_feature_names=False)
+        return registry.reads
+
+    assert ask() == ["version", "snapshot"]
+    assert ask() == []
+    store.materialize()  # writes to the ledger, which no lookup reads
+    assert ask() == ["version"]
+    assert ask() == []
+    store.apply(with_another_feature())
+    assert ask() == ["version", "snapshot"]
+
+
+def test_a_lookup_is_made_once(store: FeatureStore) -> None:
+    lookups = LocalLookups(store)
+    made = {lookups.open("both", full_feature_names=full) for full in (True, False, True, False)}
+    assert len(made) == 2
