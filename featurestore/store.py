@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from featurestore.online.store import OnlineStore
     from featurestore.registry.log import LogEntry
     from featurestore.registry.sql import SqlRegistry
-    from featurestore.serving.local import LocalLookups, PreparedLookup
+    from featurestore.serving.local import EntityRows, Features, LocalLookups, PreparedLookup
     from featurestore.serving.plan import ServingCatalog
     from featurestore.serving.response import OnlineResponse
     from featurestore.training.job import RetrievalJob
@@ -75,9 +75,8 @@ class FeatureStore:
 
     def close(self) -> None:
         """Let go of files and connections; a store that is used again opens them again."""
-        for name in ("online_store", "registry"):
-            opened = self.__dict__.pop(name, None)
-            if opened is not None:
+        for name in ("_lookups", "online_store", "registry"):
+            if (opened := self.__dict__.pop(name, None)) is not None:
                 opened.close()
         self.__dict__.pop("engine", None)
 
@@ -356,11 +355,7 @@ class FeatureStore:
     # --- serving -----------------------------------------------------------------------------
 
     def get_online_features(
-        self,
-        features: "FeatureRequest",
-        entity_rows: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]],
-        *,
-        full_feature_names: bool = False,
+        self, features: "Features", entity_rows: "EntityRows", *, full_feature_names: bool = False
     ) -> "OnlineResponse":
         """Return the newest features of some entities from the online store.
 
@@ -383,13 +378,26 @@ class FeatureStore:
         """
         return self._lookups.get(features, entity_rows, full_feature_names=full_feature_names)
 
+    async def get_online_features_async(
+        self, features: "Features", entity_rows: "EntityRows", *, full_feature_names: bool = False
+    ) -> "OnlineResponse":
+        """Return the newest features of some entities without holding up the event loop.
+
+        A few entities from a store in this process (LMDB, memory) are looked up at once, which
+        takes less than a millisecond; everything else is done by a few threads. Arguments, result
+        and errors are those of `get_online_features`.
+        """
+        return await self._lookups.get_async(
+            features, entity_rows, full_feature_names=full_feature_names
+        )
+
     def prepare_online(
-        self, features: "FeatureRequest", *, full_feature_names: bool = False
+        self, features: "Features", *, full_feature_names: bool = False
     ) -> "PreparedLookup":
         """Return a lookup of these features to be called many times, from any thread.
 
         `store.prepare_online("fraud_v1").get(rows)` is `get_online_features("fraud_v1", rows)`
-        without what depends on the features alone.
+        without what depends on the features alone; `get_async` is its twin for event loops.
 
         Args and errors are those of `get_online_features`; what is wrong with the features is said
         here, what is wrong with entities at the call.

@@ -48,7 +48,7 @@ class LmdbOnlineStore:
         path: The folder; made on first use. Not on a network file system.
     """
 
-    capabilities: ClassVar[Capabilities] = Capabilities(shared=True, expires=False)
+    capabilities: ClassVar[Capabilities] = Capabilities(shared=True, expires=False, in_process=True)
 
     def __init__(self, path: Path) -> None:
         self._path = path

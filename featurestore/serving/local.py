@@ -16,6 +16,7 @@ from featurestore.errors import EntityValueError, RequestError
 from featurestore.functions import FunctionLoader
 from featurestore.online.store import OnlineStore
 from featurestore.registry.state import RegistryState
+from featurestore.serving.background import Background
 from featurestore.serving.catalog import catalog_from_state, serving_selection, serving_service
 from featurestore.serving.lookup import Lookup
 from featurestore.serving.on_demand import OnDemandLookup, open_lookup
@@ -29,6 +30,8 @@ EntityRows = Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]]
 
 CACHED_PLANS: Final = 256
 """Lookups kept at hand for `get_online_features`: of so many choices of features."""
+FEW_ENTITIES: Final = 100
+"""So many are looked up on an event loop's own thread if the store is in this process."""
 
 Asked = str | ServingService | tuple[str | ServingSelection, ...]
 
@@ -109,13 +112,29 @@ class LocalLookups:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._known: _Prepared | None = None
+        self._background = Background()
 
     def get(
-        self, features: Features, entity_rows: EntityRows, *, full_feature_names: bool
+        self, features: Features | Asked, entity_rows: EntityRows, *, full_feature_names: bool
     ) -> OnlineResponse:
         """Return the newest features of some entities; see `FeatureStore.get_online_features`."""
         lookup = self.open(as_asked(features), full_feature_names=full_feature_names)
         return _look_up(lookup, entity_rows)
+
+    async def get_async(
+        self, features: Features | Asked, entity_rows: EntityRows, *, full_feature_names: bool
+    ) -> OnlineResponse:
+        """Return the newest features of some entities without holding up the event loop."""
+        asked = as_asked(features)
+        if _entities(entity_rows) <= FEW_ENTITIES and (known := self._ready()) is not None:
+            lookup = known.open(asked, full_feature_names)
+            # Functions may do anything. Other lookups of few entities in this process's memory take
+            # less time than a thread needs to be told of them.
+            if isinstance(lookup, Lookup) and known.store.capabilities.in_process:
+                return _look_up(lookup, entity_rows)
+        return await self._background.run(
+            lambda: self.get(asked, entity_rows, full_feature_names=full_feature_names)
+        )
 
     def prepare(self, features: Features, *, full_feature_names: bool) -> "PreparedLookup":
         """Return a lookup to be called many times; see `FeatureStore.prepare_online`."""
@@ -130,10 +149,21 @@ class LocalLookups:
             FunctionLoadError: A Python function cannot be loaded.
             RegistryError: The registry changed, and cannot be read.
         """
-        stamp, known = self._parts.registry.stamp(), self._known
-        if known is None or stamp is None or stamp != known.stamp or not known.is_of(self._parts):
+        known = self._ready()
+        if known is None:
             known = self._known = self._followed_up()
         return known.open(asked, full_feature_names)
+
+    def close(self) -> None:
+        """Let go of threads; they are started again when they are needed."""
+        self._background.close()
+
+    def _ready(self) -> _Prepared | None:
+        """Return what is known if it is what the registry serves now."""
+        stamp, known = self._parts.registry.stamp(), self._known
+        if known is None or stamp is None or stamp != known.stamp or not known.is_of(self._parts):
+            return None
+        return known
 
     def _followed_up(self) -> _Prepared:
         """Return what the registry serves now, which may be what is known already."""
@@ -184,6 +214,15 @@ class PreparedLookup:
         """
         return _look_up(self._open(), entity_rows)
 
+    async def get_async(self, entity_rows: EntityRows) -> OnlineResponse:
+        """Return the same without holding up the event loop.
+
+        Arguments, result and errors are those of `FeatureStore.get_online_features_async`.
+        """
+        return await self._lookups.get_async(
+            self._asked, entity_rows, full_feature_names=self._full_feature_names
+        )
+
     def _open(self) -> Lookup | OnDemandLookup:
         return self._lookups.open(self._asked, full_feature_names=self._full_feature_names)
 
@@ -194,21 +233,28 @@ def _look_up(lookup: Lookup | OnDemandLookup, entity_rows: EntityRows) -> Online
     return OnlineResponse(lookup.run(to_columns(entity_rows), count=count))
 
 
-def as_asked(features: Features) -> Asked:
+def _entities(entity_rows: EntityRows) -> int:
+    """Return about how many entities there are; what is wrong with them is said elsewhere."""
+    if isinstance(entity_rows, Mapping):
+        return max((len(c) for c in entity_rows.values() if hasattr(c, "__len__")), default=0)
+    return len(entity_rows)
+
+
+def as_asked(features: Features | Asked) -> Asked:
     """Return what is asked for as plain data that can be compared.
 
     Raises:
         RequestError: Something in it is no feature.
     """
-    if isinstance(features, str):
+    if isinstance(features, str | ServingService):
         return features
     if isinstance(features, FeatureService):
         return serving_service(features)
     return tuple(map(_item, features))
 
 
-def _item(item: str | Selectable) -> str | ServingSelection:
-    if isinstance(item, str):
+def _item(item: str | Selectable | ServingSelection) -> str | ServingSelection:
+    if isinstance(item, str | ServingSelection):
         return item
     if not isinstance(item, Selectable):
         raise RequestError(f"A feature cannot be asked for by a {type(item).__name__}.")

@@ -1,10 +1,12 @@
 """Lookups in this process: prepared once, and never by definitions that are gone."""
 
+import asyncio
+import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,10 @@ from featurestore.definitions import Field as FeatureField
 from featurestore.errors import EntityValueError, NotFoundError, RequestError
 from featurestore.functions import FunctionLoader
 from featurestore.online.memory import MemoryOnlineStore
+from featurestore.online.store import ReadRequest
 from featurestore.registry.sql import SqlRegistry
 from featurestore.registry.state import RegistryState
-from featurestore.serving.local import LocalLookups
+from featurestore.serving.local import FEW_ENTITIES, LocalLookups
 from featurestore.store import FeatureStore
 from featurestore.time import Clock, parse_clock
 from featurestore.types import Float64
@@ -241,3 +244,121 @@ def test_a_lookup_is_made_once(store: FeatureStore) -> None:
     lookups = LocalLookups(store)
     made = {lookups.open("both", full_feature_names=full) for full in (True, False, True, False)}
     assert len(made) == 2
+
+
+# --- event loops -----------------------------------------------------------------------------
+
+
+class GatedStore(MemoryOnlineStore):
+    """A store somewhere else, which answers when it is let."""
+
+    capabilities = replace(MemoryOnlineStore.capabilities, in_process=False)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.may_answer = threading.Event(), threading.Event()
+        self.threads: set[int] = set()
+
+    def read(self, requests: Sequence[ReadRequest]) -> list[list[bytes | None]]:
+        self.threads.add(threading.get_ident())
+        self.asked.set()
+        assert self.may_answer.wait(60)
+        return super().read(requests)
+
+
+@pytest.fixture
+def gated(root: Path) -> Iterator[tuple[FeatureStore, GatedStore]]:
+    online = GatedStore()
+    with project(root) as store:
+        store.__dict__["online_store"] = online
+        store.apply([READING, SERVICE])
+        store.materialize()
+        yield store, online
+        online.may_answer.set()
+
+
+def test_an_event_loop_goes_on_while_a_store_does_not_answer(
+    gated: tuple[FeatureStore, GatedStore],
+) -> None:
+    store, online = gated
+    prepared = store.prepare_online("both")
+
+    async def lookups() -> list[dict[str, list[Any]]]:
+        asked = [
+            asyncio.ensure_future(call)
+            for call in (
+                prepared.get_async({"k": [2]}),
+                store.get_online_features_async(["reading:x"], [{"k": 3}]),
+            )
+        ]
+        # Were the loop held up, it would not get here.
+        assert await asyncio.to_thread(online.asked.wait, 60)
+        assert not any(call.done() for call in asked)
+        online.may_answer.set()
+        return [reply.to_dict() for reply in await asyncio.gather(*asked)]
+
+    assert asyncio.run(lookups()) == [{"k": [2], "x": [2.0]}, {"k": [3], "x": [3.0]}]
+    assert threading.get_ident() not in online.threads
+
+
+def test_a_lookup_that_was_given_up_leaves_the_loop_usable(
+    gated: tuple[FeatureStore, GatedStore],
+) -> None:
+    store, online = gated
+    prepared = store.prepare_online("both")
+
+    async def lookups() -> dict[str, list[Any]]:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(prepared.get_async({"k": [1]}), timeout=0.05)
+        online.may_answer.set()
+        return (await prepared.get_async({"k": [2]})).to_dict()
+
+    assert asyncio.run(lookups()) == {"k": [2], "x": [2.0]}
+
+
+def test_an_event_loop_gets_the_same_answers_and_errors(store: FeatureStore) -> None:
+    prepared = store.prepare_online("both", full_feature_names=True)
+
+    async def same(given: Any) -> bool:
+        reply = await prepared.get_async(given)
+        return reply.to_dict(include_statuses=True) == prepared.get(given).to_dict(
+            include_statuses=True
+        )
+
+    many = {"k": list(range(FEW_ENTITIES + 1))}
+    for given in ({"k": [1, 9]}, [{"k": 2}], many):
+        assert asyncio.run(same(given))
+    for wrong, error in (({}, EntityValueError), ([], RequestError), ({"k": 1}, EntityValueError)):
+        with pytest.raises(error):
+            asyncio.run(same(wrong))
+    store.apply(with_another_feature())
+    assert asyncio.run(same({"k": [1]}))
+
+
+def test_many_lookups_of_one_loop_are_answered_each_by_its_own(store: FeatureStore) -> None:
+    async def lookups() -> list[list[Any]]:
+        calls = [
+            store.get_online_features_async("both", {"k": [k] * times})
+            for k in (1, 2, 3)
+            for times in (1, FEW_ENTITIES + k)
+        ]
+        return [reply.to_dict()["x"] for reply in await asyncio.gather(*calls)]
+
+    assert asyncio.run(lookups()) == [
+        [float(k)] * times for k in (1, 2, 3) for times in (1, FEW_ENTITIES + k)
+    ]
+
+
+def test_a_forked_process_has_threads_of_its_own(store: FeatureStore) -> None:
+    many = {"k": [2] * (FEW_ENTITIES + 1)}
+
+    def x() -> list[Any]:
+        return asyncio.run(store.get_online_features_async("both", many)).to_dict()["x"]
+
+    assert set(x()) == {2.0}
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if set(x()) == {2.0} else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    store.close()
+    assert set(x()) == {2.0}
