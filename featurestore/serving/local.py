@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from time import monotonic_ns
 from typing import Any, Final, Protocol
 
 from featurestore.definitions import (
@@ -30,6 +31,8 @@ EntityRows = Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]]
 
 CACHED_PLANS: Final = 256
 """Lookups kept at hand for `get_online_features`: of so many choices of features."""
+FOLLOW_NS: Final = 10_000_000
+"""How long what others apply may go unnoticed: 10 ms."""
 FEW_ENTITIES: Final = 100
 """So many are looked up on an event loop's own thread if the store is in this process."""
 
@@ -38,6 +41,11 @@ Asked = str | ServingService | tuple[str | ServingSelection, ...]
 
 class Registry(Protocol):
     """What lookups need of a registry."""
+
+    @property
+    def commits(self) -> int:
+        """How many plans were applied through this object."""
+        ...
 
     def stamp(self) -> object:
         """Return what differs after every commit; None when that cannot be told."""
@@ -83,30 +91,38 @@ class _Prepared:
     """What the registry serves as it was at some moment.
 
     Attributes:
-        stamp: The registry's, from before it was read.
+        commits: The registry's, from before it was read.
+        stamp: The same.
         version: The project's, from before it was read.
         store: Where rows are.
         clock: Decides what is expired.
         open: Returns the lookup of (what is asked for, full feature names), made once.
+        until_ns: Until when nobody need ask whether the registry changed, in monotonic time.
     """
 
+    commits: int
     stamp: object
     version: object
     store: OnlineStore
     clock: Clock
     open: Callable[[Asked, bool], Lookup | OnDemandLookup]
+    until_ns: int
 
     def is_of(self, parts: Parts) -> bool:
         """Whether the parts are still those that this was made from."""
-        return self.store is parts.online_store and self.clock is parts.clock
+        return (
+            self.store is parts.online_store
+            and self.clock is parts.clock
+            and self.commits == parts.registry.commits
+        )
 
 
 class LocalLookups:
     """The lookups of one project in this process. Safe to use from several threads.
 
-    Plans are kept as long as the registry holds what they were made from, and that is asked at
-    every call: no lookup reads rows by definitions that were gone when it began. Where nobody has
-    written to the registry it costs microseconds.
+    Plans are kept as long as the registry holds what they were made from. A call goes by what was
+    applied through this feature store before it, and by what others applied 10 ms before it: so
+    often the registry is asked whether there is something new, which takes microseconds.
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -160,19 +176,26 @@ class LocalLookups:
 
     def _ready(self) -> _Prepared | None:
         """Return what is known if it is what the registry serves now."""
-        stamp, known = self._parts.registry.stamp(), self._known
-        if known is None or stamp is None or stamp != known.stamp or not known.is_of(self._parts):
+        known, now_ns = self._known, monotonic_ns()
+        if known is None or not known.is_of(self._parts):
             return None
-        return known
+        if now_ns < known.until_ns:
+            return known
+        stamp = self._parts.registry.stamp()
+        if stamp is None or stamp != known.stamp:
+            return None
+        self._known = replace(known, until_ns=now_ns + FOLLOW_NS)
+        return self._known
 
     def _followed_up(self) -> _Prepared:
         """Return what the registry serves now, which may be what is known already."""
         parts, known = self._parts, self._known
         # In this order: what is written meanwhile differs from them next time.
-        stamp = parts.registry.stamp()
+        until_ns = monotonic_ns() + FOLLOW_NS
+        commits, stamp = parts.registry.commits, parts.registry.stamp()
         version = parts.registry.version(parts.project)
         if known is not None and known.is_of(parts) and known.version == version:
-            return replace(known, stamp=stamp)
+            return replace(known, stamp=stamp, until_ns=until_ns)
         catalog = catalog_from_state(parts.registry.snapshot(parts.project), clock=parts.clock)
         store, clock, functions = parts.online_store, parts.clock, parts.functions
 
@@ -182,14 +205,15 @@ class LocalLookups:
             plan = catalog.prepare(features, full_feature_names=full_feature_names)
             return open_lookup(store, plan, clock, functions=functions)
 
-        return _Prepared(stamp, version, store, clock, opened)
+        return _Prepared(commits, stamp, version, store, clock, opened, until_ns)
 
 
 class PreparedLookup:
     """A choice of features, ready to be looked up. Safe to use from several threads.
 
     `FeatureStore.prepare_online` makes one. It lives as long as its feature store, and follows the
-    registry: what was applied before a call is what the call answers by.
+    registry: what was applied before a call is what the call answers by, and what another process
+    applied 10 ms before it.
     """
 
     def __init__(self, lookups: LocalLookups, asked: Asked, *, full_feature_names: bool) -> None:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -21,7 +22,7 @@ from featurestore.online.memory import MemoryOnlineStore
 from featurestore.online.store import ReadRequest
 from featurestore.registry.sql import SqlRegistry
 from featurestore.registry.state import RegistryState
-from featurestore.serving.local import FEW_ENTITIES, LocalLookups
+from featurestore.serving.local import FEW_ENTITIES, FOLLOW_NS, LocalLookups
 from featurestore.store import FeatureStore
 from featurestore.time import Clock, parse_clock
 from featurestore.types import Float64
@@ -127,6 +128,7 @@ def test_an_apply_of_another_process_is_followed_too(store: FeatureStore, root: 
     )
     command = [sys.executable, "-c", code, str(root)]
     subprocess.run(command, check=True, cwd=Path(__file__).parents[2])
+    time.sleep(FOLLOW_NS / 1e9)
     assert prepared.get({"k": [2]}).to_dict() == {"k": [2], "x": [2.0], "y": [20.0]}
 
 
@@ -136,6 +138,7 @@ def test_features_that_are_deleted_are_not_found_any_more(root: Path) -> None:
         prepared = store.prepare_online(["reading:x"])
         for file in (root / "data").glob("registry.db*"):
             file.unlink()
+        time.sleep(FOLLOW_NS / 1e9)
         with pytest.raises(NotFoundError):
             prepared.get({"k": [1]})
         with pytest.raises(NotFoundError):
@@ -200,6 +203,10 @@ class CountingRegistry:
     real: SqlRegistry
     reads: list[str] = field(default_factory=list)
 
+    @property
+    def commits(self) -> int:
+        return self.real.commits
+
     def stamp(self) -> object:
         return self.real.stamp()
 
@@ -226,6 +233,7 @@ def test_the_registry_is_read_when_it_changed_and_not_otherwise(store: FeatureSt
     lookups = LocalLookups(PlainParts("plant", registry))
 
     def ask() -> list[str]:
+        time.sleep(FOLLOW_NS / 1e9)
         registry.reads.clear()
         for asked in ("both", ["reading:x"]):
             lookups.get(asked, {"k": [1]}, full_feature_names=False)

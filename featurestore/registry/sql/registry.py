@@ -34,6 +34,9 @@ class SqlRegistry:
         wall_clock: What leases expire by. Not the settable clock of the project: two runs have to
             agree on it, and a clock that stands still would never free a dead run's lease.
 
+    Attributes:
+        commits: How many plans were applied through this object, so that who has it notices.
+
     Raises:
         ConfigError: `url_or_path` names no SQLite file.
     """
@@ -47,6 +50,7 @@ class SqlRegistry:
     ) -> None:
         self._database = Database(url_or_path, lock_timeout_s=lock_timeout_s)
         self._wall_clock = wall_clock
+        self.commits = 0
 
     def __str__(self) -> str:
         return str(self._database)
@@ -106,7 +110,9 @@ class SqlRegistry:
             revision = objects.swap_revision(connection, plan, now)
             objects.write_changes(connection, plan, revision=revision, actor=actor, now=now)
             # Read back before the commit: a state that cannot be read is never committed.
-            return objects.read_state(connection, plan.project)
+            state = objects.read_state(connection, plan.project)
+        self.commits += 1
+        return state
 
     def _unchanged(self, plan: Plan) -> RegistryState:
         state = self.snapshot(plan.project)
