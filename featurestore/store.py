@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from featurestore.online.store import OnlineStore
     from featurestore.registry.generations import Serving
     from featurestore.registry.sql import SqlRegistry
+    from featurestore.serving.local import EntityRows, Features, LocalLookups, PreparedLookup
     from featurestore.serving.plan import ServingCatalog
     from featurestore.serving.response import OnlineResponse
     from featurestore.training.job import RetrievalJob
@@ -59,12 +60,7 @@ class FeatureStore(RegisteredObjects):
         clock: Clock | Instant | None = None,
     ) -> None:
         root = Path(repo_path) if repo_path is not None else Path.cwd()
-        if isinstance(config, RepoConfig):
-            self.config = config
-        elif config is not None:
-            self.config = make_config(config, root=root)
-        else:
-            self.config = load_config(root)
+        self.config = _config(config, root)
         self.clock = _clock(clock) if clock is not None else self.config.clock
 
     def __enter__(self) -> Self:
@@ -75,9 +71,8 @@ class FeatureStore(RegisteredObjects):
 
     def close(self) -> None:
         """Let go of files and connections; a store that is used again opens them again."""
-        for name in ("online_store", "registry"):
-            opened = self.__dict__.pop(name, None)
-            if opened is not None:
+        for name in ("_lookups", "online_store", "registry"):
+            if (opened := self.__dict__.pop(name, None)) is not None:
                 opened.close()
         self.__dict__.pop("engine", None)
 
@@ -326,11 +321,7 @@ class FeatureStore(RegisteredObjects):
     # --- serving -----------------------------------------------------------------------------
 
     def get_online_features(
-        self,
-        features: "FeatureRequest",
-        entity_rows: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]],
-        *,
-        full_feature_names: bool = False,
+        self, features: "Features", entity_rows: "EntityRows", *, full_feature_names: bool = False
     ) -> "OnlineResponse":
         """Return the newest features of some entities from the online store.
 
@@ -351,17 +342,33 @@ class FeatureStore(RegisteredObjects):
             FunctionError: A Python function cannot be loaded, or failed.
             StoreUnavailableError: The online store cannot be reached (retryable).
         """
-        from featurestore.serving.local import look_up
+        return self._lookups.get(features, entity_rows, full_feature_names=full_feature_names)
 
-        return look_up(
-            self.online_store,
-            self.serving_catalog(),
-            features,
-            entity_rows,
-            clock=self.clock,
-            functions=self.functions,
-            full_feature_names=full_feature_names,
+    async def get_online_features_async(
+        self, features: "Features", entity_rows: "EntityRows", *, full_feature_names: bool = False
+    ) -> "OnlineResponse":
+        """Return the newest features of some entities without holding up the event loop.
+
+        A few entities from a store in this process (LMDB, memory) are looked up at once, which
+        takes less than a millisecond; everything else is done by a few threads. Arguments, result
+        and errors are those of `get_online_features`.
+        """
+        return await self._lookups.get_async(
+            features, entity_rows, full_feature_names=full_feature_names
         )
+
+    def prepare_online(
+        self, features: "Features", *, full_feature_names: bool = False
+    ) -> "PreparedLookup":
+        """Return a lookup of these features to be called many times, from any thread.
+
+        `store.prepare_online("fraud_v1").get(rows)` is `get_online_features("fraud_v1", rows)`
+        without what depends on the features alone; `get_async` is its twin for event loops.
+
+        Args and errors are those of `get_online_features`; what is wrong with the features is said
+        here, what is wrong with entities at the call.
+        """
+        return self._lookups.prepare(features, full_feature_names=full_feature_names)
 
     def serving_catalog(self) -> "ServingCatalog":
         """Return all that a server needs to know of this project, as plain data."""
@@ -440,6 +447,12 @@ class FeatureStore(RegisteredObjects):
             connect_timeout_ms=chosen.connect_timeout_ms,
         )
 
+    @cached_property
+    def _lookups(self) -> "LocalLookups":
+        from featurestore.serving.local import LocalLookups
+
+        return LocalLookups(self)
+
     def _runs(self, views: Sequence[str] | None, report: "Progress | None" = None) -> "ViewRuns":
         from featurestore.materialize.views import ViewRuns
         from featurestore.offline.factory import open_engine
@@ -463,6 +476,12 @@ class FeatureStore(RegisteredObjects):
     @property
     def _grace_s(self) -> float:
         return self.settings.materialization.generation_grace_ms / 1e3
+
+
+def _config(config: Mapping[str, Any] | RepoConfig | None, root: Path) -> RepoConfig:
+    if isinstance(config, RepoConfig):
+        return config
+    return load_config(root) if config is None else make_config(config, root=root)
 
 
 def _clock(clock: Clock | Instant) -> Clock:

@@ -226,7 +226,7 @@ class WatchedCatalog:
 
     def newer(self) -> str | None:
         """Return the catalog as JSON if it has changed since it was last returned."""
-        stamp = self._store.registry.stamp(self._store.project)
+        stamp = self._store.registry.serving_stamp(self._store.project)
         if stamp == (self.catalog.revision, self.catalog.switches):
             return None
         self.catalog = self._store.serving_catalog()

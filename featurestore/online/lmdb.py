@@ -48,7 +48,7 @@ class LmdbOnlineStore:
         path: The folder; made on first use. Not on a network file system.
     """
 
-    capabilities: ClassVar[Capabilities] = Capabilities(shared=True, expires=False)
+    capabilities: ClassVar[Capabilities] = Capabilities(shared=True, expires=False, in_process=True)
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -80,8 +80,9 @@ class LmdbOnlineStore:
 
     def read(self, requests: Sequence[ReadRequest]) -> list[list[bytes | None]]:
         """Return the values of each request, all of one instant; see `OnlineStore.read`."""
-        with self._environment().transaction(write=False) as transaction:
-            return [_get(transaction, request) for request in requests]
+        return self._environment().read(
+            lambda transaction: [_get(transaction, request) for request in requests]
+        )
 
     def scan(
         self, table: TableId, *, batch_rows: int = 1000

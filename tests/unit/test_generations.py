@@ -302,10 +302,10 @@ def test_history_says_who_switched(filled: FeatureStore) -> None:
 
 
 def test_the_stamp_changes_with_whatever_lookups_mean(filled: FeatureStore) -> None:
-    stamps = [filled.registry.stamp("plant")]
+    stamps = [filled.registry.serving_stamp("plant")]
 
     def changes() -> bool:
-        stamps.append(filled.registry.stamp("plant"))
+        stamps.append(filled.registry.serving_stamp("plant"))
         return stamps[-1] != stamps[-2]
 
     filled.materialize()
@@ -318,7 +318,7 @@ def test_the_stamp_changes_with_whatever_lookups_mean(filled: FeatureStore) -> N
     assert not changes()
     filled.rollback("reading")
     assert changes()
-    assert filled.registry.stamp("nobody") == (0, 0)
+    assert filled.registry.serving_stamp("nobody") == (0, 0)
 
 
 def test_status_says_what_is_served(filled: FeatureStore) -> None:
