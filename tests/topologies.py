@@ -1,0 +1,188 @@
+"""Redis as it is run in production, on loopback: clusters, Sentinels, TLS.
+
+Timeouts are short, so that a failover takes two seconds instead of twenty.
+"""
+
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from redis.connection import UnixDomainSocketConnection
+
+from tests.servers import LocalRedis, local_binary, local_redis, valkey_binary
+
+NODE_TIMEOUT_MS = 1_000
+DOWN_AFTER_MS = 500
+SLOTS = 16_384
+PATIENCE_S = 30.0
+_BUS_PORT_DISTANCE = 10_000
+_LAST_PORT = 65_535
+
+
+def wait_until(condition: Callable[[], object], *, what: str) -> None:
+    """Wait until a condition holds; errors of a server that changes its role count as "not yet"."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            if condition():
+                return
+        except redis.RedisError:
+            pass
+        assert time.monotonic() < deadline, f"{what}: not after {PATIENCE_S} s"
+        time.sleep(0.02)
+
+
+def ask(server: LocalRedis, *command: str | bytes | int) -> Any:
+    """Send one command to one server, past any cluster or Sentinel, and return its plain reply."""
+    made: Any = UnixDomainSocketConnection(path=str(server.socket), socket_timeout=10)  # type: ignore[abstract, no-untyped-call]
+    with closing_connection(made) as connection:
+        connection.send_command(*command)
+        return connection.read_response()
+
+
+@contextmanager
+def closing_connection(connection: Any) -> Iterator[Any]:
+    try:
+        yield connection
+    finally:
+        connection.disconnect()
+
+
+# --- Clusters ------------------------------------------------------------------------------------
+
+
+@dataclass
+class LocalCluster:
+    """Nodes that we started.
+
+    Attributes:
+        nodes: All that were started, the first primaries before their replicas.
+        options: How to start a node again.
+    """
+
+    stack: ExitStack
+    binary: Path
+    options: Sequence[str]
+    nodes: list[LocalRedis] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+
+    def primary_of(self, slot: int) -> LocalRedis:
+        """The node that has a slot, as the living ones say."""
+        for node in self.living():
+            for first, last, primary, *_ in ask(node, "CLUSTER", "SLOTS"):
+                if first <= slot <= last:
+                    return next(n for n in self.nodes if n.port == primary[1])
+        raise AssertionError(f"nobody has slot {slot}")
+
+    def living(self) -> list[LocalRedis]:
+        return [node for node in self.nodes if node.process.poll() is None]
+
+    def start(self) -> LocalRedis:
+        node = self._started(_cluster_port(), None)
+        self.nodes.append(node)
+        return node
+
+    def restart(self, node: LocalRedis) -> None:
+        """Start a node that was ended again: at its place, with what it knows of the others."""
+        self.nodes[self.nodes.index(node)] = self._started(node.port, node.socket.parent)
+
+    def _started(self, port: int, folder: Path | None) -> LocalRedis:
+        options = ["--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS)]
+        options += ["--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0"]
+        options += self.options
+        return self.stack.enter_context(
+            local_redis(self.binary, *options, port=port, folder=folder)
+        )
+
+    def meet(self, nodes: Sequence[LocalRedis]) -> None:
+        """Make nodes members."""
+        for node in nodes:
+            ask(self.nodes[0], "CLUSTER", "MEET", "127.0.0.1", node.port)
+        wait_until(self._all_know_each_other, what="all nodes know each other")
+
+    def _all_know_each_other(self) -> bool:
+        living = self.living()
+        said = [ask(node, "CLUSTER", "NODES").decode().splitlines() for node in living]
+        return all(sum("handshake" not in line for line in x) == len(living) for x in said)
+
+    def follow(self, replica: LocalRedis, primary: LocalRedis) -> None:
+        """Make a node the replica of another, and wait until it has all data."""
+        name = ask(primary, "CLUSTER", "MYID")
+        wait_until(lambda: ask(replica, "CLUSTER", "REPLICATE", name), what="it has a primary")
+        wait_until(lambda: is_in_sync(replica), what="the replica is in sync")
+
+    def wait_until_well(self) -> None:
+        wait_until(lambda: all(_is_ok(node) for node in self.living()), what="the cluster is well")
+
+
+def is_in_sync(replica: LocalRedis) -> bool:
+    return b"master_link_status:up" in ask(replica, "INFO", "replication")
+
+
+def _is_ok(node: LocalRedis) -> bool:
+    return b"cluster_state:ok" in ask(node, "CLUSTER", "INFO")
+
+
+def _cluster_port() -> int:
+    """A port that is free, as is the one by which nodes of a cluster talk with each other."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            if port + _BUS_PORT_DISTANCE > _LAST_PORT:
+                continue
+            try:
+                second.bind(("127.0.0.1", port + _BUS_PORT_DISTANCE))
+            except OSError:
+                continue
+            return port
+
+
+@contextmanager
+def local_cluster(
+    *options: str, primaries: int = 3, replicas: int = 0, binary: Path | None = None
+) -> Iterator[LocalCluster]:
+    """Start a cluster; each primary has as many replicas.
+
+    Args:
+        options: Those of redis.conf, as arguments of every node.
+        primaries: How many primaries share the slots.
+        replicas: How many replicas each of them has.
+        binary: The server; without it the one on the PATH.
+    """
+    with ExitStack() as stack:
+        cluster = LocalCluster(stack, binary or local_binary(), options)
+        for number in range(primaries * (1 + replicas)):
+            node = cluster.start()
+            ask(node, "CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+            if number < primaries:
+                first, last = (SLOTS * n // primaries for n in (number, number + 1))
+                ask(node, "CLUSTER", "ADDSLOTS", *range(first, last))
+        cluster.meet(cluster.nodes[1:])
+        for number, replica in enumerate(cluster.nodes[primaries:]):
+            cluster.follow(replica, cluster.nodes[number % primaries])
+        cluster.wait_until_well()
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def redis_cluster_url() -> Iterator[str]:
+    """A cluster of three primaries, shared with other tests: names must be your own."""
+    with local_cluster() as cluster:
+        yield cluster.url
+
+
+@pytest.fixture(scope="session")
+def valkey_cluster_url() -> Iterator[str]:
+    """A cluster of Valkey servers, shared with other tests."""
+    with local_cluster(binary=valkey_binary()) as cluster:
+        yield cluster.url
