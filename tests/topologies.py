@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -174,6 +175,111 @@ def local_cluster(
         yield cluster
 
 
+# --- Sentinels -----------------------------------------------------------------------------------
+
+PRIMARY_NAME = "features"
+
+
+@dataclass
+class LocalSentinels:
+    """A primary, its replicas, and the Sentinels that watch them; we started them all.
+
+    Attributes:
+        servers: The first primary and its replicas.
+        sentinels: Those who watch.
+    """
+
+    stack: ExitStack
+    binary: Path
+    options: Sequence[str]
+    servers: list[LocalRedis] = field(default_factory=list)
+    sentinels: list[LocalRedis] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
+        return f"redis+sentinel://{hosts}/{PRIMARY_NAME}"
+
+    def primary(self) -> LocalRedis:
+        """The server that the Sentinels name."""
+        _, port = ask(self.sentinels[0], "SENTINEL", "GET-MASTER-ADDR-BY-NAME", PRIMARY_NAME)
+        return next(server for server in self.servers if server.port == int(port))
+
+    def start(self, *options: str) -> LocalRedis:
+        options = (*self.options, "--repl-diskless-sync-delay", "0", *options)
+        server = self.stack.enter_context(local_redis(self.binary, *options))
+        self.servers.append(server)
+        return server
+
+    def restart(self, server: LocalRedis, *options: str) -> None:
+        """Start a server that was ended again, at its place."""
+        options = (*self.options, "--repl-diskless-sync-delay", "0", *options)
+        started = local_redis(self.binary, *options, port=server.port, folder=server.socket.parent)
+        self.servers[self.servers.index(server)] = self.stack.enter_context(started)
+
+    def watch(self) -> None:
+        """Start a Sentinel."""
+        port = self.servers[0].port
+        options = ["--sentinel", f"monitor {PRIMARY_NAME} 127.0.0.1 {port} 2"]
+        for name, value in (
+            ("down-after-milliseconds", DOWN_AFTER_MS),
+            ("failover-timeout", 2_000),
+        ):
+            options += ["--sentinel", f"{name} {PRIMARY_NAME} {value}"]
+        self.sentinels.append(self.stack.enter_context(_local_sentinel(self.binary, options)))
+
+    def wait_until_well(self) -> None:
+        """Wait until each Sentinel knows the others and all replicas, and all are in sync."""
+        wait_until(self._are_well, what="Sentinels and replicas are well")
+
+    def _are_well(self) -> bool:
+        primary = self.primary()
+        others = [server for server in self.servers if server is not primary]
+        living = [server for server in others if server.process.poll() is None]
+        return all(map(is_in_sync, living)) and all(map(self._knows_all, self.sentinels))
+
+    def _knows_all(self, sentinel: LocalRedis) -> bool:
+        found = ask(sentinel, "SENTINEL", "MASTER", PRIMARY_NAME)
+        replicas, others = len(self.servers) - 1, len(self.sentinels) - 1
+        return (int(found[b"num-slaves"]), int(found[b"num-other-sentinels"])) == (replicas, others)
+
+
+@contextmanager
+def _local_sentinel(binary: Path, options: Sequence[str]) -> Iterator[LocalRedis]:
+    """Start a Sentinel, which keeps what it learns in its file."""
+    with TemporaryDirectory(prefix="fs-sentinel-") as folder:
+        file = Path(folder, "sentinel.conf")
+        pairs = zip(options[::2], options[1::2], strict=True)
+        file.write_text("".join(f"{name.removeprefix('--')} {value}\n" for name, value in pairs))
+        with local_redis(binary, folder=Path(folder), sentinel=file) as started:
+            yield started
+
+
+@contextmanager
+def local_sentinels(
+    *options: str, replicas: int = 1, binary: Path | None = None
+) -> Iterator[LocalSentinels]:
+    """Start a primary with replicas, and three Sentinels.
+
+    Args:
+        options: Those of redis.conf, as arguments of every server.
+        replicas: How many replicas the primary has.
+        binary: The server; without it the one on the PATH.
+    """
+    with ExitStack() as stack:
+        made = LocalSentinels(stack, binary or local_binary(), options)
+        primary = made.start()
+        for _ in range(replicas):
+            made.start("--replicaof", f"127.0.0.1 {primary.port}")
+        for _ in range(3):
+            made.watch()
+        made.wait_until_well()
+        yield made
+
+
+# --- Fixtures ------------------------------------------------------------------------------------
+
+
 @pytest.fixture(scope="session")
 def redis_cluster_url() -> Iterator[str]:
     """A cluster of three primaries, shared with other tests: names must be your own."""
@@ -186,3 +292,10 @@ def valkey_cluster_url() -> Iterator[str]:
     """A cluster of Valkey servers, shared with other tests."""
     with local_cluster(binary=valkey_binary()) as cluster:
         yield cluster.url
+
+
+@pytest.fixture(scope="session")
+def sentinel_url() -> Iterator[str]:
+    """A primary with a replica behind three Sentinels, shared: names must be your own."""
+    with local_sentinels() as sentinels:
+        yield sentinels.url

@@ -17,6 +17,7 @@ OPENERS: dict[str, Callable[[pytest.FixtureRequest], Opener]] = {
     "lmdb": lambda request: partial(LmdbOnlineStore, _folder(request)),
     "redis": lambda request: partial(RedisOnlineStore, request.getfixturevalue("redis_url")),
     "valkey": lambda request: partial(RedisOnlineStore, request.getfixturevalue("valkey_url")),
+    "sentinel": lambda request: partial(RedisOnlineStore, request.getfixturevalue("sentinel_url")),
     "redis cluster": lambda request: _cluster(request, "redis_cluster_url"),
     "valkey cluster": lambda request: _cluster(request, "valkey_cluster_url"),
 }
