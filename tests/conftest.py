@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 from tests.servers import redis_url, valkey_url
 from tests.topologies import (
     redis_cluster_url,
+    redis_tls,
     sentinel_url,
     valkey_cluster_url,
 )
@@ -16,6 +17,7 @@ from tests.topologies import (
 # Fixtures: here a session starts each server once.
 __all__ = [
     "redis_cluster_url",
+    "redis_tls",
     "redis_url",
     "sentinel_url",
     "valkey_cluster_url",

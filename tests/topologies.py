@@ -4,6 +4,7 @@ Timeouts are short, so that a failover takes two seconds instead of twenty.
 """
 
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,10 +17,12 @@ import pytest
 import redis
 from redis.connection import UnixDomainSocketConnection
 
-from tests.servers import LocalRedis, local_binary, local_redis, valkey_binary
+from tests.certificates import Authority
+from tests.servers import LocalRedis, free_port, local_binary, local_redis, valkey_binary
 
 NODE_TIMEOUT_MS = 1_000
 DOWN_AFTER_MS = 500
+FAILOVER_TIMEOUT_MS = 2_000
 SLOTS = 16_384
 PATIENCE_S = 30.0
 _BUS_PORT_DISTANCE = 10_000
@@ -70,11 +73,17 @@ class LocalCluster:
     stack: ExitStack
     binary: Path
     options: Sequence[str]
+    is_tls: bool = False
     nodes: list[LocalRedis] = field(default_factory=list)
+    tls_ports: list[int] = field(default_factory=list)
 
     @property
     def url(self) -> str:
         return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+
+    @property
+    def tls_url(self) -> str:
+        return "rediss+cluster://" + ",".join(f"127.0.0.1:{port}" for port in self.tls_ports)
 
     def primary_of(self, slot: int) -> LocalRedis:
         """The node that has a slot, as the living ones say."""
@@ -88,7 +97,12 @@ class LocalCluster:
         return [node for node in self.nodes if node.process.poll() is None]
 
     def start(self) -> LocalRedis:
-        node = self._started(_cluster_port(), None)
+        options = []
+        if self.is_tls:
+            # Nodes tell clients of each other's TLS ports only if they use these themselves.
+            self.tls_ports.append(_cluster_port())
+            options = ["--tls-port", str(self.tls_ports[-1]), "--tls-cluster", "yes"]
+        node = self._started(_cluster_port(), None, *options)
         self.nodes.append(node)
         return node
 
@@ -96,18 +110,20 @@ class LocalCluster:
         """Start a node that was ended again: at its place, with what it knows of the others."""
         self.nodes[self.nodes.index(node)] = self._started(node.port, node.socket.parent)
 
-    def _started(self, port: int, folder: Path | None) -> LocalRedis:
+    def _started(self, port: int, folder: Path | None, *more: str) -> LocalRedis:
         options = ["--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS)]
         options += ["--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0"]
-        options += self.options
+        options += [*self.options, *more]
         return self.stack.enter_context(
             local_redis(self.binary, *options, port=port, folder=folder)
         )
 
     def meet(self, nodes: Sequence[LocalRedis]) -> None:
         """Make nodes members."""
+        ports = dict(zip(map(id, self.nodes), self.tls_ports, strict=False))
         for node in nodes:
-            ask(self.nodes[0], "CLUSTER", "MEET", "127.0.0.1", node.port)
+            port = ports.get(id(node), node.port)
+            ask(self.nodes[0], "CLUSTER", "MEET", "127.0.0.1", port)
         wait_until(self._all_know_each_other, what="all nodes know each other")
 
     def _all_know_each_other(self) -> bool:
@@ -150,7 +166,11 @@ def _cluster_port() -> int:
 
 @contextmanager
 def local_cluster(
-    *options: str, primaries: int = 3, replicas: int = 0, binary: Path | None = None
+    *options: str,
+    primaries: int = 3,
+    replicas: int = 0,
+    binary: Path | None = None,
+    tls: bool = False,
 ) -> Iterator[LocalCluster]:
     """Start a cluster; each primary has as many replicas.
 
@@ -159,9 +179,10 @@ def local_cluster(
         primaries: How many primaries share the slots.
         replicas: How many replicas each of them has.
         binary: The server; without it the one on the PATH.
+        tls: Whether each node takes TLS connections at a port of its own.
     """
     with ExitStack() as stack:
-        cluster = LocalCluster(stack, binary or local_binary(), options)
+        cluster = LocalCluster(stack, binary or local_binary(), options, tls)
         for number in range(primaries * (1 + replicas)):
             node = cluster.start()
             ask(node, "CLUSTER", "SET-CONFIG-EPOCH", number + 1)
@@ -185,48 +206,68 @@ class LocalSentinels:
     """A primary, its replicas, and the Sentinels that watch them; we started them all.
 
     Attributes:
+        is_tls: Whether they talk through TLS.
         servers: The first primary and its replicas.
         sentinels: Those who watch.
+        ports: Where each server and each Sentinel takes connections, by its plain port.
     """
 
     stack: ExitStack
     binary: Path
     options: Sequence[str]
+    is_tls: bool = False
     servers: list[LocalRedis] = field(default_factory=list)
     sentinels: list[LocalRedis] = field(default_factory=list)
+    ports: dict[int, int] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
-        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
-        return f"redis+sentinel://{hosts}/{PRIMARY_NAME}"
+        scheme = "rediss" if self.is_tls else "redis"
+        hosts = ",".join(f"127.0.0.1:{self.ports[each.port]}" for each in self.sentinels)
+        return f"{scheme}+sentinel://{hosts}/{PRIMARY_NAME}"
 
     def primary(self) -> LocalRedis:
         """The server that the Sentinels name."""
         _, port = ask(self.sentinels[0], "SENTINEL", "GET-MASTER-ADDR-BY-NAME", PRIMARY_NAME)
-        return next(server for server in self.servers if server.port == int(port))
+        return next(server for server in self.servers if self.ports[server.port] == int(port))
 
     def start(self, *options: str) -> LocalRedis:
-        options = (*self.options, "--repl-diskless-sync-delay", "0", *options)
-        server = self.stack.enter_context(local_redis(self.binary, *options))
+        own, port = self._own_options()
+        server = self.stack.enter_context(local_redis(self.binary, *own, *options))
         self.servers.append(server)
+        self.ports[server.port] = port or server.port
         return server
+
+    def _own_options(self) -> tuple[list[str], int | None]:
+        options = ["--repl-diskless-sync-delay", "0", *self.options]
+        if not self.is_tls:
+            return options, None
+        port = free_port()
+        return [*options, "--tls-port", str(port), "--tls-replication", "yes"], port
 
     def restart(self, server: LocalRedis, *options: str) -> None:
         """Start a server that was ended again, at its place."""
-        options = (*self.options, "--repl-diskless-sync-delay", "0", *options)
-        started = local_redis(self.binary, *options, port=server.port, folder=server.socket.parent)
+        started = local_redis(
+            self.binary,
+            *("--repl-diskless-sync-delay", "0", *self.options, *options),
+            port=server.port,
+            folder=server.socket.parent,
+        )
         self.servers[self.servers.index(server)] = self.stack.enter_context(started)
 
     def watch(self) -> None:
         """Start a Sentinel."""
-        port = self.servers[0].port
-        options = ["--sentinel", f"monitor {PRIMARY_NAME} 127.0.0.1 {port} 2"]
-        for name, value in (
-            ("down-after-milliseconds", DOWN_AFTER_MS),
-            ("failover-timeout", 2_000),
-        ):
-            options += ["--sentinel", f"{name} {PRIMARY_NAME} {value}"]
-        self.sentinels.append(self.stack.enter_context(_local_sentinel(self.binary, options)))
+        watched = self.ports[self.servers[0].port]
+        options = ["--sentinel", f"monitor {PRIMARY_NAME} 127.0.0.1 {watched} 2"]
+        options += ["--sentinel", f"down-after-milliseconds {PRIMARY_NAME} {DOWN_AFTER_MS}"]
+        options += ["--sentinel", f"failover-timeout {PRIMARY_NAME} {FAILOVER_TIMEOUT_MS}"]
+        port = None
+        if self.is_tls:
+            own, port = self._own_options()
+            options += own[2:]  # a Sentinel has no replicas of its own
+        sentinel = self.stack.enter_context(_local_sentinel(self.binary, options))
+        self.sentinels.append(sentinel)
+        self.ports[sentinel.port] = port or sentinel.port
 
     def wait_until_well(self) -> None:
         """Wait until each Sentinel knows the others and all replicas, and all are in sync."""
@@ -257,7 +298,7 @@ def _local_sentinel(binary: Path, options: Sequence[str]) -> Iterator[LocalRedis
 
 @contextmanager
 def local_sentinels(
-    *options: str, replicas: int = 1, binary: Path | None = None
+    *options: str, replicas: int = 1, binary: Path | None = None, tls: bool = False
 ) -> Iterator[LocalSentinels]:
     """Start a primary with replicas, and three Sentinels.
 
@@ -265,16 +306,75 @@ def local_sentinels(
         options: Those of redis.conf, as arguments of every server.
         replicas: How many replicas the primary has.
         binary: The server; without it the one on the PATH.
+        tls: Whether they talk through TLS; `options` have the certificates.
     """
     with ExitStack() as stack:
-        made = LocalSentinels(stack, binary or local_binary(), options)
+        made = LocalSentinels(stack, binary or local_binary(), options, tls)
         primary = made.start()
         for _ in range(replicas):
-            made.start("--replicaof", f"127.0.0.1 {primary.port}")
+            made.start("--replicaof", f"127.0.0.1 {made.ports[primary.port]}")
         for _ in range(3):
             made.watch()
         made.wait_until_well()
         yield made
+
+
+# --- TLS -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TlsServer:
+    """A server that takes TLS connections, and wants a certificate of its clients.
+
+    Attributes:
+        port: Where it takes them.
+        authority: Who signed its certificate, and has to have signed those of clients.
+        certificate: A client's certificate.
+        key: Its key.
+    """
+
+    server: LocalRedis
+    port: int
+    authority: Authority
+    certificate: Path
+    key: Path
+
+    @property
+    def url(self) -> str:
+        return f"rediss://localhost:{self.port}/0"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What a store has to be given to be let in."""
+        ca = str(self.authority.certificate)
+        return {"tls_ca": ca, "tls_certificate": str(self.certificate), "tls_key": str(self.key)}
+
+
+def tls_options(authority: Authority) -> list[str]:
+    """Return options of a server that speaks TLS with certificates of this authority."""
+    certificate, key = authority.sign("server", "DNS:localhost", "IP:127.0.0.1")
+    options = ["--tls-cert-file", str(certificate), "--tls-key-file", str(key)]
+    return [*options, "--tls-ca-cert-file", str(authority.certificate)]
+
+
+def skip_without_tls(binary: Path) -> None:
+    """Skip a test if this server was built without TLS."""
+    command = [str(binary), "--port", "0", "--tls-port", "1", "--tls-cert-file", "/nowhere"]
+    tried = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    if "Failed to configure TLS" not in tried.stdout or "not support" in tried.stdout:
+        pytest.skip(f"{binary.name} was built without TLS")
+
+
+@contextmanager
+def tls_server(folder: Path, *options: str) -> Iterator[TlsServer]:
+    """Start a server on the PATH that takes TLS connections."""
+    skip_without_tls(local_binary())
+    authority = Authority(folder)
+    port = free_port()
+    with local_redis(
+        local_binary(), "--tls-port", str(port), *tls_options(authority), *options
+    ) as server:
+        yield TlsServer(server, port, authority, *authority.sign("client"))
 
 
 # --- Fixtures ------------------------------------------------------------------------------------
@@ -299,3 +399,10 @@ def sentinel_url() -> Iterator[str]:
     """A primary with a replica behind three Sentinels, shared: names must be your own."""
     with local_sentinels() as sentinels:
         yield sentinels.url
+
+
+@pytest.fixture(scope="session")
+def redis_tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsServer]:
+    """A server that takes TLS connections, shared with other tests: names must be your own."""
+    with tls_server(tmp_path_factory.mktemp("tls")) as started:
+        yield started

@@ -11,7 +11,7 @@ from redis.exceptions import NoScriptError
 
 from featurestore.errors import StoreError
 from featurestore.online.redis_address import Server
-from featurestore.online.redis_errors import TooFewReplicasError, store_error
+from featurestore.online.redis_errors import TooFewReplicasError, store_error, tellable
 from featurestore.online.redis_replies import ReplyShape
 
 __all__ = ["Channel", "Command", "Connections", "NoScriptError"]
@@ -178,7 +178,8 @@ class Connections:
 
     def _raise_error(self, error: Exception) -> NoReturn:
         server = f"Redis at {self.address}"
-        raise store_error(error, server=server, timeout_ms=self._timeout_ms) from error
+        failure = store_error(error, server=server, timeout_ms=self._timeout_ms)
+        raise failure from tellable(error)
 
 
 def _received(connection: Any, shape: ReplyShape) -> bytearray | None:

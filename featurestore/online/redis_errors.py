@@ -15,8 +15,13 @@ PERMISSIONS: Final = (
 )
 """What a user of the server has to be allowed; the second line for clusters and `wait_replicas`."""
 
+SENTINEL_PERMISSIONS: Final = "+sentinel|get-master-addr-by-name"
+"""What a user of the Sentinels has to be allowed."""
+
 _ERROR_CODE: Final = re.compile(r"(?:^|-)([A-Z]{3,})(?: |$)")
 
+# A server that does not know a command repeats what came with it: with HELLO, the password.
+_REPEATED: Final = ", with args"
 _NO_HELLO: Final = re.compile(r"unknown command .?HELLO", re.IGNORECASE)
 _USE_CLUSTER: Final = "write redis+cluster:// in online_store.url, in place of redis://"
 _TRY_AGAIN: Final = {
@@ -46,8 +51,6 @@ _TLS: Final = {
     ),
     "CERTIFICATE_REQUIRED": ("wants a certificate from us", "set online_store.tls_certificate"),
     "UNKNOWN_CA": ("does not trust our certificate", "check online_store.tls_certificate"),
-    "WRONG_VERSION_NUMBER": ("does not speak TLS on this port", "write redis:// in the URL"),
-    "RECORD_LAYER_FAILURE": ("does not speak TLS on this port", "write redis:// in the URL"),
 }
 
 
@@ -87,9 +90,13 @@ def store_error(error: Exception, *, server: str, timeout_ms: int) -> StoreError
     return _other(error, server=server)
 
 
+def tellable(error: Exception) -> Exception | None:
+    """Return an error as the cause of ours; None if it may hold a password."""
+    return None if _REPEATED in str(error) else error
+
+
 def _other(error: Exception, *, server: str) -> StoreError:
-    # A server that does not know HELLO repeats what came with it: the password.
-    text = str(error).partition(", with args")[0][:_MAX_SHOWN_REPLY]
+    text = str(error).partition(_REPEATED)[0][:_MAX_SHOWN_REPLY]
     if isinstance(error, exceptions.ConnectionError | OSError):
         return _unreachable(text, server=server)
     if _NO_HELLO.match(text):
@@ -122,5 +129,7 @@ def error_code(error: Exception) -> str:
         return "WRONGPASS"
     if not isinstance(error, exceptions.ResponseError):
         return ""
+    if "user executing the script can't" in str(error):
+        return "NOPERM"
     found: list[str] = _ERROR_CODE.findall(str(error))
     return found[-1] if found else ""
