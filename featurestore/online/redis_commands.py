@@ -48,6 +48,8 @@ end
 return written
 """
 _END: Final = b"\r\n"
+_FEW: Final = 8
+"""So few values cost less one by one: those of one slot of a cluster."""
 
 
 def catalogue_key(project: str) -> bytes:
@@ -119,6 +121,10 @@ def packed(*words: bytes) -> bytes:
 
 def _words(values: Sequence[bytes], prefix: bytes = b"", suffix: bytes = b"") -> bytes:
     """Return the arguments prefix + value + suffix, one after the other."""
+    if len(values) <= _FEW:
+        around = len(prefix) + len(suffix)
+        parts = [b"$%d\r\n%b%b%b\r\n" % (around + len(v), prefix, v, suffix) for v in values]
+        return b"".join(parts)
     heads, words = _with_lengths(values, b"$", prefix, suffix)
     ends = repeat(suffix + _END, len(values))
     return b"".join(chain.from_iterable(zip(heads, words, ends, strict=True)))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from redis import exceptions
 
-from featurestore.online.redis_connection import Connections
+from featurestore.online.redis_connection import Connections, received_all
 from featurestore.online.redis_errors import TooFewReplicasError
 
 if TYPE_CHECKING:
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 PIECES_UNDER_WAY: Final = 16
 """Pieces sent to a server before the first of them is answered."""
-_LEAST_S: Final = 0.001
 
 
 class Piece(NamedTuple):
@@ -79,26 +78,13 @@ class Lane:
 
     def _receive(self, until: float | None) -> None:
         piece = self._pieces[len(self.answers)]
-        before = [self._reply(until) for _ in range(piece.skipped)]
-        replies = [self._reply(until) for _ in range(piece.replies)]
+        found = received_all(self._connection, piece.skipped + piece.replies, until)
+        before, replies = found[: piece.skipped], found[piece.skipped :]
         if refusal := next((reply for reply in before if isinstance(reply, Exception)), None):
             replies = [refusal] * piece.replies
         self.answers.append(replies)
         if self.is_done:
             self._finish()
-
-    def _reply(self, until: float | None) -> Any:
-        assert self._connection is not None  # noqa: S101 - taken before anything was sent
-        limit = {} if until is None else {"timeout": max(until - time.monotonic(), _LEAST_S)}
-        try:
-            return self._connection.read_response(disconnect_on_error=False, **limit)
-        except exceptions.ResponseError as error:
-            return error
-        except exceptions.ConnectionError as error:
-            # Its subclasses are answers of the server.
-            if type(error) is exceptions.ConnectionError:
-                raise
-            return error
 
     def _finish(self) -> None:
         replicas, timeout_ms = self._wait
