@@ -138,15 +138,18 @@ class LocalCluster:
         wait_until(lambda: is_in_sync(replica), what="the replica is in sync")
 
     def wait_until_well(self) -> None:
-        wait_until(lambda: all(_is_ok(node) for node in self.living()), what="the cluster is well")
+        """Wait until all nodes say so, and each knows of each as a primary or a replica."""
+        wait_until(lambda: all(map(self._is_ok, self.living())), what="the cluster is well")
+
+    def _is_ok(self, node: LocalRedis) -> bool:
+        ranges = ask(node, "CLUSTER", "SLOTS")
+        known = {other[1] for _, _, *others in ranges for other in others}
+        is_known = len(known) == len(self.living())
+        return is_known and b"cluster_state:ok" in ask(node, "CLUSTER", "INFO")
 
 
 def is_in_sync(replica: LocalRedis) -> bool:
     return b"master_link_status:up" in ask(replica, "INFO", "replication")
-
-
-def _is_ok(node: LocalRedis) -> bool:
-    return b"cluster_state:ok" in ask(node, "CLUSTER", "INFO")
 
 
 def _cluster_port() -> int:

@@ -5,12 +5,12 @@ the braces put all rows of one entity on one node. A hash per project, the catal
 table a digest stands for.
 """
 
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Final, Unpack
 
 from featurestore.errors import ConfigError, StoreUnavailableError
 from featurestore.online.redis_address import RedisOptions, read_address
+from featurestore.online.redis_checks import check_sentinels, check_server
 from featurestore.online.redis_commands import (
     ROWS_PER_CALL,
     SCRIPT,
@@ -22,7 +22,6 @@ from featurestore.online.redis_commands import (
     script_command,
 )
 from featurestore.online.redis_connection import Channel, Connections, NoScriptError
-from featurestore.online.redis_facts import findings
 from featurestore.online.redis_patience import patiently
 from featurestore.online.redis_reads import pack_reads
 from featurestore.online.redis_replies import expected_reply
@@ -66,7 +65,7 @@ class RedisOnlineStore:
     capabilities: ClassVar[Capabilities] = Capabilities(shared=True, expires=True)
 
     def __init__(self, url: str, **options: Unpack[RedisOptions]) -> None:
-        address = read_address(url, options)
+        self._address = address = read_address(url, options)
         if address.kind == "cluster":
             raise ConfigError("A cluster is opened with RedisClusterOnlineStore.")
         self._sentinels = Sentinels(address) if address.kind == "sentinel" else None
@@ -226,10 +225,10 @@ class RedisOnlineStore:
         return [read_label(label) for label in labels]
 
     def check(self) -> list[Finding]:
-        """Return the state of the server: version, memory, eviction, persistence, clock."""
-        info, (seconds, micros) = self._connections.call_all([("INFO",), ("TIME",)])
-        ahead_s = int(seconds) + int(micros) / 1e6 - time.time()
-        return findings(info, address=self._connections.address, ahead_s=ahead_s)
+        """Return the state of all servers: version, memory, eviction, persistence, clock."""
+        if self._sentinels:
+            return check_sentinels(self._connections, self._sentinels, self._address)
+        return check_server(self._connections, self._address)
 
     def close(self) -> None:
         """Close all connections."""

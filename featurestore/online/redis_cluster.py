@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Final, Unpack
 
 from featurestore.errors import ConfigError
 from featurestore.online.redis_address import RedisOptions, read_address
+from featurestore.online.redis_checks import check_cluster
 from featurestore.online.redis_commands import (
     BYTES_PER_CALL,
     ROWS_PER_CALL,
@@ -23,7 +24,6 @@ from featurestore.online.redis_commands import (
     packed,
     script_command,
 )
-from featurestore.online.redis_facts import findings
 from featurestore.online.redis_lanes import Piece, exchange
 from featurestore.online.redis_nodes import Nodes
 from featurestore.online.redis_routes import Keyed, Moving, Routes
@@ -62,7 +62,7 @@ class RedisClusterOnlineStore:
     capabilities: ClassVar[Capabilities] = Capabilities(shared=True, expires=True)
 
     def __init__(self, url: str, **options: Unpack[RedisOptions]) -> None:
-        address = read_address(url, options)
+        self._address = address = read_address(url, options)
         if address.kind != "cluster":
             raise ConfigError("The URL is not one of a cluster.", hint="write redis+cluster://")
         given = address.options
@@ -259,14 +259,8 @@ class RedisClusterOnlineStore:
         return [read_label(label) for label in labels]
 
     def check(self) -> list[Finding]:
-        """Return the state of every node: version, memory, eviction, persistence, clock."""
-        found: list[Finding] = []
-        for place in self._nodes.slots().primaries:
-            node = self._nodes.at(place)
-            info, (seconds, micros) = node.call_all([("INFO",), ("TIME",)])
-            ahead_s = int(seconds) + int(micros) / 1e6 - time.time()
-            found += findings(info, address=node.address, ahead_s=ahead_s)
-        return found
+        """Return the state of the cluster and of every node; see `RedisOnlineStore.check`."""
+        return check_cluster(self._nodes, self._address)
 
     def close(self) -> None:
         """Close all connections."""
