@@ -74,6 +74,7 @@ class LocalCluster:
     binary: Path
     options: Sequence[str]
     is_tls: bool = False
+    announced: Sequence[int] = ()
     nodes: list[LocalRedis] = field(default_factory=list)
     tls_ports: list[int] = field(default_factory=list)
 
@@ -98,6 +99,8 @@ class LocalCluster:
 
     def start(self) -> LocalRedis:
         options = []
+        if self.announced:
+            options = ["--cluster-announce-port", str(self.announced[len(self.nodes)])]
         if self.is_tls:
             # Nodes tell clients of each other's TLS ports only if they use these themselves.
             self.tls_ports.append(_cluster_port())
@@ -174,6 +177,7 @@ def local_cluster(
     replicas: int = 0,
     binary: Path | None = None,
     tls: bool = False,
+    announced: Sequence[int] = (),
 ) -> Iterator[LocalCluster]:
     """Start a cluster; each primary has as many replicas.
 
@@ -183,9 +187,10 @@ def local_cluster(
         replicas: How many replicas each of them has.
         binary: The server; without it the one on the PATH.
         tls: Whether each node takes TLS connections at a port of its own.
+        announced: Where the nodes send clients to, if not to themselves.
     """
     with ExitStack() as stack:
-        cluster = LocalCluster(stack, binary or local_binary(), options, tls)
+        cluster = LocalCluster(stack, binary or local_binary(), options, tls, announced)
         for number in range(primaries * (1 + replicas)):
             node = cluster.start()
             ask(node, "CLUSTER", "SET-CONFIG-EPOCH", number + 1)
