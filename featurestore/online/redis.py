@@ -22,6 +22,7 @@ from featurestore.online.redis_commands import (
     script_command,
 )
 from featurestore.online.redis_connection import Channel, Connections, NoScriptError
+from featurestore.online.redis_labels import Labels
 from featurestore.online.redis_patience import patiently
 from featurestore.online.redis_reads import pack_reads
 from featurestore.online.redis_replies import expected_reply
@@ -76,13 +77,17 @@ class RedisOnlineStore:
         self._failover_s = address.options["failover_timeout_ms"] / 1000
         self._wait = address.options["wait_replicas"], address.options["wait_timeout_ms"]
         self._script_id = b""
-        self._labelled: set[TableId] = set()
+        self._labels = Labels()
 
     def write(self, table: TableId, rows: EncodedRows, *, overwrite: bool = False) -> WriteCounts:
         """Store rows, atomically one by one; see `OnlineStore.write`."""
         check_rows(table, rows)
         if self._sentinels is None:
-            return self._write_once(table, rows, overwrite=overwrite)
+            try:
+                return self._write_once(table, rows, overwrite=overwrite)
+            except StoreUnavailableError:
+                self._look_anew()
+                raise
         # Rows that were written already are written again: a row replaces its equal.
         return patiently(
             lambda: self._write_once(table, rows, overwrite=overwrite),
@@ -101,16 +106,16 @@ class RedisOnlineStore:
         return WriteCounts(written=written, kept=offered - written)
 
     def _look_anew(self) -> None:
-        """Forget what may not hold for another primary."""
+        """Forget what may not hold for another primary, or for a server that was started again."""
         self._connections.drop_idle()
         self._script_id = b""
-        self._labelled.clear()
+        self._labels.forget()
 
     def _label(self, channel: Channel, table: TableId) -> None:
-        if table not in self._labelled:
+        if self._labels.is_due(table):
             label = (catalogue_key(table.project), table_digest(table), table_label(table))
             channel.call("HSET", *label)
-            self._labelled.add(table)
+            self._labels.note(table)
 
     def _write(self, channel: Channel, prefix: bytes, rows: EncodedRows, option: bytes) -> int:
         chunks = chunks_of(rows.values)

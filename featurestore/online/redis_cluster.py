@@ -24,6 +24,7 @@ from featurestore.online.redis_commands import (
     packed,
     script_command,
 )
+from featurestore.online.redis_labels import Labels
 from featurestore.online.redis_lanes import Piece, exchange
 from featurestore.online.redis_nodes import Nodes
 from featurestore.online.redis_routes import Keyed, Moving, Routes
@@ -75,7 +76,7 @@ class RedisClusterOnlineStore:
             script=_LOAD,
             wait=(given["wait_replicas"], given["wait_timeout_ms"]),
         )
-        self._labelled: set[TableId] = set()
+        self._labels = Labels()
 
     def write(self, table: TableId, rows: EncodedRows, *, overwrite: bool = False) -> WriteCounts:
         """Store rows, atomically one by one; see `OnlineStore.write`."""
@@ -93,11 +94,11 @@ class RedisClusterOnlineStore:
         return WriteCounts(written=written, kept=offered - written)
 
     def _label(self, table: TableId, until: float) -> None:
-        if table not in self._labelled:
+        if self._labels.is_due(table):
             key = catalogue_key(table.project)
             command = packed(b"HSET", key, table_digest(table), table_label(table))
             self._routes.write([Keyed(key_slot(key), command)], until=until)
-            self._labelled.add(table)
+            self._labels.note(table)
 
     def _add(self, prefix: bytes, rows: EncodedRows, slots: Sequence[int]) -> list[int]:
         """Write rows whose keys are free, if most of the first ones are.
