@@ -438,14 +438,8 @@ class FeatureStore(RegisteredObjects):
         """The online store that the configuration names."""
         from featurestore.online.factory import open_store
 
-        chosen = self.settings.online_store
-        return open_store(
-            chosen.type,
-            path=self.config.path(chosen.path),
-            url=chosen.url,
-            timeout_ms=chosen.timeout_ms,
-            connect_timeout_ms=chosen.connect_timeout_ms,
-        )
+        arguments = self.config.online_store_arguments()
+        return open_store(arguments.pop("type"), path=Path(arguments.pop("path")), **arguments)
 
     @cached_property
     def _lookups(self) -> "LocalLookups":

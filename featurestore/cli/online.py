@@ -13,7 +13,6 @@ from featurestore.cli.session import Session
 from featurestore.errors import MissingExtraError, UnsupportedError
 
 if TYPE_CHECKING:
-    from featurestore.config import RepoConfig
     from featurestore.serving.plan import LookupPlan
     from featurestore.serving.response import OnlineResponse
     from featurestore.store import FeatureStore
@@ -194,7 +193,7 @@ def serve(
         chosen, watched = store.settings.server, WatchedCatalog(store)
         options = server.ServeOptions(
             catalog_json=watched.catalog.to_json(),
-            online_store=online_store_settings(store.config),
+            online_store=store.config.online_store_arguments(),
             function_roots=tuple(str(root) for root in store.functions.roots),
             address=address or chosen.address,
             workers=workers or chosen.workers,
@@ -247,13 +246,6 @@ def find_server() -> Any:
         except ImportError:
             continue
     raise MissingExtraError(package="featurestore-server", extra="server", purpose="serve")
-
-
-def online_store_settings(config: "RepoConfig") -> dict[str, Any]:
-    """Return the online store's settings for a process that works in another folder."""
-    settings: dict[str, Any] = config.settings.online_store.model_dump(mode="json")
-    settings["path"] = str(config.path(config.settings.online_store.path))
-    return settings
 
 
 def _refuse_private_store(store: "FeatureStore") -> None:
