@@ -10,6 +10,7 @@ import numpy as np
 from featurestore.errors import StoreDataError
 from featurestore.online.layout import (
     END_DTYPE,
+    PUSHED,
     ROW,
     SIGN_BIT,
     TOMBSTONE,
@@ -63,7 +64,7 @@ def decode_rows(
 ) -> DecodedRows:
     """Return the wanted columns of a batch; see `RowCodec.decode`."""
     heads, values = _heads(layout, values, view)
-    found = heads["format"] == ROW
+    found = _are_rows(heads["format"])
     event_us = (heads["event"].astype(np.uint64) ^ np.uint64(SIGN_BIT)).view(np.int64)
     nulls = heads["nulls"] if heads["nulls"].tobytes().strip(b"\0") else None
     tails = _Tails(layout, heads, values, view) if layout.variable else None
@@ -91,7 +92,7 @@ def _heads(
         heads: Array = np.ndarray(
             values.length, layout.record, values.memory, values.start, (values.stride,)
         )
-        if _all(heads["schema"] == layout.schema_id) and _all(heads["format"] == ROW):
+        if _all(heads["schema"] == layout.schema_id) and _all(_are_rows(heads["format"])):
             return heads, values
     if layout.variable:
         block = b"".join([filler if v is None else v[:size] for v in values])
@@ -112,8 +113,13 @@ def _as_expected(
     """Whether every value is a row of this schema, and fillers stand only where there is none."""
     if not _all(schemas == layout.schema_id):
         return False
-    rows = formats == ROW
+    rows = _are_rows(formats)
     return _all(rows) or all(values[i] is None for i in np.flatnonzero(~rows).tolist())
+
+
+def _are_rows(formats: Array) -> Array:
+    rows: Array = (formats | (PUSHED ^ ROW)) == PUSHED  # they differ by one bit
+    return rows
 
 
 def _all(mask: Array) -> bool:
@@ -126,7 +132,7 @@ def _checked(layout: RowLayout, value: bytes | None, view: str) -> bytes | None:
         return None
     if len(value) < layout.head_bytes or not (layout.variable or len(value) == layout.head_bytes):
         _refuse(view, f"it has {len(value)} bytes, and its head {layout.head_bytes}")
-    if value[0] != ROW:
+    if value[0] not in (ROW, PUSHED):
         _refuse(view, f"its format {value[0]} is not known to this version")
     if int.from_bytes(value[1:3], "little") != layout.schema_id:
         _refuse(view, "it was written for another schema")
