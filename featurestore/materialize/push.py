@@ -1,0 +1,249 @@
+"""Rows that an application writes, from its hands into the online store.
+
+They are rows of the view's source: what materialization does to those of files (names, transform,
+zones, rounding) the same code does to them. All are checked before the first is written.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from featurestore.definitions import FeatureView
+from featurestore.errors import RequestError, RowsError, SourceError, shown
+from featurestore.materialize.append import AddedFile
+from featurestore.materialize.encode import RowEncoder
+from featurestore.materialize.live import live_tables
+from featurestore.materialize.rows import given_columns, source_table, with_created
+from featurestore.offline.arrow_values import taken
+from featurestore.offline.atomic import atomic_file
+from featurestore.offline.history import numbers_of
+from featurestore.offline.scan import SourceScan, columns_read, scan_of_table
+from featurestore.offline.table_rows import TableRows
+from featurestore.online.store import EncodedRows, OnlineStore, WriteCounts
+from featurestore.registry.state import RegisteredView
+from featurestore.time import Clock, format_instant, from_micros
+
+AHEAD_US: Final = 5 * 60 * 1_000_000
+"""How far behind the clock's now an event may lie: clocks of other machines differ."""
+BATCH_ROWS: Final = 50_000
+ROWS: Final = "the rows"
+"""What rows are called where a message names a file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PushReport:
+    """What became of rows that were pushed.
+
+    Attributes:
+        view: The view's name.
+        rows: Rows given.
+        written: Rows that the store took.
+        kept: Rows that lost to a newer stored one.
+        filtered: Rows that the view's transform leaves out.
+        expired: Rows so old that the store might drop them at once; they were not offered.
+        file: The file of the source that they were appended to, or None.
+    """
+
+    view: str
+    rows: int = 0
+    written: int = 0
+    kept: int = 0
+    filtered: int = 0
+    expired: int = 0
+    file: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pusher:
+    """Pushes rows of one project.
+
+    Attributes:
+        project: The project.
+        store: Where to.
+        clock: Says what is the future, and when rows that do not say it were created.
+        root: Folder that the sources' relative paths start at.
+    """
+
+    project: str
+    store: OnlineStore
+    clock: Clock
+    root: Path
+
+    def push(self, view: RegisteredView, rows: object, *, append: bool = False) -> PushReport:
+        """Write rows of a view's source; see `FeatureStore.push`."""
+        definition = view.definition
+        _check_view(definition)
+        now_us = self.clock.now_micros()
+        given = given_columns(rows, times=_time_columns(definition))
+        if not given:
+            return PushReport(view=definition.name)
+        if not append:
+            given = with_created(definition.source, given, now_us)
+            types = column_types(definition, self.root)
+            return self._push(view, source_table(given, types, source=definition.source.name))
+        added = AddedFile.of(definition.source, self.root)
+        table = added.table(given, now_us=now_us)
+        with atomic_file(added.path) as temporary:
+            # The file gets its name when the store has the rows: whoever has to try again because
+            # the store failed does not leave events there twice.
+            pq.write_table(table, temporary)
+            return self._push(view, table, file=added.path)
+
+    def _push(self, view: RegisteredView, table: pa.Table, file: Path | None = None) -> PushReport:
+        encoded, filtered = self._encoded(view.definition, table, self.clock.now_micros())
+        counts = self._write(view, encoded)
+        offered = sum(len(part.keys) for part in encoded)
+        return PushReport(
+            view=view.definition.name,
+            rows=table.num_rows,
+            written=counts.written,
+            kept=counts.kept,
+            filtered=filtered,
+            expired=table.num_rows - filtered - offered,
+            file=file,
+        )
+
+    def _encoded(
+        self, view: FeatureView, table: pa.Table, now_us: int
+    ) -> tuple[list[EncodedRows], int]:
+        """Return rows as a store takes them, and how many the transform leaves out."""
+        scan = scan_of_table(view, table, ROWS, self.root)
+        try:
+            batches = list(_visible_rows(scan, table))
+        except SourceError as error:  # there is no file that the caller could look at
+            raise RowsError(error.message, hint=error.hint) from None
+        for batch in batches:
+            _check_batch(scan, batch, now_us)
+        filtered = table.num_rows - sum(batch.num_rows for batch in batches)
+        encoder = RowEncoder(view, now_us=now_us, is_pushed=True)
+        parts = (part for batch in _in_order(scan, batches) for part in _parts(batch))
+        return [encoder.encode(part) for part in parts], filtered
+
+    def _write(self, view: RegisteredView, encoded: list[EncodedRows]) -> WriteCounts:
+        """Write to all tables of the view; return what became of the rows in the last of them."""
+        written = kept = 0
+        for table in live_tables(self.project, view):
+            counts = [self.store.write(table, part) for part in encoded if part.keys]
+            written = sum(count.written for count in counts)
+            kept = sum(count.kept for count in counts)
+        return WriteCounts(written=written, kept=kept)
+
+
+def column_types(view: FeatureView, root: Path) -> dict[str, pa.DataType | None]:
+    """Return the columns of a source's file that a view needs, and their types; None for times.
+
+    Raises:
+        RequestError: Rows cannot be pushed to this view.
+    """
+    _check_view(view)
+    types: dict[str, pa.DataType | None] = {}
+    # What a transform computes with comes last: its types are those of the files.
+    for column in columns_read(view, root):
+        is_time = column.alias in ("e", "c") or column.in_file in _time_columns(view)
+        types[column.in_file] = None if is_time else column.dtype
+    return types
+
+
+def _check_view(view: FeatureView) -> None:
+    """Refuse a view whose rows are not rows of its source.
+
+    Raises:
+        RequestError: It is not served online, has windows, or joins other sources.
+    """
+    name = f"View {shown(view.name)}"
+    if not view.online:
+        raise RequestError(f"{name} is not served online.")
+    if view.aggregations:
+        raise RequestError(
+            f"{name} has windows, which are computed from all events of an entity: a row cannot be"
+            " pushed into them.",
+            hint="add the row to its source, and materialize",
+        )
+    if view.row_transform is not None and view.row_transform.joins:
+        raise RequestError(
+            f"{name} joins other sources, which are looked up when it is materialized: a row cannot"
+            " be pushed into it.",
+            hint="add the row to its source, and materialize",
+        )
+
+
+def _time_columns(view: FeatureView) -> list[str]:
+    source = view.source
+    names = (source.timestamp_field, source.created_timestamp_column)
+    return [source.column_in_file(name) for name in names if name is not None]
+
+
+def _visible_rows(scan: SourceScan, table: pa.Table) -> Iterator[pa.RecordBatch]:
+    """Yield the rows that the transform lets through, as engines deliver those of files."""
+    reader = TableRows(scan, table)
+    reader.check_local_times()
+    aliases = [column.alias for column in (*scan.keys, *scan.features)]
+    aliases += ["o", "e", *(["c"] if scan.created else [])]
+    if scan.ties_by_nanoseconds:
+        aliases += ["en", "cn"]
+    for piece in reader.pieces:
+        for batch in reader.read(piece, aliases):
+            if scan.created:
+                yield batch
+            else:
+                yield batch.append_column("c", pa.nulls(batch.num_rows, pa.int64()))
+
+
+def _check_batch(scan: SourceScan, batch: pa.RecordBatch, now_us: int) -> None:
+    """Refuse rows that nobody could ever read, and those of the future."""
+    for column in (*scan.keys, scan.event_column):
+        values = batch.column(column.alias)
+        if values.null_count:
+            row = _row(batch, np.asarray(values.is_null()))
+            kind = "the event time" if column.alias == "e" else "a join key"
+            raise RowsError(
+                f"Row {row} has no {shown(column.in_file)}, which is {kind}; nothing was written.",
+                column=column.in_file,
+                row=row,
+            )
+    events = numbers_of(batch.column("e"))
+    late = events > now_us + AHEAD_US
+    if late.any():
+        row, event_us = _row(batch, late), int(events[late][0])
+        raise RowsError(
+            f"Row {row} took place at {_shown(event_us)}, more than 5 minutes after now,"
+            f" {_shown(now_us)}; nothing was written.",
+            column=scan.event_column.in_file,
+            row=row,
+            hint="a row of the future would hide all that come before it; check the clocks",
+        )
+
+
+def _row(batch: pa.RecordBatch, selected: npt.NDArray[np.bool_]) -> int:
+    return int(numbers_of(batch.column("o"))[selected][0])
+
+
+def _in_order(scan: SourceScan, batches: list[pa.RecordBatch]) -> list[pa.RecordBatch]:
+    """Return rows such that, of those with equal times, the one that wins comes last."""
+    if not scan.ties_by_nanoseconds or not batches:
+        return batches
+    table = pa.Table.from_batches(batches).combine_chunks()
+    created, event = (
+        numbers_of(table["cn"].combine_chunks()),
+        numbers_of(table["en"].combine_chunks()),
+    )
+    (whole,) = table.to_batches()
+    return [taken(whole, np.lexsort((created, event)))]
+
+
+def _parts(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    for start in range(0, batch.num_rows, BATCH_ROWS):
+        yield batch.slice(start, BATCH_ROWS)
+
+
+def _shown(micros: int) -> str:
+    try:
+        return format_instant(from_micros(micros))
+    except OverflowError:
+        return f"{micros} us since 1970"
