@@ -61,6 +61,7 @@ def _parts(value: object) -> object:
 
 
 Milliseconds = Annotated[int, BeforeValidator(_milliseconds), Field(ge=1, le=86_400_000)]
+Grace = Annotated[int, BeforeValidator(_milliseconds), Field(ge=0, le=366 * 86_400_000)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
@@ -127,6 +128,17 @@ class OnlineStoreConfig(_Model):
     connect_timeout_ms: Milliseconds = 1_000
 
 
+class MaterializationConfig(_Model):
+    """What writes to the online store.
+
+    Attributes:
+        generation_grace_ms: How long a view's former generation is written further after lookups
+            switched to a newer one, or back: so long a rollback finds it fresh. "24h" by default.
+    """
+
+    generation_grace_ms: Grace = 86_400_000
+
+
 class FunctionsConfig(_Model):
     """Python functions of on-demand views.
 
@@ -149,6 +161,7 @@ class ServerConfig(_Model):
         max_entities: Most entities in one request.
         reflection: Offer the reflection service.
         fast_lookups: Answer lookups past grpcio's thread pool, with versions that were tested.
+        reload_every_ms: How often to look for newer definitions and generations; 0 never does.
     """
 
     address: str = "127.0.0.1:6566"
@@ -158,6 +171,9 @@ class ServerConfig(_Model):
     max_entities: Count = 10_000
     reflection: bool = True
     fast_lookups: bool = True
+    reload_every_ms: Annotated[int, BeforeValidator(_milliseconds), Field(ge=0, le=86_400_000)] = (
+        2_000
+    )
 
 
 def _clock(text: str) -> str:
@@ -181,6 +197,7 @@ class Settings(_Model):
         online_store: See `OnlineStoreConfig`; a string is a type or a redis:// address.
         tombstone_retention: How long a deleted entity of a view without ttl cannot be revived by
             older rows.
+        materialization: See `MaterializationConfig`.
         functions: See `FunctionsConfig`; a string is its roots, separated by commas.
         server: See `ServerConfig`; a string is its address.
     """
@@ -195,6 +212,7 @@ class Settings(_Model):
     offline_store: OfflineStoreConfig = OfflineStoreConfig()
     online_store: OnlineStoreConfig = OnlineStoreConfig()
     tombstone_retention: Retention = timedelta(days=90)
+    materialization: MaterializationConfig = MaterializationConfig()
     functions: FunctionsConfig = FunctionsConfig()
     server: ServerConfig = ServerConfig()
 

@@ -8,19 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from featurestore.config import RepoConfig, Settings, load_config, make_config
-from featurestore.definitions import (
-    Definition,
-    Entity,
-    FeatureService,
-    FeatureView,
-    FileSource,
-    OnDemandFeatureView,
-    RequestSource,
-)
+from featurestore.definitions import Definition
 from featurestore.errors import DestructiveChangeError, RequestError
+from featurestore.registered import RegisteredObjects
 from featurestore.registry.diff import make_plan
 from featurestore.registry.plan import Plan
-from featurestore.registry.state import RegistryState
 from featurestore.time import MICROSECOND, Clock, as_utc, parse_instant, to_micros
 
 if TYPE_CHECKING:
@@ -36,7 +28,7 @@ if TYPE_CHECKING:
     from featurestore.monitoring.verify import VerificationReport
     from featurestore.offline.engine import Mode, OfflineEngine
     from featurestore.online.store import OnlineStore
-    from featurestore.registry.log import LogEntry
+    from featurestore.registry.generations import Serving
     from featurestore.registry.sql import SqlRegistry
     from featurestore.serving.plan import ServingCatalog
     from featurestore.serving.response import OnlineResponse
@@ -48,7 +40,7 @@ Instant = datetime | str
 """An aware datetime (a naive one is UTC) or RFC 3339 text."""
 
 
-class FeatureStore:
+class FeatureStore(RegisteredObjects):
     """One project: its definitions, training sets and online features.
 
     Args:
@@ -151,62 +143,6 @@ class FeatureStore:
         if not plan.is_empty:
             self.registry.commit(plan, actor=_actor(), now=self.clock.now())
         return plan
-
-    def state(self) -> RegistryState:
-        """Return all that is registered in this project, at one revision."""
-        return self.registry.snapshot(self.project)
-
-    def get_entity(self, name: str) -> Entity:
-        """Return a registered entity; NotFoundError suggests names that look alike."""
-        return self.state().entity(name)
-
-    def get_source(self, name: str) -> FileSource:
-        """Return a registered source; NotFoundError suggests names that look alike."""
-        return self.state().source(name)
-
-    def get_feature_view(self, name: str) -> FeatureView:
-        """Return a registered view; NotFoundError suggests names that look alike."""
-        return self.state().view(name).definition
-
-    def get_request_source(self, name: str) -> RequestSource:
-        """Return a registered request source; NotFoundError suggests names that look alike."""
-        return self.state().request_source(name)
-
-    def get_on_demand_feature_view(self, name: str) -> OnDemandFeatureView:
-        """Return a registered on-demand view; NotFoundError suggests names that look alike."""
-        return self.state().on_demand_view(name)
-
-    def get_feature_service(self, name: str) -> FeatureService:
-        """Return a registered service; NotFoundError suggests names that look alike."""
-        return self.state().service(name)
-
-    def list_entities(self) -> list[Entity]:
-        """Return all entities in order of their names."""
-        return list(self.state().entities.values())
-
-    def list_sources(self) -> list[FileSource]:
-        """Return all sources in order of their names."""
-        return list(self.state().sources.values())
-
-    def list_feature_views(self) -> list[FeatureView]:
-        """Return all views in order of their names."""
-        return [view.definition for view in self.state().views.values()]
-
-    def list_request_sources(self) -> list[RequestSource]:
-        """Return all request sources in order of their names."""
-        return list(self.state().request_sources.values())
-
-    def list_on_demand_feature_views(self) -> list[OnDemandFeatureView]:
-        """Return all on-demand views in order of their names."""
-        return list(self.state().on_demand_views.values())
-
-    def list_feature_services(self) -> list[FeatureService]:
-        """Return all services in order of their names."""
-        return list(self.state().services.values())
-
-    def history(self, *, limit: int = 100, view: str | None = None) -> "list[LogEntry]":
-        """Return who applied what and when, newest first; of one view, or of all objects."""
-        return self.registry.history(self.project, limit=limit, view=view)
 
     # --- training ----------------------------------------------------------------------------
 
@@ -361,6 +297,23 @@ class FeatureStore:
         act = runs.estimate_incremental if incremental else runs.estimate
         return act(_micros(start), _micros(end))
 
+    def rollback(self, view: str) -> "Serving":
+        """Let lookups of a view read the generation that they read before, at once.
+
+        That is possible until `materialization.generation_grace_ms` after they switched to a newer
+        one: so long every run writes both. The newest generation is held back then: runs write it
+        still, but lookups read it only after another `rollback`, or when the view has got another
+        meaning once more.
+
+        Returns:
+            What lookups read now, and until when the other generation is kept.
+
+        Raises:
+            NotFoundError: There is no such view.
+            RequestError: No older generation is kept.
+        """
+        return self.registry.roll_back(self.project, view, actor=_actor(), grace_s=self._grace_s)
+
     def status(self, *, views: Sequence[str] | None = None) -> "list[ViewStatus]":
         """Return how far views are online, and what became of their last runs.
 
@@ -369,7 +322,7 @@ class FeatureStore:
         """
         from featurestore.monitoring.status import view_statuses
 
-        found, now_us = self.state().online_views(views), self.clock.now_micros()
+        found, now_us = self.live_state().online_views(views), self.clock.now_micros()
         return view_statuses(found, self.registry, project=self.project, now_us=now_us)
 
     # --- writes of applications ----------------------------------------------------------------
@@ -378,7 +331,7 @@ class FeatureStore:
         """Write rows of a view's source into the online store, as materialization would.
 
         The newest row of an entity wins, by event time, then by created time; all rows are checked
-        before the first is written.
+        before the first is written. They go to all generations of the view that are alive.
 
         Args:
             view: Name of a view with a schema, without joins, that is served online.
@@ -396,7 +349,7 @@ class FeatureStore:
             StoreUnavailableError: The online store cannot be reached (retryable; pushing the same
                 rows again does no harm).
         """
-        return self._pusher.push(self.state().view(view), rows, append=append)
+        return self._pusher.push(self.live_state().view(view), rows, append=append)
 
     def write_to_online_store(self, view: str, rows: object) -> "PushReport":
         """Write rows into the online store; the same as `push`."""
@@ -425,7 +378,7 @@ class FeatureStore:
 
         retention = self.settings.tombstone_retention
         return delete_entity(
-            self.state(),
+            self.live_state(),
             entity,
             views,
             store=self.online_store,
@@ -475,9 +428,9 @@ class FeatureStore:
 
     def serving_catalog(self) -> "ServingCatalog":
         """Return all that a server needs to know of this project, as plain data."""
-        from featurestore.serving.catalog import catalog_from_state
+        from featurestore.serving.catalog import catalog_from_live
 
-        return catalog_from_state(self.state(), clock=self.clock)
+        return catalog_from_live(self.live_state(), clock=self.clock)
 
     def verify(
         self,
@@ -501,7 +454,7 @@ class FeatureStore:
         from featurestore.monitoring.verify import verify
 
         return verify(
-            self.state().online_views(views),
+            [view.served for view in self.live_state().online_views(views)],
             project=self.project,
             engine=self.engine,
             store=self.online_store,
@@ -566,14 +519,19 @@ class FeatureStore:
 
         return ViewRuns(
             project=self.project,
-            views=self.state().online_views(views),
+            views=self.live_state().online_views(views),
             engine=lambda: self.engine,
             store=lambda: self.online_store,
             registry=self.registry,
             clock=self.clock,
             root=self.config.root,
+            grace_s=self._grace_s,
             progress=report,
         )
+
+    @property
+    def _grace_s(self) -> float:
+        return self.settings.materialization.generation_grace_ms / 1e3
 
 
 def _clock(clock: Clock | Instant) -> Clock:

@@ -104,6 +104,7 @@ COMMANDS: Final[dict[str, Callable[..., None]]] = {
     "status": status.status,
     "push": writes.push,
     "delete-entity": writes.delete_entity,
+    "rollback": status.rollback,
     "get-online": online.get_online,
     "serve": online.serve,
     "verify": verification.verify,

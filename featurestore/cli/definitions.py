@@ -69,11 +69,16 @@ def apply(
             plan_file.refuse_if_outdated(made, file)
         _show(session, made)
         store.apply(made, allow_destroy=allow_destroy)
+        waiting = [v.name for v in store.live_state().views.values() if v.is_pending]
     revision = made.base_revision + (not made.is_empty)
     if session.as_json:
         session.answer({**made.to_document(), "applied": not made.is_empty, "revision": revision})
     elif not made.is_empty:
         session.out.write(f"Applied: project {made.project} is at revision {revision}\n")
+        for view in waiting:
+            session.note(
+                f"{view}: lookups read the generation from before until the new one is materialized"
+            )
 
 
 def _make_plan(session: Session, store: "FeatureStore") -> "Plan":

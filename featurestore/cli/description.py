@@ -9,7 +9,14 @@ import typer
 from featurestore.cli import on_demand
 from featurestore.cli.completion import complete_objects
 from featurestore.cli.lateness import describe_lateness
-from featurestore.cli.listing import end_text, keys_text, run_document, view_document, watermark
+from featurestore.cli.listing import (
+    end_text,
+    keys_text,
+    live_text,
+    run_document,
+    view_document,
+    watermark,
+)
 from featurestore.cli.output import counted, listed, print_facts, print_heading, print_table
 from featurestore.cli.session import Session, UsageError
 from featurestore.errors import NotFoundError, RequestError, SourceError
@@ -209,8 +216,8 @@ def _files(source: "FileSource", store: "FeatureStore") -> tuple[list[dict[str, 
 
 
 def _view(store: "FeatureStore", state: "RegistryState", name: str) -> Description:
-    view = state.view(name)
-    definition = view.definition
+    view = store.live_state().view(name)
+    definition = view.newest.definition
     mark = watermark(store, view)
     runs = store.registry.runs(store.project, name, limit=1)
     document = view_document(view, mark)
@@ -225,8 +232,8 @@ def _view(store: "FeatureStore", state: "RegistryState", name: str) -> Descripti
             "joins": "; ".join(map(_join_text, definition.joins)),
             "ttl": document["ttl"] or "none: values never expire",
             "online": "yes" if definition.online else "no",
-            "generation": str(view.generation),
-            "version": str(view.version),
+            "generation": live_text(view),
+            "version": str(view.newest.version),
             "online up to": end_text(mark) or "never materialized",
             "last run": _last_run(run_document(runs[0])) if runs else None,
             **_common(definition, state),

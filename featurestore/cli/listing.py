@@ -13,8 +13,8 @@ from featurestore.cli.session import Session
 
 if TYPE_CHECKING:
     from featurestore.definitions import Entity, FeatureService, FileSource
+    from featurestore.registry.generations import LiveView
     from featurestore.registry.runs import RunRecord, Watermark
-    from featurestore.registry.state import RegisteredView
     from featurestore.store import FeatureStore
 
 
@@ -126,21 +126,21 @@ def _source_row(source: "FileSource") -> tuple[object, ...]:
 
 
 def _views(store: "FeatureStore") -> Listing:
-    state = store.state()
-    marks = {name: watermark(store, view) for name, view in state.views.items()}
+    views = store.live_state().views
+    marks = {name: watermark(store, view) for name, view in views.items()}
     headers = ("view", "entities", "features", "source", "ttl", "online", "gen.", "online up to")
-    rows = [_view_row(view, marks[name]) for name, view in state.views.items()]
-    documents = [view_document(view, marks[name]) for name, view in state.views.items()]
+    rows = [_view_row(view, marks[name]) for name, view in views.items()]
+    documents = [view_document(view, marks[name]) for name, view in views.items()]
     return headers, rows, {"views": documents}
 
 
-def watermark(store: "FeatureStore", view: "RegisteredView") -> "Watermark | None":
-    """Return how far the present generation of a view is materialized."""
-    return store.registry.watermark(store.project, view.definition.name, view.generation)
+def watermark(store: "FeatureStore", view: "LiveView") -> "Watermark | None":
+    """Return how far the generation of a view that lookups read is materialized."""
+    return store.registry.watermark(store.project, view.name, view.served.generation)
 
 
-def _view_row(view: "RegisteredView", mark: "Watermark | None") -> tuple[object, ...]:
-    definition = view.definition
+def _view_row(view: "LiveView", mark: "Watermark | None") -> tuple[object, ...]:
+    definition = view.newest.definition
     return (
         definition.name,
         listed(entity.name for entity in definition.entities),
@@ -148,9 +148,21 @@ def _view_row(view: "RegisteredView", mark: "Watermark | None") -> tuple[object,
         definition.source.name,
         definition.to_document()["ttl"],
         "yes" if definition.online else "no",
-        view.generation,
+        live_text(view),
         end_text(mark) or ("never" if definition.online else None),
     )
+
+
+def generation_text(*, served: int, newest: int, kept: int | None) -> str:
+    """Return what is served and what is written besides."""
+    besides = sorted({newest, *(() if kept is None else (kept,))} - {served})
+    return f"{served} (and {', '.join(map(str, besides))})" if besides else str(served)
+
+
+def live_text(view: "LiveView") -> str:
+    """Return the generations of a view that are alive."""
+    kept = None if view.kept is None else view.kept.generation
+    return generation_text(served=view.served.generation, newest=view.newest.generation, kept=kept)
 
 
 def end_text(mark: "Watermark | None") -> str | None:
@@ -160,12 +172,13 @@ def end_text(mark: "Watermark | None") -> str | None:
     return None if mark is None else format_instant(from_micros(mark.end_us))
 
 
-def view_document(view: "RegisteredView", mark: "Watermark | None") -> dict[str, Any]:
+def view_document(view: "LiveView", mark: "Watermark | None") -> dict[str, Any]:
     """Return a view with what only the registry knows of it, as JSON-ready data."""
     return {
-        **view.definition.to_document(),
-        "generation": view.generation,
-        "version": view.version,
+        **view.newest.definition.to_document(),
+        "generation": view.newest.generation,
+        "served_generation": view.served.generation,
+        "version": view.newest.version,
         "materialized_until": end_text(mark),
     }
 

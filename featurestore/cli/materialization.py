@@ -118,12 +118,19 @@ def _show(session: Session, runs: "list[RunReport]") -> None:
     if not runs:
         session.note("No view is served online: there is nothing to materialize.")
         return
-    headers = ["view", "kind", "up to", "rows read", "entities", "written", "kept newer"]
+    headers = ["view", "gen.", "kind", "up to", "rows read", "entities", "written", "kept newer"]
     headers += ["expired", "null keys", "null times", "seconds", "rows/s"]
     print_table(session.out, headers, map(_row, runs))
     for run in runs:
         if run.resumed:
             session.note(f"{run.view}: {run.resumed:,} of its entities were dealt with before.")
+        if run.switched:
+            session.note(f"{run.view}: lookups read generation {run.generation} from now on.")
+        if run.error is not None:
+            session.note(
+                f"{run.view}: generation {run.generation}, which is older, could not be written:"
+                f" {run.error}"
+            )
 
 
 def run_document(run: "RunReport") -> dict[str, Any]:
@@ -134,6 +141,7 @@ def run_document(run: "RunReport") -> dict[str, Any]:
 def _row(run: "RunReport") -> tuple[object, ...]:
     return (
         run.view,
+        run.generation,
         run.kind,
         run.end,
         run.rows_read,

@@ -185,14 +185,15 @@ def serve(
 ) -> None:
     """Serve online features over gRPC.
 
-    It serves until it is stopped by Ctrl-C or SIGTERM, and finishes the calls under way.
+    It serves until it is stopped by Ctrl-C or SIGTERM, and finishes the calls under way. What is
+    applied meanwhile, and a generation that becomes complete, is served soon after.
     """
     session = Session.of(context)
     server = find_server()
     with session.store() as store:
-        chosen = store.settings.server
+        chosen, watched = store.settings.server, WatchedCatalog(store)
         options = server.ServeOptions(
-            catalog_json=store.serving_catalog().to_json(),
+            catalog_json=watched.catalog.to_json(),
             online_store=online_store_settings(store.config),
             function_roots=tuple(str(root) for root in store.functions.roots),
             address=address or chosen.address,
@@ -201,10 +202,35 @@ def serve(
             insecure=insecure or chosen.insecure,
             reflection=chosen.reflection,
             fast_lookups=chosen.fast_lookups,
+            reload_every_s=chosen.reload_every_ms / 1e3,
             limits=server.Limits(max_entities=chosen.max_entities),
         )
         _refuse_private_store(store)
-    server.serve(options, on_ready=lambda ready: _announce(session, ready))
+        server.serve(
+            options,
+            on_ready=lambda ready: _announce(session, ready),
+            newer_catalog=watched.newer,
+        )
+
+
+class WatchedCatalog:
+    """What a store serves, and what it serves once that has changed.
+
+    Args:
+        store: Stays open as long as this is asked.
+    """
+
+    def __init__(self, store: "FeatureStore") -> None:
+        self._store = store
+        self.catalog = store.serving_catalog()
+
+    def newer(self) -> str | None:
+        """Return the catalog as JSON if it has changed since it was last returned."""
+        stamp = self._store.registry.stamp(self._store.project)
+        if stamp == (self.catalog.revision, self.catalog.switches):
+            return None
+        self.catalog = self._store.serving_catalog()
+        return self.catalog.to_json()
 
 
 def find_server() -> Any:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from featurestore.cli.completion import complete_views
-from featurestore.cli.listing import RUN_HEADERS, run_document, run_row
+from featurestore.cli.listing import RUN_HEADERS, generation_text, run_document, run_row
 from featurestore.cli.output import print_heading, print_table
 from featurestore.cli.session import Session
 
@@ -42,9 +42,15 @@ def status(context: typer.Context, *, view: Views = None) -> None:
     if not found:
         session.note("No view is served online.")
         return
-    headers = ("view", "state", "online up to", "age", "newest event", "last run", "rows", "run")
+    headers = ["view", "generation", "state", "online up to", "age", "newest event", "last run"]
+    headers += ["rows", "run"]
     print_table(session.out, headers, list(map(_row, found)))
     for each in found:
+        if each.served != each.generation and not each.is_held:
+            session.note(
+                f"{each.view}: generation {each.served} is served until {each.generation} is"
+                f" materialized up to there"
+            )
         if each.can_be_resumed:
             session.note(f"to go on: featurestore materialize --resume --view {each.view}")
 
@@ -55,6 +61,7 @@ def _row(status: "ViewStatus") -> tuple[object, ...]:
     last = status.last_run
     return (
         status.view,
+        generation_text(served=status.served, newest=status.generation, kept=status.kept),
         status.situation,
         _instant(status.end_us),
         None if status.age_us is None else age_text(status.age_us),
@@ -62,6 +69,33 @@ def _row(status: "ViewStatus") -> tuple[object, ...]:
         None if last is None else last.status,
         None if last is None else last.rows_written,
         None if status.task is None else _progress(status.task, status),
+    )
+
+
+def rollback(
+    context: typer.Context,
+    view: Annotated[
+        str,
+        typer.Argument(metavar="VIEW", help="The view.", autocompletion=complete_views),
+    ],
+) -> None:
+    """Serve a view's former generation again.
+
+    That is possible while the grace time after a change of the view's meaning lasts, and takes
+    effect at once. The newest generation is held back until another rollback, or another change.
+    """
+    session = Session.of(context)
+    with session.store() as store:
+        serving, project = store.rollback(view), store.project
+    kept = None if serving.kept_until is None else _instant_of(serving.kept_until)
+    if session.as_json:
+        document = {"project": project, "view": view, "served_generation": serving.generation}
+        kept_document = {"kept_generation": serving.kept, "kept_until": kept}
+        session.answer({**document, **kept_document, "held": serving.is_held})
+        return
+    session.out.write(
+        f"{view}: generation {serving.generation} is served; {serving.kept} is written besides"
+        f" until {kept}\n"
     )
 
 
@@ -82,6 +116,10 @@ def status_document(status: "ViewStatus") -> dict[str, Any]:
     return {
         "view": status.view,
         "generation": status.generation,
+        "served_generation": status.served,
+        "kept_generation": status.kept,
+        "kept_until": None if status.kept_until is None else _instant_of(status.kept_until),
+        "held": status.is_held,
         "state": status.situation,
         "end": _instant(status.end_us),
         "newest_event": _instant(status.event_us),
@@ -156,7 +194,7 @@ def history(
 def _change_row(entry: "LogEntry") -> tuple[object, ...]:
     document = entry.to_document()
     generations = (entry.generation_before, entry.generation_after)
-    is_new = entry.action == "update" and generations[0] != generations[1]
+    is_new = entry.action not in ("create", "delete") and generations[0] != generations[1]
     impact = f"{entry.impact}; generation {generations[0]} -> {generations[1]}"
     return (
         entry.revision,

@@ -49,20 +49,27 @@ def push(
 
     session = Session.of(context)
     with session.store() as store:
-        types = column_types(store.get_feature_view(view), store.config.root)
+        served = store.live_state().view(view).served
+        types = column_types(served.definition, store.config.root)
         report = store.push(view, read_rows(file, types), append=append)
     if session.as_json:
         session.answer(_pushed(report))
     else:
         always = {"view": report.view, "rows": report.rows, "written": report.written}
-        more = {name: value for name, value in _pushed(report).items() if value != 0}
-        print_facts(session.out, {**always, **more})
+        counts = {name: getattr(report, name) for name in ("kept", "filtered", "expired")}
+        more = {name: count for name, count in counts.items() if count}
+        print_facts(session.out, {**always, **more, "file": report.file})
+    for generation, reason in report.missed.items():
+        session.note(
+            f"note: generation {generation}, which lookups do not read, took none: {reason}"
+        )
 
 
 def _pushed(report: "PushReport") -> dict[str, Any]:
     file = None if report.file is None else str(report.file)
     names = ("view", "rows", "written", "kept", "filtered", "expired")
-    return {name: getattr(report, name) for name in names} | {"file": file}
+    missed = {str(generation): reason for generation, reason in report.missed.items()}
+    return {name: getattr(report, name) for name in names} | {"file": file, "missed": missed}
 
 
 def delete_entity(

@@ -6,12 +6,13 @@ from typing import Any
 
 from featurestore.definitions import FeatureView
 from featurestore.errors import EntityValueError, RequestError, close_names, shown
-from featurestore.materialize.live import live_tables
+from featurestore.materialize.live import table_of
 from featurestore.materialize.plan import remaining_us
 from featurestore.online.codec import encode_keys, tombstone
 from featurestore.online.key_values import is_null
 from featurestore.online.store import EncodedRows, OnlineStore
-from featurestore.registry.state import RegisteredView, RegistryState
+from featurestore.registry.generations import LiveState
+from featurestore.registry.state import RegisteredView
 from featurestore.types import type_name
 
 
@@ -32,40 +33,50 @@ class DeletionReport:
 
 
 def delete_entity(
-    state: RegistryState,
+    state: LiveState,
     entity: Mapping[str, Any],
-    views: Sequence[str] | None,
+    names: Sequence[str] | None,
     *,
     store: OnlineStore,
     now_us: int,
     retention_us: int,
 ) -> DeletionReport:
     """Delete an entity from online views; see `FeatureStore.delete_entity`."""
-    known = state.online_views(views)
-    _check_keys(entity, known)
-    chosen = [v for v in known if _is_about(v.definition, entity)]
-    skipped = {
-        v.definition.name: tuple(k for k in v.definition.join_keys if k not in entity)
-        for v in known
-        if v not in chosen and not v.definition.join_keys.keys().isdisjoint(entity)
-    }
-    if views is not None or not chosen:
-        for view in known:
-            if views is not None or view.definition.name in skipped:
-                _check_is_about(view.definition, entity)
-    keys = {v.definition.name: _key(v.definition, entity) for v in chosen}  # all, before the first
-    deleted = {}
-    for view in chosen:
-        name, lifetime_us = view.definition.name, remaining_us(view.definition)
+    views = state.online_views(names)
+    _check_keys(entity, [view.served for view in views])
+    if names is not None:
+        for view in views:
+            _check_is_about(view.served.definition, entity)
+    alive = [generation for view in views for generation in view.written]
+    chosen = [(view, _key(view.definition, entity)) for view in alive if _is_about(view, entity)]
+    skipped = _skipped(alive, entity)
+    if not chosen:
+        _check_is_about(next(v.definition for v in alive if v.definition.name in skipped), entity)
+    kept = set()
+    for about, key in chosen:  # all keys were looked at before the first is deleted
+        lifetime_us = remaining_us(about.definition)
         kept_ms = (retention_us if lifetime_us is None else lifetime_us) // 1000
-        rows = EncodedRows(keys=[keys[name]], values=[tombstone(now_us)], remaining_ms=[kept_ms])
-        counts = [store.write(table, rows) for table in live_tables(state.project, view)]
-        deleted[name] = all(count.kept == 0 for count in counts)
+        rows = EncodedRows(keys=[key], values=[tombstone(now_us)], remaining_ms=[kept_ms])
+        if store.write(table_of(state.state.project, about), rows).kept:
+            kept.add(about.definition.name)
+    found = dict.fromkeys(about.definition.name for about, _ in chosen)
     return DeletionReport(
-        deleted=tuple(name for name, done in deleted.items() if done),
-        kept=tuple(name for name, done in deleted.items() if not done),
+        deleted=tuple(name for name in found if name not in kept),
+        kept=tuple(name for name in found if name in kept),
         skipped=skipped,
     )
+
+
+def _skipped(
+    views: Sequence[RegisteredView], entity: Mapping[str, Any]
+) -> dict[str, tuple[str, ...]]:
+    """Return the views that have some of the keys, and which others they have."""
+    found = {}
+    for view in views:
+        keys = view.definition.join_keys
+        if not _is_about(view, entity) and not keys.keys().isdisjoint(entity):
+            found[view.definition.name] = tuple(key for key in keys if key not in entity)
+    return found
 
 
 def _check_keys(entity: Mapping[str, Any], views: Sequence[RegisteredView]) -> None:
@@ -82,9 +93,10 @@ def _check_keys(entity: Mapping[str, Any], views: Sequence[RegisteredView]) -> N
         raise RequestError("No join key is given.", hint="pass {'user_id': 42}")
 
 
-def _is_about(view: FeatureView, entity: Mapping[str, Any]) -> bool:
+def _is_about(view: RegisteredView, entity: Mapping[str, Any]) -> bool:
     """Whether the keys given name a row of a view; one without join keys is about nobody."""
-    return bool(view.join_keys) and view.join_keys.keys() <= entity.keys()
+    keys = view.definition.join_keys
+    return bool(keys) and keys.keys() <= entity.keys()
 
 
 def _check_is_about(view: FeatureView, entity: Mapping[str, Any]) -> None:

@@ -4,8 +4,8 @@ They are rows of the view's source: what materialization does to those of files 
 zones, rounding) the same code does to them. All are checked before the first is written.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -18,14 +18,15 @@ from featurestore.definitions import FeatureView
 from featurestore.errors import RequestError, RowsError, SourceError, shown
 from featurestore.materialize.append import AddedFile
 from featurestore.materialize.encode import RowEncoder
-from featurestore.materialize.live import live_tables
-from featurestore.materialize.rows import given_columns, source_table, with_created
+from featurestore.materialize.live import table_of
+from featurestore.materialize.rows import Given, given_columns, source_table, with_created
 from featurestore.offline.arrow_values import taken
 from featurestore.offline.atomic import atomic_file
 from featurestore.offline.history import numbers_of
 from featurestore.offline.scan import SourceScan, columns_read, scan_of_table
 from featurestore.offline.table_rows import TableRows
-from featurestore.online.store import EncodedRows, OnlineStore, WriteCounts
+from featurestore.online.store import EncodedRows, OnlineStore, TableId, WriteCounts
+from featurestore.registry.generations import LiveView
 from featurestore.registry.state import RegisteredView
 from featurestore.time import Clock, format_instant, from_micros
 
@@ -48,6 +49,8 @@ class PushReport:
         filtered: Rows that the view's transform leaves out.
         expired: Rows so old that the store might drop them at once; they were not offered.
         file: The file of the source that they were appended to, or None.
+        missed: Other generations of the view than the one that lookups read, which could not take
+            the rows -> why. They lack them when lookups switch.
     """
 
     view: str
@@ -57,6 +60,20 @@ class PushReport:
     filtered: int = 0
     expired: int = 0
     file: Path | None = None
+    missed: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Prepared:
+    """Rows as the table of one generation takes them."""
+
+    table: TableId
+    encoded: Sequence[EncodedRows]
+    filtered: int
+
+    @property
+    def offered(self) -> int:
+        return sum(len(part.keys) for part in self.encoded)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,64 +92,75 @@ class Pusher:
     clock: Clock
     root: Path
 
-    def push(self, view: RegisteredView, rows: object, *, append: bool = False) -> PushReport:
-        """Write rows of a view's source; see `FeatureStore.push`."""
-        definition = view.definition
-        _check_view(definition)
-        now_us = self.clock.now_micros()
-        given = given_columns(rows, times=_time_columns(definition))
+    def push(self, view: LiveView, rows: object, *, append: bool = False) -> PushReport:
+        """Write rows of a view's source; see `FeatureStore.push`.
+
+        They go to all generations that are alive. What lookups read has to take them; an older or
+        newer meaning of the view may need columns that the rows do not have.
+        """
+        source = view.newest.definition.source
+        given = given_columns(rows, times=_time_columns(view.served.definition))
         if not given:
-            return PushReport(view=definition.name)
+            check_view(view.served.definition)
+            return PushReport(view=view.name)
         if not append:
-            given = with_created(definition.source, given, now_us)
-            types = column_types(definition, self.root)
-            return self._push(view, source_table(given, types, source=definition.source.name))
-        added = AddedFile.of(definition.source, self.root)
-        table = added.table(given, now_us=now_us)
+            return self._push(view, given)
+        added = AddedFile.of(source, self.root)
+        table = added.table(given, now_us=self.clock.now_micros())
         with atomic_file(added.path) as temporary:
             # The file gets its name when the store has the rows: whoever has to try again because
             # the store failed does not leave events there twice.
             pq.write_table(table, temporary)
-            return self._push(view, table, file=added.path)
+            columns = dict(zip(table.column_names, table.columns, strict=True))
+            return self._push(view, columns, file=added.path)
 
-    def _push(self, view: RegisteredView, table: pa.Table, file: Path | None = None) -> PushReport:
-        encoded, filtered = self._encoded(view.definition, table, self.clock.now_micros())
-        counts = self._write(view, encoded)
-        offered = sum(len(part.keys) for part in encoded)
+    def _push(self, view: LiveView, given: Given, file: Path | None = None) -> PushReport:
+        rows = len(next(iter(given.values())))
+        served, *others = view.written
+        prepared = [self._prepared(served, given)]
+        missed = {}
+        for other in others:
+            try:
+                prepared.append(self._prepared(other, given))
+            except (RequestError, SourceError) as error:
+                missed[other.generation] = error.message
+        counts, *_ = [self._write(each) for each in prepared]
         return PushReport(
-            view=view.definition.name,
-            rows=table.num_rows,
+            view=view.name,
+            rows=rows,
             written=counts.written,
             kept=counts.kept,
-            filtered=filtered,
-            expired=table.num_rows - filtered - offered,
+            filtered=prepared[0].filtered,
+            expired=rows - prepared[0].filtered - prepared[0].offered,
             file=file,
+            missed=missed,
         )
 
-    def _encoded(
-        self, view: FeatureView, table: pa.Table, now_us: int
-    ) -> tuple[list[EncodedRows], int]:
-        """Return rows as a store takes them, and how many the transform leaves out."""
-        scan = scan_of_table(view, table, ROWS, self.root)
+    def _prepared(self, view: RegisteredView, given: Given) -> _Prepared:
+        definition, now_us = view.definition, self.clock.now_micros()
+        types = column_types(definition, self.root)
+        complete = with_created(definition.source, given, now_us)
+        table = source_table(complete, types, source=definition.source.name)
+        scan = scan_of_table(definition, table, ROWS, self.root)
         try:
             batches = list(_visible_rows(scan, table))
         except SourceError as error:  # there is no file that the caller could look at
             raise RowsError(error.message, hint=error.hint) from None
         for batch in batches:
             _check_batch(scan, batch, now_us)
-        filtered = table.num_rows - sum(batch.num_rows for batch in batches)
-        encoder = RowEncoder(view, now_us=now_us, is_pushed=True)
+        encoder = RowEncoder(definition, now_us=now_us, is_pushed=True)
         parts = (part for batch in _in_order(scan, batches) for part in _parts(batch))
-        return [encoder.encode(part) for part in parts], filtered
+        return _Prepared(
+            table=table_of(self.project, view),
+            encoded=[encoder.encode(part) for part in parts],
+            filtered=table.num_rows - sum(batch.num_rows for batch in batches),
+        )
 
-    def _write(self, view: RegisteredView, encoded: list[EncodedRows]) -> WriteCounts:
-        """Write to all tables of the view; return what became of the rows in the last of them."""
-        written = kept = 0
-        for table in live_tables(self.project, view):
-            counts = [self.store.write(table, part) for part in encoded if part.keys]
-            written = sum(count.written for count in counts)
-            kept = sum(count.kept for count in counts)
-        return WriteCounts(written=written, kept=kept)
+    def _write(self, rows: _Prepared) -> WriteCounts:
+        counts = [self.store.write(rows.table, part) for part in rows.encoded if part.keys]
+        return WriteCounts(
+            written=sum(count.written for count in counts), kept=sum(count.kept for count in counts)
+        )
 
 
 def column_types(view: FeatureView, root: Path) -> dict[str, pa.DataType | None]:
@@ -141,7 +169,7 @@ def column_types(view: FeatureView, root: Path) -> dict[str, pa.DataType | None]
     Raises:
         RequestError: Rows cannot be pushed to this view.
     """
-    _check_view(view)
+    check_view(view)
     types: dict[str, pa.DataType | None] = {}
     # What a transform computes with comes last: its types are those of the files.
     for column in columns_read(view, root):
@@ -150,7 +178,7 @@ def column_types(view: FeatureView, root: Path) -> dict[str, pa.DataType | None]
     return types
 
 
-def _check_view(view: FeatureView) -> None:
+def check_view(view: FeatureView) -> None:
     """Refuse a view whose rows are not rows of its source.
 
     Raises:

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from featurestore.offline.ordinals import BEYOND
 from featurestore.offline.scan import SourceScan, only_files, open_scan
 from featurestore.offline.windows.latest import WindowRows
 from featurestore.online.store import OnlineStore, TableId
+from featurestore.registry.generations import DEFAULT_GRACE_S
 from featurestore.registry.runs import ReadFile, RunRecord, Watermark
 from featurestore.registry.sql import SqlRegistry
 from featurestore.registry.state import RegisteredView
@@ -51,6 +52,9 @@ class RunReport:
         null_times: Source rows without an event time, never visible.
         seconds: Duration of the run; of its last attempt if it was resumed.
         resumed: How many of the entities an earlier attempt had dealt with.
+        generation: Of the view, the one that was written.
+        switched: Whether lookups read this generation from now on, and read another one before.
+        error: Why writing a generation failed that is not the newest; None when it did not.
     """
 
     view: str
@@ -67,6 +71,9 @@ class RunReport:
     null_times: int
     seconds: float
     resumed: int = 0
+    generation: int = 1
+    switched: bool = False
+    error: str | None = None
 
     @property
     def rows_per_second(self) -> float:
@@ -88,6 +95,7 @@ class Materializer:
         holder: What its leases are taken as: unique, and telling in a message.
         chunk_entities: How many entities a chunk has, about; None for what suits the view.
         batch_rows: How many rows one write has at most.
+        grace_s: How long a generation that lookups leave is written further.
     """
 
     project: str
@@ -101,6 +109,7 @@ class Materializer:
     )
     chunk_entities: int | None = None
     batch_rows: int = BATCH_ROWS
+    grace_s: float = DEFAULT_GRACE_S
 
     def run(
         self, task: Task, *, overwrite: bool = False, progress: Progress | None = None
@@ -121,8 +130,14 @@ class Materializer:
                 self.registry.begin_task(record)
                 return self._execute(task, scan, record, progress)
 
-    def resume(self, view: RegisteredView, *, progress: Progress | None = None) -> RunReport | None:
+    def resume(
+        self, generations: Sequence[RegisteredView], *, progress: Progress | None = None
+    ) -> RunReport | None:
         """Go on with the interrupted run of a view, or return None if there is none.
+
+        Args:
+            generations: Those of the view that are alive.
+            progress: Told of every batch, or None.
 
         It reads the same rows of the same files, and offers those of chunks that are not done.
         Files that came since are left to the next run.
@@ -132,15 +147,17 @@ class Materializer:
                 (retryable).
             ResumeError: The view means something else now, or a file changed.
         """
-        name = view.definition.name
+        name = generations[0].definition.name
         left = [task for task in self.registry.tasks(self.project) if task.view == name]
         if not left:
             return None
-        if left[0].generation != view.generation:
+        view = next((v for v in generations if v.generation == left[0].generation), None)
+        if view is None:
+            newest = max(view.generation for view in generations)
             raise ResumeError(
                 view=name,
-                reason=f"it is of generation {left[0].generation}, and the view has"
-                f" {view.generation} by now",
+                reason=f"it is of generation {left[0].generation}, and the view has {newest}"
+                " by now",
             )
         with leased(self.registry, self.project, name, self.holder):
             hit(Failpoint.LEASED)
@@ -203,9 +220,9 @@ class Materializer:
             resumed=sum(chunk.entities for chunk in chunks if chunk.state == "done"),
             seconds=time.monotonic() - started,
         )
-        self._record_success(task, report, summary, record)
+        switched = self._record_success(task, report, summary, record)
         hit(Failpoint.SWITCHED)
-        return report
+        return replace(report, switched=switched)
 
     def _newest(self, task: Task, scan: SourceScan, *, created_us: int) -> LatestRows:
         """Return what to offer: the newest rows, or the windows that end at the task's end."""
@@ -263,8 +280,9 @@ class Materializer:
 
     def _record_success(
         self, task: Task, report: RunReport, summary: ScanSummary, record: TaskRecord
-    ) -> None:
-        self.registry.record_run(
+    ) -> bool:
+        """Record a run, and return whether lookups switched to what it wrote."""
+        recorded = self.registry.record_run(
             RunRecord(
                 project=self.project,
                 view=report.view,
@@ -285,7 +303,9 @@ class Materializer:
             ),
             watermark=_watermark(task, summary, record.clock_us),
             holder=self.holder,
+            grace_s=self.grace_s,
         )
+        return recorded.switched
 
     @contextmanager
     def _failures_recorded(self, task: Task) -> Iterator[None]:
@@ -336,7 +356,17 @@ def _report(
         null_times=summary.null_times,
         seconds=seconds,
         resumed=resumed,
+        generation=task.view.generation,
     )
+
+
+def failed_report(task: Task, error: FeatureStoreError, *, seconds: float) -> RunReport:
+    """Return what is said of a run that failed without failing those after it."""
+    nothing = ScanSummary(
+        rows=0, entities=0, null_keys=0, null_times=0, max_event_us=None, max_created_us=None
+    )
+    report = _report(task, nothing, (), resumed=0, seconds=seconds)
+    return replace(report, error=str(error))
 
 
 def _watermark(task: Task, summary: ScanSummary, began_us: int) -> Watermark | None:

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
+from featurestore.registry.generations import LiveView
 from featurestore.registry.runs import Lease, RunRecord
 from featurestore.registry.sql import SqlRegistry
-from featurestore.registry.state import RegisteredView
 from featurestore.registry.tasks import TaskRecord
 
 Situation = Literal["never", "ready", "running", "failed", "interrupted"]
@@ -18,11 +19,15 @@ class ViewStatus:
 
     Attributes:
         view: The view's name.
-        generation: The one that is registered.
+        generation: The newest one, as the view is registered.
+        served: The one that lookups read.
+        kept: One besides that is written further for a rollback, or None.
+        kept_until: When that ends, or None.
+        is_held: Whether the newest was rolled back.
         situation: "running" while a run holds the lease; "failed" and "interrupted" when the last
             one can be resumed, with and without a word of its own; else "ready", or "never" when
             none has succeeded.
-        end_us: The end of what is online, or None.
+        end_us: The end of what lookups read, or None.
         event_us: The greatest event time read for it, or None.
         age_us: How long before now that end is, or None.
         last_run: The last run that is over, or None.
@@ -32,6 +37,10 @@ class ViewStatus:
 
     view: str
     generation: int
+    served: int
+    kept: int | None
+    kept_until: datetime | None
+    is_held: bool
     situation: Situation
     end_us: int | None
     event_us: int | None
@@ -47,23 +56,27 @@ class ViewStatus:
 
 
 def view_statuses(
-    views: Sequence[RegisteredView], registry: SqlRegistry, *, project: str, now_us: int
+    views: Sequence[LiveView], registry: SqlRegistry, *, project: str, now_us: int
 ) -> list[ViewStatus]:
     """Return where views stand, in their order."""
     tasks = {task.view: task for task in registry.tasks(project)}
     leases = registry.leases(project)
     found = []
     for view in views:
-        name = view.definition.name
-        mark = registry.watermark(project, name, view.generation)
+        name, alive = view.name, {each.generation for each in view.written}
+        mark = registry.watermark(project, name, view.served.generation)
         runs = registry.runs(project, name, limit=1)
         task, lease = tasks.get(name), leases.get(name)
-        if lease is None and task is not None and task.generation != view.generation:
+        if lease is None and task is not None and task.generation not in alive:
             task = None  # nobody can resume it
         found.append(
             ViewStatus(
                 view=name,
-                generation=view.generation,
+                generation=view.newest.generation,
+                served=view.served.generation,
+                kept=None if view.kept is None else view.kept.generation,
+                kept_until=view.kept_until,
+                is_held=view.is_held,
                 situation=_situation(task, lease, is_online=mark is not None),
                 end_us=None if mark is None else mark.end_us,
                 event_us=None if mark is None else mark.event_us,

@@ -83,6 +83,13 @@ class Watermark:
     updated_at: datetime | None = None
 
 
+class Recorded(NamedTuple):
+    """What recording a run changed: the watermark now, if any, and whether lookups switched."""
+
+    watermark: Watermark | None
+    switched: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
     """The right to materialize a view until `expires_at`.

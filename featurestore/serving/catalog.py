@@ -1,5 +1,8 @@
 """From the registry's state to what serving needs: plain data, handed to servers as JSON."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
 from featurestore.definitions import (
     FeatureService,
     FeatureViewSelection,
@@ -9,7 +12,8 @@ from featurestore.definitions import (
 from featurestore.definitions.on_demand_inputs import Input, Scope
 from featurestore.expressions.features import ComputedFeature, bound
 from featurestore.online.store import TableId
-from featurestore.registry.state import RegisteredView, RegistryState
+from featurestore.registry.generations import LiveState
+from featurestore.registry.state import RegisteredView
 from featurestore.serving.computed import ServingFunction, ServingInput, ServingOnDemand
 from featurestore.serving.plan import (
     ServingCatalog,
@@ -21,32 +25,94 @@ from featurestore.time import Clock
 from featurestore.types import type_name
 
 
-def catalog_from_state(state: RegistryState, *, clock: Clock) -> ServingCatalog:
-    """Return all views that are served online, and all services made of them alone."""
-    views = {
-        name: serving_view(view, state.project)
-        for name, view in state.views.items()
-        if view.definition.online
-    }
-    on_demand = {
-        name: serving_on_demand(view)
-        for name, view in state.on_demand_views.items()
-        if view.is_resolved
-        and all(s.view.name in views for s in view.origins if isinstance(s, FeatureViewSelection))
-    }
-    services = {
-        name: serving_service(service)
-        for name, service in state.services.items()
-        if all(s.view.name in views or s.view.name in on_demand for s in service.selections)
-    }
+def catalog_from_live(live: LiveState, *, clock: Clock) -> ServingCatalog:
+    """Return all views that are served online, and all services made of them alone.
+
+    While an older generation of a view is served, what is made of the view is served as it was
+    then, unless it can be made of that generation as well.
+    """
+    state = live.state
+    views = {view.name: serving_view(view.served, state.project) for view in live.online_views()}
+    waiting = tuple(view.name for view in live.online_views() if view.is_pending)
+    on_demand: dict[str, ServingOnDemand] = {}
+    for name in state.on_demand_views:
+        found = (s.on_demand_views.get(name) for s in (state, *live.older))
+        view = next((v for v in found if v is not None and _can_compute(v, views)), None)
+        if view is not None:
+            on_demand[name] = serving_on_demand(view)
+    services: dict[str, ServingService] = {}
+    for name in state.services:
+        known = (s.services.get(name) for s in (state, *live.older))
+        service = next(
+            (s for s in known if s is not None and _can_serve(s, views, on_demand)), None
+        )
+        if service is not None:
+            services[name] = _as_defined(service, waiting) if waiting else serving_service(service)
     return ServingCatalog(
         project=state.project,
         revision=state.revision,
+        switches=live.switches,
         clock=str(clock),
         views=views,
         services=services,
         on_demand=on_demand,
+        waiting=waiting,
     )
+
+
+def _as_defined(service: FeatureService, waiting: Sequence[str]) -> ServingService:
+    """Return a service with the features that it was defined with, not all that are served."""
+    selections = (
+        replace(serving_selection(s), features=tuple(s.feature_names))
+        if s.view.name in waiting
+        else serving_selection(s)
+        for s in service.selections
+    )
+    return ServingService(name=service.name, selections=tuple(selections))
+
+
+def _can_compute(view: OnDemandFeatureView, views: Mapping[str, ServingView]) -> bool:
+    """Whether the views that are served have all inputs, of the types that it was checked with."""
+    origins = [s for s in view.origins if isinstance(s, FeatureViewSelection)]
+    if not view.is_resolved or not all(_has_keys(s, views) for s in origins):
+        return False
+    return all(
+        (given.name, type_name(given.dtype)) in views[given.origin.view.name].columns
+        for given in view.inputs_of(view.feature_names)
+        if isinstance(given.origin, FeatureViewSelection)
+    )
+
+
+def _can_serve(
+    service: FeatureService,
+    views: Mapping[str, ServingView],
+    on_demand: Mapping[str, ServingOnDemand],
+) -> bool:
+    """Whether what is served has all features that a service names."""
+    return all(
+        set(selection.feature_names) <= _features(selection, views, on_demand)
+        for selection in service.selections
+    )
+
+
+def _features(
+    selection: FeatureViewSelection | OnDemandSelection,
+    views: Mapping[str, ServingView],
+    on_demand: Mapping[str, ServingOnDemand],
+) -> set[str]:
+    """Return the features that are served of what a selection is of."""
+    if isinstance(selection, OnDemandSelection):
+        found = on_demand.get(selection.name)
+        return set() if found is None else set(found.types)
+    if not _has_keys(selection, views):
+        return set()
+    return {name for name, _ in views[selection.view.name].columns}
+
+
+def _has_keys(selection: FeatureViewSelection, views: Mapping[str, ServingView]) -> bool:
+    """Whether the view is served, by the join keys that a selection knows."""
+    view = views.get(selection.view.name)
+    return view is not None and {name for name, _ in view.keys} == set(selection.view.join_keys)
 
 
 def serving_view(view: RegisteredView, project: str) -> ServingView:

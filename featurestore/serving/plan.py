@@ -26,7 +26,7 @@ from featurestore.serving.computed import (
     comparable,
 )
 
-CATALOG_SCHEMA_VERSION: Final = 3
+CATALOG_SCHEMA_VERSION: Final = 4
 
 Columns = tuple[tuple[str, str], ...]
 """Pairs of name and type, as `featurestore.types.type_name` writes types."""
@@ -152,7 +152,18 @@ class LookupPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class ServingCatalog:
-    """All that serving needs to know of a project at one revision."""
+    """All that serving needs to know of a project at one revision.
+
+    Attributes:
+        project: Its name.
+        revision: Counts what was applied.
+        switches: Counts changes of the generations that lookups read.
+        clock: As in the configuration.
+        views: What is served, by name.
+        services: Services made of these.
+        on_demand: On-demand views made of these.
+        waiting: Views of which an older generation is served than the one that is registered.
+    """
 
     project: str
     revision: int
@@ -160,6 +171,8 @@ class ServingCatalog:
     views: Mapping[str, ServingView] = field(default_factory=dict)
     services: Mapping[str, ServingService] = field(default_factory=dict)
     on_demand: Mapping[str, ServingOnDemand] = field(default_factory=dict)
+    switches: int = 0
+    waiting: tuple[str, ...] = ()
 
     def prepare(
         self,
@@ -220,7 +233,15 @@ class ServingCatalog:
         return self.views[name]
 
     def _not_found(self, kind: str, name: str, known: Iterable[str]) -> NoReturn:
-        raise NotFoundError(kind, name, known=known, where=f" in project {self.project!r}")
+        where = f" in project {self.project!r}{self.waiting_text(*self.waiting)}"
+        raise NotFoundError(kind, name, known=known, where=where)
+
+    def waiting_text(self, *views: str) -> str:
+        """Return what to say besides where something is missing of views that are waited for."""
+        if not (found := [shown(view) for view in views if view in self.waiting]):
+            return ""
+        names = ", ".join(found)
+        return f"; an older generation of {names} is served until the newest is materialized"
 
     def to_json(self) -> str:
         """Return this as JSON that `from_json` reads."""
@@ -228,6 +249,8 @@ class ServingCatalog:
             "schema_version": CATALOG_SCHEMA_VERSION,
             "project": self.project,
             "revision": self.revision,
+            "switches": self.switches,
+            "waiting": list(self.waiting),
             "clock": self.clock,
             "views": [asdict(view) for view in self.views.values()],
             "services": [asdict(service) for service in self.services.values()],
@@ -252,6 +275,8 @@ class ServingCatalog:
             return cls(
                 project=document["project"],
                 revision=document["revision"],
+                switches=document["switches"],
+                waiting=tuple(document["waiting"]),
                 clock=document["clock"],
                 views={view.name: view for view in views},
                 services={service.name: service for service in services},
@@ -289,7 +314,7 @@ class _Building:
         positions = {name: position for position, (name, _) in enumerate(view.columns)}
         for feature in positions if selection.features is None else selection.features:
             if feature not in positions:
-                where = f" in feature view {view.name!r}"
+                where = f" in feature view {view.name!r}{self._catalog.waiting_text(view.name)}"
                 raise NotFoundError("feature", feature, known=positions, where=where)
             position = positions[feature]
             if position in wanted:

@@ -42,6 +42,7 @@ class ServeOptions:
         reflection: Whether clients may ask what services there are.
         fast_lookups: Whether lookups go past grpcio's thread pool, with versions that were tested.
         grace_s: How long calls under way may go on after the signal to stop, in seconds.
+        reload_every_s: How often to look for newer definitions, in seconds; 0 never does.
         limits: What one request may take.
     """
 
@@ -55,4 +56,5 @@ class ServeOptions:
     reflection: bool = True
     fast_lookups: bool = True
     grace_s: float = 30.0
+    reload_every_s: float = 2.0
     limits: Limits = field(default_factory=Limits)

@@ -1,6 +1,11 @@
-"""What a parent and its worker processes tell each other: a line of JSON each way."""
+"""What a parent and its worker processes tell each other: lines of JSON.
+
+A worker is told its task, then of every other catalog; it answers once, when it serves or cannot.
+"""
 
 import json
+import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, TextIO
 
@@ -8,7 +13,7 @@ from featurestore.errors import FeatureStoreError
 from featurestore_server.errors import WorkerError
 from featurestore_server.options import Limits, ServeOptions
 
-MAX_LINE_CHARACTERS = 256 << 20
+MAX_LINE_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +69,33 @@ class WorkerTask:
         facts["function_roots"] = tuple(facts["function_roots"])
         facts["limits"] = Limits(**facts["limits"])
         return cls(**facts)
+
+
+def catalog_line(catalog_json: str) -> str:
+    """Return what tells a worker to serve another catalog."""
+    return json.dumps({"catalog_json": catalog_json}) + "\n"
+
+
+def read_catalog(line: str) -> str:
+    """Return the catalog that `catalog_line` wrote."""
+    catalog: str = json.loads(line)["catalog_json"]
+    return catalog
+
+
+def lines_from(descriptor: int) -> Iterator[str]:
+    """Yield the lines that come through a pipe as they come, until it ends.
+
+    Not through `sys.stdin`: a thread that waits in there holds a lock that the end of the process
+    needs.
+    """
+    waiting = bytearray()
+    while more := os.read(descriptor, 1 << 16):
+        waiting += more
+        while (end := waiting.find(b"\n")) >= 0:
+            yield waiting[: end + 1].decode()
+            del waiting[: end + 1]
+        if len(waiting) > MAX_LINE_BYTES:
+            return
 
 
 def report_ready(out: TextIO) -> None:

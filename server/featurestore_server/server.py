@@ -63,6 +63,7 @@ class FeatureServer:
         )
         self._health = health.HealthServicer()
         self._health.set(SERVING_SERVICE, _SERVING)
+        self._store = store
         self._monitor = _monitor(catalog, store, self._health)
         self.online_features = OnlineFeatures(
             catalog,
@@ -126,6 +127,18 @@ class FeatureServer:
             self._loop.start()
         if self._monitor:
             self._monitor.start()
+
+    def replace_catalog(self, catalog: ServingCatalog) -> None:
+        """Serve another catalog from now on; calls that came before end as they began.
+
+        Raises:
+            FunctionLoadError: A function of the catalog cannot be loaded; nothing has changed.
+        """
+        self.online_features.replace(catalog)
+        if self._monitor is None:  # there was no view until now
+            self._monitor = _monitor(catalog, self._store, self._health)
+            if self._monitor:
+                self._monitor.start()
 
     def stop(self, grace_s: float) -> None:
         """Say that this server no longer serves, take no new calls, and finish those under way.

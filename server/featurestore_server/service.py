@@ -49,14 +49,20 @@ class OnlineFeatures:
         store_answers: Callable[[], bool],
         functions: FunctionLoader,
     ) -> None:
-        _load_functions(catalog, functions)
         self._functions = functions
-        self._catalog = catalog
         self._store = store
         self._limits = limits
         self._store_answers = store_answers
-        self._clock: Clock = parse_clock(catalog.clock)
-        self._lookup = lru_cache(maxsize=limits.cached_plans)(self._prepare)
+        self.replace(catalog)
+
+    def replace(self, catalog: ServingCatalog) -> None:
+        """Answer from another catalog from now on; requests that came before end as they began.
+
+        Raises:
+            FunctionLoadError: A function of the catalog cannot be loaded; nothing has changed.
+        """
+        _load_functions(catalog, self._functions)
+        self._served = _Served(catalog, self._store, limits=self._limits, functions=self._functions)
 
     def get(self, request: bytes, context: grpc.ServicerContext) -> bytes:
         """Answer a serialized `GetOnlineFeaturesRequest` with a serialized response.
@@ -94,27 +100,44 @@ class OnlineFeatures:
         ]
 
     def _ask(self, request: bytes) -> "_Asked":
+        served = self._served
         message: GetOnlineFeaturesRequest = parse(GetOnlineFeaturesRequest.FromString, request)
-        self._check_project(message.project)
-        lookup = self._lookup(read_selection(message, self._limits), message.full_feature_names)
+        _check_project(message.project, served.catalog)
+        lookup = served.lookup(read_selection(message, self._limits), message.full_feature_names)
         columns = read_entities(message.entities, self._limits)
         if not self._store_answers():
             raise StoreUnavailableError("The online store does not answer the server's probes.")
-        return _Asked(lookup, lookup.ask(columns, count=message.entity_count or None))
+        question = lookup.ask(columns, count=message.entity_count or None)
+        return _Asked(lookup, question, served.catalog)
 
     def _reply(self, asked: "_Asked", answers: Sequence[Sequence[bytes | None]]) -> bytes:
         return serialize_reply(
             asked.lookup.answer(asked.question, answers),
-            project=self._catalog.project,
-            revision=self._catalog.revision,
+            project=asked.catalog.project,
+            revision=asked.catalog.revision,
         )
 
-    def _check_project(self, project: str) -> None:
-        if project and project != self._catalog.project:
-            raise NotFoundError("project", project, known=[self._catalog.project])
+
+class _Served:
+    """A catalog with the lookups that were prepared from it."""
+
+    def __init__(
+        self,
+        catalog: ServingCatalog,
+        store: OnlineStore,
+        *,
+        limits: Limits,
+        functions: FunctionLoader,
+    ) -> None:
+        self.catalog = catalog
+        self._store = store
+        self._limits = limits
+        self._functions = functions
+        self._clock: Clock = parse_clock(catalog.clock)
+        self.lookup = lru_cache(maxsize=limits.cached_plans)(self._prepare)
 
     def _prepare(self, selection: Selection, full_feature_names: bool) -> Lookup | OnDemandLookup:  # noqa: FBT001 - a cache's key
-        plan = self._catalog.prepare(selection, full_feature_names=full_feature_names)
+        plan = self.catalog.prepare(selection, full_feature_names=full_feature_names)
         return open_lookup(
             self._store,
             plan,
@@ -122,6 +145,11 @@ class OnlineFeatures:
             functions=self._functions,
             max_entities=self._limits.max_entities,
         )
+
+
+def _check_project(project: str, catalog: ServingCatalog) -> None:
+    if project and project != catalog.project:
+        raise NotFoundError("project", project, known=[catalog.project])
 
 
 def _load_functions(catalog: ServingCatalog, functions: FunctionLoader) -> None:
@@ -134,6 +162,7 @@ def _load_functions(catalog: ServingCatalog, functions: FunctionLoader) -> None:
 class _Asked(NamedTuple):
     lookup: Any  # Lookup with a Question, or OnDemandLookup with an OnDemandQuestion
     question: Question | OnDemandQuestion
+    catalog: ServingCatalog
 
 
 def _attempt(work: Callable[..., Result], *arguments: Any) -> Result | Exception:

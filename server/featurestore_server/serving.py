@@ -1,18 +1,23 @@
 """`serve`: run a server until a signal says stop."""
 
+import logging
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import Final
 
+from featurestore.errors import FeatureStoreError
 from featurestore.serving.plan import ServingCatalog
 from featurestore.time import parse_clock
 from featurestore_server.options import ServeOptions
 from featurestore_server.supervisor import Supervisor
+
+LOGGER: Final = logging.getLogger("featurestore_server")
 
 _WATCH_EVERY_S: Final = 0.25
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -45,7 +50,12 @@ class Serving:
         return line
 
 
-def serve(options: ServeOptions, *, on_ready: Callable[[Serving], None] | None = None) -> None:
+def serve(
+    options: ServeOptions,
+    *,
+    on_ready: Callable[[Serving], None] | None = None,
+    newer_catalog: Callable[[], str | None] | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT; then finish the calls under way and return.
 
     Call it from the main thread: signals go nowhere else.
@@ -53,6 +63,9 @@ def serve(options: ServeOptions, *, on_ready: Callable[[Serving], None] | None =
     Args:
         options: What to serve, and where.
         on_ready: Called once all workers serve; by default one line goes to standard error.
+        newer_catalog: Called every `options.reload_every_s`; returns a catalog to serve from then
+            on, as `ServingCatalog.to_json` writes it, or None while it is still the same. What it
+            raises is logged, and the server goes on as it was.
 
     Raises:
         ServeError: The address cannot be taken, or a worker cannot serve.
@@ -68,8 +81,22 @@ def serve(options: ServeOptions, *, on_ready: Callable[[Serving], None] | None =
             clock=catalog.clock,
         )
         (on_ready or _announce)(ready)
+        look_at = time.monotonic() + options.reload_every_s
         while not stop.wait(_WATCH_EVERY_S):
             supervisor.revive_workers()
+            if newer_catalog and options.reload_every_s and time.monotonic() >= look_at:
+                _reload(supervisor, newer_catalog)
+                look_at = time.monotonic() + options.reload_every_s
+
+
+def _reload(supervisor: Supervisor, newer_catalog: Callable[[], str | None]) -> None:
+    try:
+        catalog_json = newer_catalog()
+    except FeatureStoreError as error:
+        LOGGER.warning("cannot see whether definitions changed: %s", error.message)
+        return
+    if catalog_json is not None:
+        supervisor.replace_catalog(catalog_json)
 
 
 def _announce(ready: Serving) -> None:

@@ -6,13 +6,14 @@ import select
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from types import TracebackType
 from typing import Final, Self, TextIO, cast
 
 from featurestore_server.addresses import Reservation, reserve
 from featurestore_server.errors import WorkerError
 from featurestore_server.options import ServeOptions
-from featurestore_server.protocol import WorkerTask, check_report
+from featurestore_server.protocol import WorkerTask, catalog_line, check_report
 
 LOGGER: Final = logging.getLogger("featurestore_server")
 
@@ -86,6 +87,13 @@ class Worker:
             self._close_pipes()
             self._start()
 
+    def tell(self, line: str, *, task_line: str) -> None:
+        """Tell the process something, and those that may take its place another task."""
+        self._task_line = task_line
+        with contextlib.suppress(BrokenPipeError, ValueError):  # its successor will know
+            self._lifeline.write(line)
+            self._lifeline.flush()
+
     def terminate(self) -> None:
         """Tell the process to finish its calls and end."""
         if self._process.poll() is None:
@@ -141,6 +149,13 @@ class Supervisor:
         except BaseException:
             self.stop()
             raise
+
+    def replace_catalog(self, catalog_json: str) -> None:
+        """Let all workers serve another catalog, without an interruption."""
+        self._options = replace(self._options, catalog_json=catalog_json)
+        task_line = WorkerTask.of(self._options, self._reservation.targets).to_line()
+        for worker in self._workers:
+            worker.tell(catalog_line(catalog_json), task_line=task_line)
 
     def revive_workers(self) -> None:
         """Start those workers again that died."""

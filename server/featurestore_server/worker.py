@@ -1,7 +1,8 @@
 """One worker process: `python -m featurestore_server.worker`, started by the supervisor.
 
-It reads its task from standard input, which stays open: its end means that the parent is gone, and
-that this process stops too. It reports on standard output and logs on standard error.
+It reads its task from standard input, and then other catalogs to serve; the end of it means that
+the parent is gone, and that this process stops too. It reports on standard output and logs on
+standard error.
 """
 
 import logging
@@ -9,21 +10,24 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 from featurestore.functions import FunctionLoader
 from featurestore.online.factory import open_store
 from featurestore.online.store import OnlineStore
 from featurestore.serving.plan import ServingCatalog
 from featurestore_server.protocol import (
-    MAX_LINE_CHARACTERS,
     WorkerTask,
+    lines_from,
+    read_catalog,
     report_failure,
     report_ready,
 )
 from featurestore_server.server import FeatureServer
+
+LOGGER: Final = logging.getLogger("featurestore_server")
 
 
 def main() -> int:
@@ -38,16 +42,17 @@ def main() -> int:
         format=f"%(asctime)s %(levelname)s worker {os.getpid()}: %(message)s",
     )
     reports = _take_stdout()
-    task = WorkerTask.from_line(sys.stdin.readline(MAX_LINE_CHARACTERS))
+    told = lines_from(sys.stdin.fileno())
+    task = WorkerTask.from_line(next(told))
     try:
-        return _serve(task, reports, stop)
+        return _serve(task, told, reports, stop)
     except Exception as error:
-        logging.getLogger("featurestore_server").exception("the worker cannot serve")
+        LOGGER.exception("the worker cannot serve")
         report_failure(reports, error)
         return 1
 
 
-def _serve(task: WorkerTask, reports: TextIO, stop: threading.Event) -> int:
+def _serve(task: WorkerTask, told: Iterator[str], reports: TextIO, stop: threading.Event) -> int:
     store = open_configured_store(task.online_store)
     try:
         server = FeatureServer(
@@ -63,7 +68,7 @@ def _serve(task: WorkerTask, reports: TextIO, stop: threading.Event) -> int:
             server.listen(target)
         server.start()
         report_ready(reports)
-        threading.Thread(target=_follow_parent, args=(stop,), daemon=True).start()
+        threading.Thread(target=_follow_parent, args=(told, server, stop), daemon=True).start()
         stop.wait()
         server.stop(task.grace_s)
     finally:
@@ -86,11 +91,15 @@ def _take_stdout() -> TextIO:
     return reports
 
 
-def _follow_parent(stop: threading.Event) -> None:
-    # Not through sys.stdin: a thread that waits in there holds a lock that the end of this process
-    # needs.
-    while os.read(sys.stdin.fileno(), 4_096):
-        pass
+def _follow_parent(told: Iterator[str], server: FeatureServer, stop: threading.Event) -> None:
+    for line in told:
+        try:
+            catalog = ServingCatalog.from_json(read_catalog(line))
+            server.replace_catalog(catalog)
+        except Exception:
+            LOGGER.exception("the new definitions cannot be served; the ones before still are")
+        else:
+            LOGGER.info("serving revision %d", catalog.revision)
     stop.set()
 
 

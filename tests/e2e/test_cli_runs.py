@@ -77,7 +77,7 @@ def test_what_was_done_before_a_kill_is_told(repo: Repository) -> None:
     assert (profile["run"]["entities_done"], profile["can_be_resumed"]) == (3, True)
     resumed = repo.succeed("materialize", "--resume")
     assert "3 of its entities were dealt with before" in resumed.err
-    assert resumed.lines_with("profile")[0][1] == "full"
+    assert resumed.lines_with("profile")[0][1:3] == ["1", "full"]
 
 
 def test_nothing_to_resume_is_success(repo: Repository) -> None:
@@ -100,7 +100,8 @@ def test_status_tells_how_far_views_are_online(repo: Repository) -> None:
     assert (profile["newest_event"], profile["state"]) == ("2026-02-25T00:00:00Z", "ready")
     assert (profile["last_run"]["rows_written"], profile["run"]) == (3, None)
     [row] = repo.succeed("status", "--view", "profile").lines_with("profile")
-    assert row[:5] == ["profile", "ready", "2026-02-28T00:00:00Z", "1d", "2026-02-25T00:00:00Z"]
+    assert row[:4] == ["profile", "1", "ready", "2026-02-28T00:00:00Z"]
+    assert row[4:6] == ["1d", "2026-02-25T00:00:00Z"]
 
 
 def test_status_of_a_run_that_failed_says_why(repo: Repository) -> None:

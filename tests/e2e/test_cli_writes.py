@@ -86,6 +86,7 @@ def test_csv_is_pushed(repo: Repository) -> None:
         "filtered": 0,
         "expired": 0,
         "file": None,
+        "missed": {},
     }
     assert looked_up(repo, 7) == EXPECTED
     assert looked_up(repo, 8) == {

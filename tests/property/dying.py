@@ -105,7 +105,7 @@ def attempt(  # noqa: PLR0917 - a process takes them by position
             task = plan_run(view, start_us=call.start_us, **bounds)
         if death is not None:
             arrange(death)
-        if materializer.resume(view) is None:
+        if materializer.resume([view]) is None:
             materializer.run(task)
 
 

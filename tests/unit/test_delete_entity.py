@@ -197,6 +197,19 @@ def test_wrong_keys_are_refused_before_anything_is_deleted(
     assert statuses(store, "word:x", s="a") == ["PRESENT"]
 
 
+def test_an_entity_is_deleted_from_all_generations_that_are_alive(store: FeatureStore) -> None:
+    store.apply([view(ttl=timedelta(days=3_000))])
+    store.delete_entity({"k": 1}, views=["reading"])
+    assert statuses(store, "reading:x", k=1) == ["NOT_FOUND"]
+    store.materialize(views=["reading"])
+    assert store.status(views=["reading"])[0].served == 2
+    assert statuses(store, "reading:x", k=1) == ["NOT_FOUND"]
+    assert statuses(store, "reading:x", k=2) == ["PRESENT"]
+    store.delete_entity({"k": 2}, views=["reading"])
+    store.rollback("reading")
+    assert statuses(store, "reading:x", k=2) == ["NOT_FOUND"]
+
+
 def test_what_cannot_be_deleted_from_says_why(store: FeatureStore) -> None:
     with pytest.raises(RequestError, match="about nobody"):
         store.delete_entity({"k": 1}, views=["reading", "everybody"])

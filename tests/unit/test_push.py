@@ -581,3 +581,37 @@ def test_a_row_says_that_it_was_pushed_until_it_is_materialized(store: FeatureSt
     assert pushed() == [True]
     store.materialize()
     assert pushed() == [False] * 3
+
+
+# --- while a view has several generations ------------------------------------------------------
+
+
+def test_rows_go_to_all_generations_that_are_alive(store: FeatureStore) -> None:
+    store.materialize()
+    store.apply([view("data", ttl=timedelta(days=3_000))])
+    now = store.clock.now()
+    report = store.push("reading", {"k": [1, 9], "t": [now, now], "x": [7.0, 9.0]})
+    assert (report.written, dict(report.missed)) == (2, {})
+    assert looked_up(store, 1, 9) == [7.0, 9.0]
+    store.materialize()
+    assert store.status()[0].served == 2
+    assert looked_up(store, 1, 9) == [7.0, 9.0]
+    store.push("reading", {"k": [9], "t": [now], "x": [10.0]})
+    store.rollback("reading")
+    assert looked_up(store, 1, 9) == [7.0, 10.0]
+
+
+def test_a_generation_that_lookups_do_not_read_may_miss_rows(store: FeatureStore) -> None:
+    store.materialize()
+    write(store.config.root / "data/first.parquet", rows(3, y=[1.0, 2.0, 3.0]))
+    store.apply([view("data", features={"x": Float64, "y": Float64})])
+    now = store.clock.now()
+    report = store.push("reading", {"k": [9], "t": [now], "x": [9.0]})
+    assert report.written == 1
+    assert ["'y'" in reason for reason in report.missed.values()] == [True]
+    assert looked_up(store, 9) == [9.0]
+    store.materialize()
+    with pytest.raises(RowsError, match="'y'"):
+        store.push("reading", {"k": [9], "t": [now], "x": [9.0]})
+    report = store.push("reading", {"k": [9], "t": [now], "x": [8.0], "y": [9.0]})
+    assert dict(report.missed) == {}

@@ -894,7 +894,7 @@ def mark(end_us: int, event_us: int | None = None, created_us: int | None = None
 
 def test_a_run_and_its_watermark_are_kept(registry: SqlRegistry) -> None:
     apply(registry, SPEND)
-    moved = registry.record_run(run(100), watermark=mark(100, 90, 95))
+    moved = registry.record_run(run(100), watermark=mark(100, 90, 95)).watermark
     assert moved == registry.watermark("shop", "spend", 1)
     assert moved == Watermark(
         end_us=100,
@@ -936,7 +936,7 @@ def test_a_failed_run_is_recorded_and_moves_nothing(registry: SqlRegistry) -> No
     apply(registry, SPEND)
     registry.record_run(run(10), watermark=mark(10, 9))
     failed = run(20, status="failed", error="disk \0 \udcff" + "x" * 10_000)
-    moved = registry.record_run(failed, watermark=mark(20, 19))
+    moved = registry.record_run(failed, watermark=mark(20, 19)).watermark
     assert moved is not None
     assert moved.end_us == 10
     error = registry.runs("shop")[0].error
@@ -947,7 +947,7 @@ def test_a_failed_run_is_recorded_and_moves_nothing(registry: SqlRegistry) -> No
 
 def test_a_run_without_a_watermark_moves_nothing(registry: SqlRegistry) -> None:
     apply(registry, SPEND)
-    assert registry.record_run(run(20, kind="window", start_us=10)) is None
+    assert registry.record_run(run(20, kind="window", start_us=10)).watermark is None
     assert registry.watermark("shop", "spend", 1) is None
 
 

@@ -109,7 +109,7 @@ def interrupt(store: FeatureStore, *, after: int, **options: Any) -> FailingStor
 
 
 def resume(store: FeatureStore, online: OnlineStore, **changes: Any) -> RunReport:
-    report = materializer(store, online, **changes).resume(registered(store))
+    report = materializer(store, online, **changes).resume([registered(store)])
     assert report is not None
     return report
 
@@ -274,7 +274,7 @@ def test_a_new_run_takes_the_place_of_an_interrupted_one(store: FeatureStore) ->
     report = run(store, online)
     assert report.resumed == 0
     assert store.registry.tasks("plant") == []
-    assert materializer(store, online).resume(registered(store)) is None
+    assert materializer(store, online).resume([registered(store)]) is None
 
 
 def test_what_was_not_interrupted_needs_no_resuming(store: FeatureStore) -> None:
@@ -301,11 +301,11 @@ def test_a_view_that_means_something_else_now_is_not_resumed(store: FeatureStore
     online = interrupt(store, after=5)
     stale = registered(store)
     store.apply([VIEW.model_copy(update={"ttl": timedelta(days=400)})])
-    assert materializer(store, online).resume(registered(store)) is None, "apply forgot it"
+    assert materializer(store, online).resume([registered(store)]) is None, "apply forgot it"
     run(store, online)
     interrupt(store, after=5)
     with pytest.raises(ResumeError, match="of generation 2, and the view has 1 by now"):
-        materializer(store, online).resume(stale)
+        materializer(store, online).resume([stale])
 
 
 def test_intervals_in_any_order_end_as_one_run_over_all_of_them(store: FeatureStore) -> None:

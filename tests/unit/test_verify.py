@@ -254,9 +254,23 @@ def test_comparing_nothing_is_no_success(store: FeatureStore, root: Path) -> Non
         store.verify(views=["raeding"])
 
 
-def test_a_new_generation_has_nothing_to_compare(filled: FeatureStore) -> None:
-    filled.apply([view(ttl="30d")])
-    report = filled.verify()
+def test_the_generation_that_lookups_read_is_compared(filled: FeatureStore) -> None:
+    filled.apply([view(ttl="30000d")])
+    plant(filled, 1, [99.0], at=THEN, of=view())
+    assert filled.verify().defects == 1, "of the first generation, which lookups read still"
+    filled.materialize()
+    plant(filled, 1, [99.0], at=THEN, of=view())
+    assert filled.verify().ok
+    filled.rollback("reading")
+    assert filled.verify().defects == 1
+
+
+def test_what_was_never_materialized_has_nothing_to_compare(
+    store: FeatureStore, root: Path
+) -> None:
+    write(root / FILE, rows(3))
+    store.apply([view()])
+    report = store.verify()
     assert (report.ok, report.cells, report.views[0].end) == (False, 0, None)
 
 

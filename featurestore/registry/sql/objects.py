@@ -36,22 +36,32 @@ def require_project(connection: Connection, project: str) -> None:
         raise NotFoundError("project", project, known=known, where=" in the registry")
 
 
-def read_state(connection: Connection, project: str) -> RegistryState:
-    """Return what is registered; of a project that is not there, the empty state."""
+def read_state(connection: Connection, project: str, *, until: int | None = None) -> RegistryState:
+    """Return what is registered; of a project that is not there, the empty state.
+
+    Args:
+        connection: Open.
+        project: The project.
+        until: The revision to go back to; None for the newest.
+    """
     query = select(PROJECTS.c.revision).where(PROJECTS.c.project == project)
     revision = connection.execute(query).scalar_one_or_none()
     if revision is None:
         return RegistryState(project=project)
-    records = [_record(row) for row in _newest(connection, project)]
-    return build_state(project, revision, records)
+    records = [_record(row) for row in _newest(connection, project, until)]
+    return build_state(project, revision if until is None else until, records)
 
 
-def _newest(connection: Connection, project: str) -> list[Row[Any]]:
+def _newest(connection: Connection, project: str, until: int | None) -> list[Row[Any]]:
     """Return the newest version of each object, deletions included."""
     key = (OBJECTS.c.kind, OBJECTS.c.name)
+    known = (
+        OBJECTS.c.project == project,
+        *(() if until is None else (OBJECTS.c.revision <= until,)),
+    )
     newest = (
         select(*key, func.max(OBJECTS.c.version).label("version"))
-        .where(OBJECTS.c.project == project)
+        .where(*known)
         .group_by(*key)
         .subquery()
     )

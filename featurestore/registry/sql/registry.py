@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featurestore.errors import RegistryConflictError
+from featurestore.registry.generations import DEFAULT_GRACE_S, LiveState, Serving
 from featurestore.registry.log import LogEntry
 from featurestore.registry.plan import Plan
-from featurestore.registry.runs import MAX_HOLDER, Lease, RunRecord, Watermark
-from featurestore.registry.sql import objects, tasks
+from featurestore.registry.runs import MAX_HOLDER, Lease, Recorded, RunRecord, Watermark
+from featurestore.registry.sql import generations, objects, tasks
 from featurestore.registry.sql import runs as ledger
 from featurestore.registry.sql.database import Database
+from featurestore.registry.sql.generations import Stamp
 from featurestore.registry.sql.objects import plain
 from featurestore.registry.sql.upgrade import has_tasks
 from featurestore.registry.state import RegistryState
@@ -77,6 +79,46 @@ class SqlRegistry:
                 return RegistryState(project=project)
             return objects.read_state(connection, project)
 
+    def live(self, project: str) -> LiveState:
+        """Return the same with the generations of views that are alive; raises like `snapshot`."""
+        with self._database.read() as connection:
+            if connection is None:
+                return LiveState.settled(RegistryState(project=project))
+            return generations.read_live(connection, project, now=self._wall_clock.now())
+
+    def stamp(self, project: str) -> Stamp:
+        """Return what changes with everything that may change what lookups mean."""
+        with self._database.read() as connection:
+            return (
+                Stamp(0, 0) if connection is None else generations.read_stamp(connection, project)
+            )
+
+    def roll_back(
+        self, project: str, view: str, *, actor: str, grace_s: float = DEFAULT_GRACE_S
+    ) -> Serving:
+        """Let lookups of a view read the generation that they read before, at once.
+
+        The newest generation is held back then: no run switches to it again, only another rollback
+        does, or a generation that comes after it.
+
+        Args:
+            project: The project.
+            view: The view.
+            actor: Who wants it, for the log.
+            grace_s: How long the generation that is left now is written further.
+
+        Raises:
+            NotFoundError: There is no such project or view.
+            RequestError: No older generation is kept.
+        """
+        with self._database.write() as connection:
+            objects.require_project(connection, project)
+            objects.read_state(connection, project).view(view)
+            now = self._wall_clock.now()
+            return generations.roll_back(
+                connection, project, view, now=now, grace_s=grace_s, actor=actor
+            )
+
     def commit(self, plan: Plan, *, actor: str, now: datetime) -> RegistryState:
         """Apply all of `plan`, or nothing, and return the new state.
 
@@ -99,6 +141,7 @@ class SqlRegistry:
         with self._database.write() as connection:
             revision = objects.swap_revision(connection, plan, now)
             objects.write_changes(connection, plan, revision=revision, actor=actor, now=now)
+            generations.note_applied(connection, plan.project, plan.changes)
             self._forget_outdated(connection, plan)
             # Read back before the commit: a state that cannot be read is never committed.
             return objects.read_state(connection, plan.project)
@@ -138,9 +181,17 @@ class SqlRegistry:
             return ledger.read_watermark(connection, project, view, generation)
 
     def record_run(
-        self, run: RunRecord, *, watermark: Watermark | None = None, holder: str | None = None
-    ) -> Watermark | None:
+        self,
+        run: RunRecord,
+        *,
+        watermark: Watermark | None = None,
+        holder: str | None = None,
+        grace_s: float = DEFAULT_GRACE_S,
+    ) -> Recorded:
         """Record a run that is over and move its generation's watermark, both or neither.
+
+        Lookups switch to the generation in the same step, if it is the newest, not held back, and
+        filled up to where the one that they read is.
 
         Args:
             run: The run.
@@ -149,11 +200,12 @@ class SqlRegistry:
             holder: Of the run's lease. If that was lost, nothing is recorded of a run that
                 succeeded, because another one may have moved the watermark since it was read. None:
                 no lease is looked at.
+            grace_s: How long a generation that lookups leave is written further.
 
         The run's task goes if it succeeded; if it failed, the task says why, and can be resumed.
 
         Returns:
-            The watermark now, None if there is none.
+            The watermark now, and whether lookups switched.
 
         Raises:
             NotFoundError: Nothing was ever applied to the project.
@@ -163,7 +215,12 @@ class SqlRegistry:
             objects.require_project(connection, run.project)
             if holder is not None:
                 self._end_task(connection, run, plain(holder, MAX_HOLDER))
-            return ledger.write_run(connection, run, watermark)
+            reached = ledger.write_run(connection, run, watermark)
+            now = self._wall_clock.now()
+            switched = generations.switch_if_complete(
+                connection, run, reached, grace_s=grace_s, now=now, actor=holder or ""
+            )
+            return Recorded(reached, switched)
 
     def _end_task(self, connection: "Connection", run: RunRecord, holder: str) -> None:
         if run.status == "failed":

@@ -41,6 +41,7 @@ PROJECTS: Final = Table(
     Column("project", Text, primary_key=True),
     Column("revision", BigInteger, nullable=False),
     Column("created_us", BigInteger, nullable=False),
+    Column("switches", BigInteger, nullable=False, server_default="0"),
 )
 
 OBJECTS: Final = Table(
@@ -109,6 +110,18 @@ WATERMARKS: Final = Table(
     Column("created_us", BigInteger),
     Column("source_files", Text, nullable=False),
     Column("updated_us", BigInteger, nullable=False),
+)
+
+SERVING: Final = Table(
+    "featurestore_serving",
+    METADATA,
+    _project(primary_key=True),
+    Column("view", Text, primary_key=True),  # a view without a row is served as it is registered
+    Column("generation", BigInteger, nullable=False),
+    Column("kept_generation", BigInteger),
+    Column("kept_until_us", BigInteger),
+    Column("is_held", Boolean, nullable=False),
+    Column("since_us", BigInteger),
 )
 
 LEASES: Final = Table(

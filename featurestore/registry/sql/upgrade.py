@@ -10,7 +10,7 @@ from typing import Final
 
 from sqlalchemy import Connection, inspect, select, update
 
-from featurestore.registry.sql.tables import CHUNKS, META, METADATA, SCHEMA_VERSION, TASKS
+from featurestore.registry.sql.tables import CHUNKS, META, METADATA, SCHEMA_VERSION, SERVING, TASKS
 
 
 def upgrade(connection: Connection) -> None:
@@ -30,9 +30,12 @@ def has_tasks(connection: Connection) -> bool:
 
 
 def _keep_tasks(connection: Connection) -> None:
-    """Version 2: tasks and their chunks, and since when a lease has been held."""
-    METADATA.create_all(connection, tables=[TASKS, CHUNKS])
+    """Version 2: tasks with their chunks, since when a lease has been held, live generations."""
+    METADATA.create_all(connection, tables=[TASKS, CHUNKS, SERVING])
     connection.exec_driver_sql("ALTER TABLE featurestore_leases ADD COLUMN acquired_us BIGINT")
+    connection.exec_driver_sql(
+        "ALTER TABLE featurestore_projects ADD COLUMN switches BIGINT NOT NULL DEFAULT 0"
+    )
 
 
 _STEPS: Final[Mapping[int, Callable[[Connection], None]]] = {1: _keep_tasks}

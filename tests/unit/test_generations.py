@@ -1,0 +1,382 @@
+"""A view gets a new meaning: what lookups read, what runs write, and the way back."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from featurestore.definitions import (
+    Aggregation,
+    Entity,
+    FeatureService,
+    FeatureView,
+    Field,
+    OnDemandFeatureView,
+)
+from featurestore.errors import NotFoundError, RequestError, SourceError
+from featurestore.registry import ObjectRef, plan_deletion
+from featurestore.registry.generations import LiveState, Serving
+from featurestore.registry.sql import SqlRegistry
+from featurestore.store import FeatureStore
+from featurestore.time import Clock
+from featurestore.types import Float64, Int32, Int64, String
+from tests.unit.projects import FILE, NOW, THEN, UTC_US, project, rows, says, source, view, write
+
+TODAY = datetime(2026, 11, 27, tzinfo=UTC)
+SQUARE = view(transform="SELECT x * x AS x FROM readings")
+WIDE = view(features={"x": Float64, "y": String})
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    write(tmp_path / FILE, rows(3, y=["a", "b", "c"]))
+    return tmp_path
+
+
+@pytest.fixture
+def store(root: Path) -> Iterator[FeatureStore]:
+    with project(root) as opened:
+        opened.apply([view()])
+        yield opened
+
+
+@pytest.fixture
+def filled(store: FeatureStore) -> FeatureStore:
+    store.materialize()
+    return store
+
+
+def at(store: FeatureStore, when: datetime) -> None:
+    """Let the registry's wall clock stand at an instant."""
+    path = store.config.path(store.settings.registry.path)
+    store.registry = SqlRegistry(path, wall_clock=Clock(when))
+
+
+def served(store: FeatureStore, feature: str = "x", keys: tuple[int, ...] = (1, 2, 3)) -> list[Any]:
+    found = store.get_online_features([f"reading:{feature}"], {"k": list(keys)}).to_dict()
+    values: list[Any] = found[feature]
+    return values
+
+
+def generations(store: FeatureStore) -> tuple[int, int, int | None]:
+    """Return what is served, the newest, and what is kept besides."""
+    live = store.live_state().view("reading")
+    kept = None if live.kept is None else live.kept.generation
+    return live.served.generation, live.newest.generation, kept
+
+
+def test_lookups_read_the_old_meaning_until_the_new_one_is_complete(filled: FeatureStore) -> None:
+    filled.apply([SQUARE])
+    assert served(filled) == [1.0, 2.0, 3.0]
+    reports = filled.materialize()
+    assert [(r.generation, r.switched, r.error) for r in reports] == [
+        (1, False, None),
+        (2, True, None),
+    ]
+    assert served(filled) == [1.0, 4.0, 9.0]
+    assert generations(filled) == (2, 2, 1)
+
+
+@pytest.mark.parametrize("incremental", [False, True])
+def test_a_rollback_finds_what_came_since(
+    filled: FeatureStore, root: Path, *, incremental: bool
+) -> None:
+    filled.apply([SQUARE])
+    filled.materialize_incremental() if incremental else filled.materialize()
+    later = [THEN + timedelta(days=1)] * 3
+    write(root / FILE, rows(3, x=[5.0, 6.0, 7.0], t=pa.array(later, UTC_US)))
+    filled.materialize_incremental() if incremental else filled.materialize()
+    assert served(filled) == [25.0, 36.0, 49.0]
+    back = filled.rollback("reading")
+    assert (back.generation, back.kept, back.is_held) == (1, 2, True)
+    assert served(filled) == [5.0, 6.0, 7.0]
+
+
+def test_what_was_rolled_back_is_written_but_not_read_again(filled: FeatureStore) -> None:
+    filled.apply([SQUARE])
+    filled.materialize()
+    filled.rollback("reading")
+    reports = filled.materialize()
+    assert {(r.generation, r.switched) for r in reports} == {(1, False), (2, False)}
+    assert served(filled) == [1.0, 2.0, 3.0]
+    forth = filled.rollback("reading")
+    assert (forth.generation, forth.kept, forth.is_held) == (2, 1, False)
+    assert served(filled) == [1.0, 4.0, 9.0]
+
+
+def test_a_third_meaning_takes_over_from_what_was_rolled_back_to(filled: FeatureStore) -> None:
+    filled.apply([SQUARE])
+    filled.materialize()
+    filled.rollback("reading")
+    filled.apply([view(transform="SELECT x + 1 AS x FROM readings")])
+    assert generations(filled) == (1, 3, 2)
+    assert served(filled) == [1.0, 2.0, 3.0]
+    filled.materialize()
+    assert served(filled) == [2.0, 3.0, 4.0]
+    assert generations(filled) == (3, 3, 1)
+
+
+def test_a_meaning_that_was_never_complete_is_passed_over(filled: FeatureStore) -> None:
+    filled.apply([SQUARE])
+    filled.apply([view(transform="SELECT x + 1 AS x FROM readings")])
+    assert generations(filled) == (1, 3, None)
+    with pytest.raises(RequestError) as caught:
+        filled.rollback("reading")
+    assert says(caught.value, "no generation to go back to")
+    assert "3 is not complete" in (caught.value.hint or "")
+    filled.materialize()
+    assert served(filled) == [2.0, 3.0, 4.0]
+
+
+def test_a_generation_that_ends_earlier_does_not_take_over(filled: FeatureStore) -> None:
+    filled.apply([SQUARE])
+    filled.materialize(end="2024-05-31T23:59:59.999999Z")
+    assert generations(filled) == (1, 2, None)
+    filled.materialize(start="2020-01-01T00:00:00Z")
+    assert generations(filled) == (1, 2, None), "a window says nothing about what came before it"
+    filled.materialize_incremental(end=NOW)
+    assert generations(filled) == (2, 2, 1)
+
+
+def test_what_was_never_materialized_is_replaced_at_once(store: FeatureStore) -> None:
+    store.apply([WIDE])
+    assert generations(store) == (2, 2, None)
+    assert served(store, "y") == [None] * 3
+    store.materialize()
+    assert served(store, "y") == ["a", "b", "c"]
+
+
+def test_a_kept_generation_ends_with_its_grace(filled: FeatureStore) -> None:
+    at(filled, TODAY)
+    filled.apply([SQUARE])
+    filled.materialize()
+    assert generations(filled) == (2, 2, 1)
+    at(filled, TODAY + timedelta(hours=24))
+    assert generations(filled) == (2, 2, None)
+    assert [r.generation for r in filled.materialize()] == [2]
+    with pytest.raises(RequestError) as caught:
+        filled.rollback("reading")
+    assert says(caught.value, "no generation to go back to")
+    assert "kept until 2026-11-28" in (caught.value.hint or "")
+
+
+def test_the_grace_is_configured(root: Path) -> None:
+    with project(root, materialization={"generation_grace_ms": "2h"}) as store:
+        at(store, TODAY)
+        store.apply([view()])
+        store.materialize()
+        store.apply([SQUARE])
+        store.materialize()
+        assert store.status()[0].kept_until == TODAY + timedelta(hours=2)
+
+
+def test_a_deleted_view_leaves_nothing_to_go_back_to(filled: FeatureStore) -> None:
+    filled.apply([SQUARE])
+    filled.materialize()
+    gone = plan_deletion([ObjectRef("feature view", "reading")], filled.state())
+    filled.apply(gone, allow_destroy=True)
+    filled.apply([view()])
+    assert generations(filled) == (3, 3, None)
+    with pytest.raises(RequestError):
+        filled.rollback("reading")
+    with pytest.raises(NotFoundError):
+        filled.rollback("readings")
+
+
+def test_an_older_generation_that_cannot_be_read_fails_nothing(
+    filled: FeatureStore, root: Path
+) -> None:
+    write(root / "other.parquet", rows(3, x=[7.0, 8.0, 9.0]))
+    filled.apply([view("other.parquet")])
+    (root / FILE).unlink()
+    old, new = filled.materialize()
+    assert old.error is not None
+    assert FILE in old.error
+    assert (new.generation, new.switched) == (2, True)
+    assert served(filled) == [7.0, 8.0, 9.0]
+    (root / "other.parquet").unlink()
+    with pytest.raises(SourceError):
+        filled.materialize()
+
+
+def test_a_service_is_what_it_was_until_its_view_is_complete(filled: FeatureStore) -> None:
+    filled.apply([FeatureService(name="all", features=[view()])])
+    filled.apply([FeatureService(name="all", features=[WIDE])])
+    asked = {"k": [1]}
+    assert filled.get_online_features("all", asked).to_dict() == {"k": [1], "x": [1.0]}
+    with pytest.raises(NotFoundError) as caught:
+        filled.get_online_features(["reading:y"], asked)
+    assert says(caught.value, "an older generation of 'reading' is served", hint=False)
+    filled.materialize()
+    assert filled.get_online_features("all", asked).to_dict() == {"k": [1], "x": [1.0], "y": ["a"]}
+    filled.rollback("reading")
+    assert filled.get_online_features("all", asked).to_dict() == {"k": [1], "x": [1.0]}
+
+
+def test_a_service_that_needs_less_changes_at_once(filled: FeatureStore) -> None:
+    filled.apply([WIDE])
+    filled.materialize()
+    filled.apply([FeatureService(name="all", features=[WIDE])])
+    filled.apply([FeatureService(name="all", features=[view()])])
+    assert generations(filled) == (2, 3, 1)
+    found = filled.get_online_features("all", {"k": [1]}).to_dict()
+    assert found == {"k": [1], "x": [1.0]}
+
+
+def test_a_new_service_waits_for_features_that_are_not_there(filled: FeatureStore) -> None:
+    filled.apply([FeatureService(name="all", features=[WIDE])])
+    with pytest.raises(NotFoundError) as caught:
+        filled.get_online_features("all", {"k": [1]})
+    assert says(caught.value, "'all'", "served until the newest is materialized", hint=False)
+    filled.materialize()
+    assert filled.get_online_features("all", {"k": [1]}).to_dict()["y"] == ["a"]
+
+
+def test_what_is_computed_fits_what_is_served(filled: FeatureStore, root: Path) -> None:
+    def doubled(of: FeatureView, feature: str) -> OnDemandFeatureView:
+        return OnDemandFeatureView(name="doubled", sources=[of], features={"two": f"2 * {feature}"})
+
+    filled.apply([FeatureService(name="all", features=[doubled(view(), "x")])])
+    asked = {"k": [2]}
+    assert filled.get_online_features("all", asked).to_dict()["two"] == [4.0]
+    integers = rows(3, x=pa.array([10, 20, 30], pa.int64()))
+    write(root / "other.parquet", integers)
+    changed = view("other.parquet", features={"x": Int64})
+    filled.apply([FeatureService(name="all", features=[doubled(changed, "x")])])
+    assert filled.get_online_features("all", asked).to_dict()["two"] == [4.0]
+    filled.materialize()
+    assert filled.get_online_features("all", asked).to_dict()["two"] == [40]
+
+
+def test_other_join_keys_wait_as_well(filled: FeatureStore, root: Path) -> None:
+    filled.apply([FeatureService(name="all", features=[view()])])
+    write(root / "other.parquet", rows(3, u=["a", "b", "c"]))
+    changed = view("other.parquet", keys={"u": String})
+    filled.apply([FeatureService(name="all", features=[changed])])
+    assert filled.get_online_features("all", {"k": [1]}).to_dict()["x"] == [1.0]
+    filled.materialize()
+    assert filled.get_online_features("all", {"u": ["b"]}).to_dict()["x"] == [2.0]
+
+
+def test_a_changed_entity_is_a_new_generation_of_its_views(
+    filled: FeatureStore, root: Path
+) -> None:
+    write(root / FILE, rows(3, k=pa.array([1, 2, 3], pa.int32())))
+    filled.apply([view(entities=[Entity(name="sensor", join_keys={"k": Int32})])])
+    assert generations(filled) == (1, 2, None)
+    assert served(filled) == [1.0, 2.0, 3.0]
+    live = filled.live_state().view("reading")
+    assert live.served.definition.join_keys == {"k": Int64}
+    filled.materialize()
+    assert served(filled) == [1.0, 2.0, 3.0]
+    assert generations(filled) == (2, 2, 1)
+
+
+def test_windows_become_latest_values_and_the_other_way_round(filled: FeatureStore) -> None:
+    windowed = FeatureView(
+        name="reading",
+        entities=view().entities,
+        source=source(),
+        aggregations=[Aggregation("x", ["sum"], windows=[None])],
+    )
+    filled.apply([windowed])
+    assert served(filled) == [1.0, 2.0, 3.0]
+    filled.materialize()
+    assert served(filled, "x_sum_all") == [1.0, 2.0, 3.0]
+    filled.rollback("reading")
+    assert served(filled) == [1.0, 2.0, 3.0]
+
+
+def test_history_says_who_switched(filled: FeatureStore) -> None:
+    filled.apply([SQUARE])
+    filled.materialize()
+    filled.rollback("reading")
+    newest = filled.history()[:2]
+    found = [(e.action, e.generation_before, e.generation_after, bool(e.actor)) for e in newest]
+    assert found == [("rollback", 2, 1, True), ("switch", 1, 2, True)]
+
+
+def test_the_stamp_changes_with_whatever_lookups_mean(filled: FeatureStore) -> None:
+    stamps = [filled.registry.stamp("plant")]
+
+    def changes() -> bool:
+        stamps.append(filled.registry.stamp("plant"))
+        return stamps[-1] != stamps[-2]
+
+    filled.materialize()
+    assert not changes()
+    filled.apply([SQUARE])
+    assert changes()
+    filled.materialize()
+    assert changes()
+    filled.materialize()
+    assert not changes()
+    filled.rollback("reading")
+    assert changes()
+    assert filled.registry.stamp("nobody") == (0, 0)
+
+
+def test_status_says_what_is_served(filled: FeatureStore) -> None:
+    filled.apply([SQUARE])
+    [status] = filled.status()
+    assert (status.generation, status.served, status.kept) == (2, 1, None)
+    assert status.end_us is not None
+    filled.materialize()
+    filled.rollback("reading")
+    [status] = filled.status()
+    assert (status.generation, status.served, status.kept, status.is_held) == (2, 1, 2, True)
+
+
+def test_an_interrupted_run_of_either_generation_goes_on(filled: FeatureStore) -> None:
+    filled.apply([SQUARE])
+    live = filled.live_state().view("reading")
+    assert [v.generation for v in live.written] == [1, 2]
+    run = filled._runs(None)
+    task = run.tasks(None, None)[0]
+    online = filled.online_store
+
+    class Full:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(online, name)
+
+        def write(self, *_args: Any, **_options: Any) -> None:
+            raise OSError("full")
+
+    broken: Any = Full()
+    with pytest.raises(OSError, match="full"):
+        replace(run.materializer, store=broken).run(task)
+    [report] = filled.materialize(resume=True)
+    assert (report.generation, report.switched) == (1, False)
+
+
+def test_a_settled_state_has_one_generation_of_each_view(store: FeatureStore) -> None:
+    live = LiveState.settled(store.state())
+    assert [v.generation for v in live.written] == [1]
+    assert not live.view("reading").is_pending
+    with pytest.raises(NotFoundError):
+        live.view("nothing")
+
+
+def test_a_generation_is_kept_before_its_end_alone() -> None:
+    serving = Serving(generation=2, kept=1, kept_until=TODAY)
+    assert serving.kept_at(TODAY - timedelta(microseconds=1)) == 1
+    assert serving.kept_at(TODAY) is None
+    assert Serving(generation=2).kept_at(TODAY) is None
+
+
+def test_a_catalog_keeps_what_waits_as_json(filled: FeatureStore) -> None:
+    filled.apply([FeatureService(name="all", features=[WIDE])])
+    catalog = filled.serving_catalog()
+    assert catalog.waiting == ("reading",)
+    assert type(catalog).from_json(catalog.to_json()) == catalog
+    assert json.loads(catalog.to_json())["switches"] == catalog.switches > 0
+
+
+def test_fields_of_the_old_meaning_are_checked_as_they_were(filled: FeatureStore) -> None:
+    filled.apply([view(schema=[Field(name="x", dtype=Float64, description="only words")])])
+    assert generations(filled) == (1, 1, None)
