@@ -18,16 +18,18 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     ValidationError,
 )
 
 from featurestore.errors import ConfigError, close_names, did_you_mean, shown
 from featurestore.naming import check_object_name
-from featurestore.time import Clock, parse_clock, parse_duration
+from featurestore.time import Clock, format_duration, parse_clock, parse_duration
 
 FILE_NAME = "feature_store.yaml"
 ENV_PREFIX = "FEATURESTORE_"
 MAX_FILE_BYTES = 1 << 20
+MAX_RETENTION = timedelta(days=36_500)
 _NOT_CONFIGURATION = {"FEATURESTORE_TEST_REDIS"}
 
 
@@ -65,6 +67,18 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _retention(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+Retention = Annotated[
+    timedelta,
+    BeforeValidator(_retention),
+    Field(ge=timedelta(seconds=1), le=MAX_RETENTION),
+    PlainSerializer(format_duration, when_used="json"),
+]
 
 
 class RegistryConfig(_Model):
@@ -207,6 +221,8 @@ class Settings(_Model):
         registry: See `RegistryConfig`; a string is its path.
         offline_store: See `OfflineStoreConfig`; a string is its type.
         online_store: See `OnlineStoreConfig`; a string is a type or a redis:// address.
+        tombstone_retention: How long a deleted entity of a view without ttl cannot be revived by
+            older rows.
         materialization: See `MaterializationConfig`.
         functions: See `FunctionsConfig`; a string is its roots, separated by commas.
         server: See `ServerConfig`; a string is its address.
@@ -221,6 +237,7 @@ class Settings(_Model):
     registry: RegistryConfig = RegistryConfig()
     offline_store: OfflineStoreConfig = OfflineStoreConfig()
     online_store: OnlineStoreConfig = OnlineStoreConfig()
+    tombstone_retention: Retention = timedelta(days=90)
     materialization: MaterializationConfig = MaterializationConfig()
     functions: FunctionsConfig = FunctionsConfig()
     server: ServerConfig = ServerConfig()

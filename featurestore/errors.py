@@ -6,6 +6,7 @@ FeatureStoreError
 ├── NotFoundError              a view, feature, service, entity or source that is not registered
 ├── RequestError               the caller's request is wrong: it fails before any work
 │   ├── SpineError             the entity table: a missing column, a wrong type, an ambiguous time
+│   ├── RowsError              rows to write: a missing column, a wrong type, a null key
 │   ├── NameCollisionError     two result columns would share one name
 │   ├── SumOverflowError       a sum over a window is beyond its type
 │   └── EntityValueError       an online key or request field: missing, unknown, of a wrong type
@@ -99,6 +100,27 @@ class SpineError(RequestError):
     Attributes:
         column: The column at fault, or None.
         row: Its first row at fault (0-based), or None.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        column: str | None = None,
+        row: int | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.column = column
+        self.row = row
+
+
+class RowsError(RequestError):
+    """Rows that an application writes cannot be taken; none of them was written.
+
+    Attributes:
+        column: The column at fault, as the source's files call it, or None.
+        row: The first row at fault (0-based), or None.
     """
 
     def __init__(

@@ -26,6 +26,7 @@ from featurestore.cli import (
     status,
     training,
     verification,
+    writes,
 )
 from featurestore.cli.session import Session, UsageError
 from featurestore.errors import FeatureStoreError
@@ -101,6 +102,8 @@ COMMANDS: Final[dict[str, Callable[..., None]]] = {
     "materialize": materialization.materialize,
     "materialize-incremental": materialization.materialize_incremental,
     "status": status.status,
+    "push": writes.push,
+    "delete-entity": writes.delete_entity,
     "rollback": status.rollback,
     "get-online": online.get_online,
     "serve": online.serve,

@@ -5,18 +5,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-import numpy as np
-import pyarrow as pa
-
 from featurestore.definitions import FeatureView
+from featurestore.materialize.encode import RowEncoder
 from featurestore.materialize.failpoints import Failpoint, hit
-from featurestore.materialize.plan import remaining_us
 from featurestore.offline.engine import LatestRows
-from featurestore.online.codec import encode_keys, row_codec
-from featurestore.online.encode import number_values, valid_mask
 from featurestore.online.store import EncodedRows, OnlineStore, TableId, WriteCounts
 from featurestore.registry.tasks import Chunk
-from featurestore.types import type_name
 
 BATCH_ROWS = 50_000
 """Rows of one write: an embedded store flushes to disk once for each."""
@@ -68,10 +62,7 @@ class RowWriter:
         self._store = store
         self._table = table
         self._view = view
-        self._key_types = [type_name(dtype) for dtype in view.join_keys.values()]
-        self._codec = row_codec(tuple(type_name(f.dtype) for f in view.fields))
-        self._lifetime_us = remaining_us(view)
-        self._now_us = now_us
+        self._encoder = RowEncoder(view, now_us=now_us)
         self._batch_rows = batch_rows
         self._overwrite = overwrite
         self._chunk_ended = chunk_ended
@@ -104,7 +95,7 @@ class RowWriter:
     ) -> None:
         for batch in latest.batches(self._batch_rows, None if alone else chunk.ordinals):
             hit(Failpoint.BATCH_READ)
-            rows = self._encode(batch)
+            rows = self._encoder.encode(batch)
             counts = pool.submit(self._store_rows, rows) if rows.keys else None
             self._waiting.append(_Offered(counts, batch.num_rows - len(rows.keys)))
             self._settle(at_most=QUEUED_BATCHES)
@@ -146,39 +137,3 @@ class RowWriter:
         self._ended.append(ended)
         self._done += ended.entities
         self._written = self._kept = self._expired = 0
-
-    def _encode(self, batch: pa.RecordBatch) -> EncodedRows:
-        """Return the rows of a batch that have not expired."""
-        remaining_ms = None
-        if self._lifetime_us is not None:
-            event = number_values(batch.column("e"))
-            dead_us = self._now_us - self._lifetime_us
-            left = (np.maximum(event, dead_us) - dead_us) // 1000  # far times would overflow
-            alive = left > 0
-            if not alive.all():
-                batch, left = batch.filter(_mask(alive)), left[alive]
-            remaining_ms = left.tolist()
-        return EncodedRows(
-            keys=self._keys(batch), values=self._values(batch), remaining_ms=remaining_ms
-        )
-
-    def _keys(self, batch: pa.RecordBatch) -> list[bytes]:
-        columns = [batch.column(f"k{i}") for i in range(len(self._key_types))]
-        keys = encode_keys(self._key_types, columns)[: batch.num_rows]
-        return [key for key in keys if key is not None]
-
-    def _values(self, batch: pa.RecordBatch) -> list[bytes]:
-        created = batch.column("c")
-        features = [batch.column(f"f{i}") for i in range(len(self._view.fields))]
-        return self._codec.encode(
-            number_values(batch.column("e")),
-            number_values(created),
-            features,
-            created_valid=valid_mask(created),
-        )
-
-
-def _mask(selected: "np.ndarray[tuple[int], np.dtype[np.bool_]]") -> pa.Array:
-    """Return a numpy mask for Arrow; `pa.array` would import pandas first, half a second."""
-    bits = pa.py_buffer(np.packbits(selected, bitorder="little"))
-    return pa.Array.from_buffers(pa.bool_(), len(selected), [None, bits])

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from featurestore.materialize.plan import remaining_us
 from featurestore.offline.files import changed_files
-from featurestore.online.codec import is_tombstone, read_version
+from featurestore.online.codec import is_pushed, is_tombstone, read_version
 from featurestore.registry.runs import RunRecord, Watermark
 from featurestore.registry.state import RegisteredView
 
@@ -127,8 +127,11 @@ class Excuses:
             expired = self._expired(expected_event_us)
             return "expired" if expired else self._unless_rewritten()
         event, created = read_version(stored)
-        if is_tombstone(stored):
+        is_behind = expected_event_us is not None and event < expected_event_us
+        if not is_behind and is_tombstone(stored):
             return "deleted"
+        if not is_behind and is_pushed(stored):
+            return "pushed"
         if self._was_written_otherwise(event):
             return "pushed"
         if self.several_runs and is_tie(event, created):

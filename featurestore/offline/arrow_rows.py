@@ -4,8 +4,10 @@ A file is read in pieces, its row groups, and a piece in batches, so that memory
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +50,21 @@ class Piece:
     number: int
     first: int
     rows: int
+
+
+class Reading(Protocol):
+    """What a piece is read from: a Parquet file, or what stands for one."""
+
+    def iter_batches(
+        self,
+        batch_size: int,
+        *,
+        row_groups: Sequence[int],
+        columns: Sequence[str],
+        use_threads: bool,
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield columns of some row groups, by their names."""
+        ...
 
 
 class ArrowRows:
@@ -104,7 +121,7 @@ class ArrowRows:
         needed = self.scan.read_for(aliases)
         seen = self._expressions.filter_columns if chosen is None else ()
         names = self._names(piece, [*needed, *seen])
-        with opened(self.scan, piece.file, metadata=piece.metadata) as reading:
+        with self._opened(piece) as reading:
             for first, batch in self._batches(reading, piece, names):
                 ordinals = np.arange(first, first + batch.num_rows, dtype=np.int64)
                 rows = batch
@@ -123,8 +140,12 @@ class ArrowRows:
                 found = pa.record_batch(columns, names=needed)
                 yield self._expressions.completed(found, aliases, ordinals).cast(schema)
 
+    def _opened(self, piece: Piece) -> AbstractContextManager[Reading]:
+        """Open what `_batches` reads a piece from."""
+        return opened(self.scan, piece.file, metadata=piece.metadata)
+
     def _batches(
-        self, reading: pq.ParquetFile, piece: Piece, names: Sequence[str]
+        self, reading: Reading, piece: Piece, names: Sequence[str]
     ) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Yield the ordinal of the first row, and the rows as the file holds them."""
         first = piece.first
@@ -181,7 +202,7 @@ class ArrowRows:
                     self._check_piece(piece, column, kinds)
 
     def _check_piece(self, piece: Piece, column: ScanColumn, kinds: set[str]) -> None:
-        with opened(self.scan, piece.file, metadata=piece.metadata) as reading:
+        with self._opened(piece) as reading:
             for first, batch in self._batches(reading, piece, [column.in_file]):
                 values, parents = flattened(batch.column(column.in_file))
                 found = self._instants.refused(values, kinds)

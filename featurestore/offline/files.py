@@ -68,6 +68,40 @@ def list_files(source: FileSource, root: Path) -> tuple[SourceFile, ...]:
     return tuple(_described(source, paths, place.base))
 
 
+@dataclass(frozen=True, slots=True)
+class NewFiles:
+    """Where a source would find a file that is added to it.
+
+    Attributes:
+        folder: The folder.
+        prefix: What the file's name has to begin with.
+        suffix: What it has to end with.
+    """
+
+    folder: Path
+    prefix: str
+    suffix: str
+
+
+def new_files(source: FileSource, root: Path) -> NewFiles | None:
+    """Return where `source` would find another file; None for a single file.
+
+    A glob with patterns in its folders' names, other than `**`, does not say it either.
+    """
+    place = _place(source.path, root)
+    if Path(place.path).is_dir():
+        return NewFiles(Path(place.path), "", ".parquet")
+    if Path(place.path).exists() or not place.is_glob:
+        return None
+    *folders, name = place.below.parts
+    folders = [part for part in folders if part != "**"]
+    prefix, star, suffix = name.partition("*")
+    suffix = suffix.replace("*", "")
+    if not star or any(map(glob.has_magic, (*folders, prefix, suffix))):
+        return None
+    return NewFiles(place.start.joinpath(*folders), prefix, suffix or ".parquet")
+
+
 def check_unchanged(source: str, files: Iterable[SourceFile]) -> None:
     """Make sure that files are still what they were when they were listed.
 

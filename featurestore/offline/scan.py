@@ -1,6 +1,6 @@
 """What an engine reads for one view: files, columns, types, all checked before any row is read."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from featurestore.expressions.check import columns_of
 from featurestore.expressions.tree import Column, Node, with_columns
 from featurestore.offline.column_types import computed_type, dedup_types, input_type, row_type
 from featurestore.offline.files import SourceFile, check_unchanged, list_files
-from featurestore.offline.footer import read_footer
+from featurestore.offline.footer import Footer, read_footer
 from featurestore.offline.join_columns import JoinColumns, JoinedColumns
 from featurestore.offline.scan_columns import (
     FileGroup,
@@ -177,6 +177,37 @@ def open_scan(
     return replace(opened, joins=tuple(joins))
 
 
+def columns_read(view: FeatureView, root: Path) -> tuple[ScanColumn, ...]:
+    """Return the columns that all features of a registered view are read from, or computed from.
+
+    Its source's files are not looked at: at `plan` they were.
+    """
+    columns, _ = _Rows(view, ViewFiles(view, root)).columns(view.feature_names)
+    return columns
+
+
+def scan_of_table(view: FeatureView, table: pa.Table, name: str, root: Path) -> SourceScan:
+    """Return a scan as if a table were the only file of a registered view's source.
+
+    Args:
+        view: The view, whose transform joins nothing.
+        table: Has the columns of a file.
+        name: What the file is called in messages.
+        root: Folder that relative paths start at.
+
+    Raises:
+        SourceSchemaError: A column is missing or cannot be widened to its declared type.
+    """
+    rows = _Rows(view, ViewFiles(view, root))
+    columns, computed = rows.columns(view.feature_names)
+    file = SourceFile(path=name, size=0, mtime_ns=0)
+    nowhere: frozenset[str] = frozenset()
+    footer = Footer(table.schema, table.num_rows, surely_not_null=nowhere, misleading=nowhere)
+    return _opened(
+        view.source, (file,), columns, computed, where=rows.where, footer_of=lambda *_: footer
+    )
+
+
 def _open_join(join: JoinColumns, files: ViewFiles, *, as_served: bool) -> JoinScan:
     source = join.source
     read = _scan_columns(source, [*join.read, *_times(source)])
@@ -231,11 +262,12 @@ def _opened(
     *,
     where: Node | None = None,
     dedup: Sequence[str] = (),
+    footer_of: Callable[[str, SourceFile], Footer] = read_footer,
 ) -> SourceScan:
     groups: dict[object, tuple[list[SourceFile], FileGroup]] = {}
     count, nulls = 0, False
     for file in files:
-        footer = read_footer(source.name, file)
+        footer = footer_of(source.name, file)
         group = check_file(source, file, footer, columns)
         key = (tuple(group.types.items()), group.from_folders, group.through_arrow)
         groups.setdefault(key, ([], group))[0].append(file)

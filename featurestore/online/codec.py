@@ -13,7 +13,7 @@ from featurestore.errors import StoreDataError
 from featurestore.online.decode import DecodedRows, decode_rows
 from featurestore.online.key_values import KeyColumn, key_column
 from featurestore.online.keys import NO_ENTITY, decode_key, encode_key_columns, encode_keys
-from featurestore.online.layout import SIGN_BIT, TOMBSTONE, Array, RowLayout
+from featurestore.online.layout import PUSHED, SIGN_BIT, TOMBSTONE, Array, RowLayout
 from featurestore.online.store import VERSION_END, VERSION_START
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "decode_key",
     "encode_key_columns",
     "encode_keys",
+    "is_pushed",
     "is_tombstone",
     "key_column",
     "read_version",
@@ -67,6 +68,7 @@ class RowCodec:
         columns: Sequence[object],
         *,
         created_valid: Array | None = None,
+        is_pushed: bool = False,
     ) -> list[bytes]:
         """Return the bytes of each row.
 
@@ -76,13 +78,16 @@ class RowCodec:
             columns: Arrow arrays or chunked arrays of the declared types (or types that cast to
                 them without loss), in schema order.
             created_valid: bool; where `created_us` is not null. None means everywhere.
+            is_pushed: Whether an application writes these rows, and not a materialization.
 
         Raises:
             StoreDataError: A column has another type or length, or a row is too large.
         """
         from featurestore.online.encode import encode_rows  # pyarrow: not needed to decode
 
-        return encode_rows(self._layout, event_us, created_us, created_valid, columns)
+        return encode_rows(
+            self._layout, event_us, created_us, created_valid, columns, is_pushed=is_pushed
+        )
 
     def decode(
         self, values: Sequence[bytes | None], wanted: Sequence[int], *, view: str = ""
@@ -121,6 +126,11 @@ def version_bytes(event_us: int, created_us: int | None) -> bytes:
 def is_tombstone(value: bytes) -> bool:
     """Whether a stored value stands for a deleted row."""
     return value[:1] == bytes([TOMBSTONE])
+
+
+def is_pushed(value: bytes) -> bool:
+    """Whether a stored value is a row that an application wrote."""
+    return value[:1] == bytes([PUSHED])
 
 
 def read_version(value: bytes) -> tuple[int, int | None]:

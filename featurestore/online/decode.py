@@ -11,6 +11,7 @@ import numpy as np
 from featurestore.errors import StoreDataError
 from featurestore.online.layout import (
     END_DTYPE,
+    PUSHED,
     ROW,
     TOMBSTONE,
     Array,
@@ -19,6 +20,7 @@ from featurestore.online.layout import (
 )
 from featurestore.online.store import VERSION_END, VERSION_START, FixedRows
 
+_ROWS: Final = (ROW, PUSHED)
 _EVENT: Final = np.dtype(">i8")
 _SIGN: Final = np.int64(-(1 << 63))
 _LIST_HEAD_DTYPE: Final = np.dtype([("has_nulls", "u1"), ("count", "<u4")])
@@ -55,7 +57,7 @@ def decode_rows(
     """Return the wanted columns of a batch; see `RowCodec.decode`."""
     heads, values = _heads(layout, values, view)
     formats = heads.bytes_at(0)
-    found = all_true(len(values)) if formats.count(ROW) == len(values) else _marks(formats)
+    found = all_true(len(values)) if _are_all_rows(formats) else _marks(formats)
     nulls = heads.nulls()
     valid = None if nulls is None else [_valid(found, nulls, column) for column in wanted]
     tails = _Tails(layout, heads.records(), values, view) if layout.variable else None
@@ -145,7 +147,7 @@ def _valid(found: Array, nulls: list[Array], column: int) -> Array:
 
 
 def _marks(formats: bytes | bytearray) -> Array:
-    found: Array = np.frombuffer(formats, np.uint8) == ROW
+    found: Array = (np.frombuffer(formats, np.uint8) | (PUSHED ^ ROW)) == PUSHED  # one bit apart
     return found
 
 
@@ -156,7 +158,7 @@ def _heads(
     size, filler, length = layout.head_bytes, layout.filler, len(values)
     if isinstance(values, FixedRows) and values.row_bytes == size and not layout.variable:
         heads = _Heads(layout, values.memory, values.start, values.stride, length)
-        if heads.are_of_schema() and heads.bytes_at(0).count(ROW) == length:
+        if heads.are_of_schema() and _are_all_rows(heads.bytes_at(0)):
             return heads, values
     if layout.variable:
         block = b"".join([filler if v is None else v[:size] for v in values])
@@ -173,9 +175,14 @@ def _heads(
 
 def _are_as_expected(formats: bytes | bytearray, values: Sequence[bytes | None]) -> bool:
     """Whether every value is a row, and fillers stand only where there is none."""
-    if formats.count(ROW) == len(formats):
+    if _are_all_rows(formats):
         return True
-    return all(f == ROW or v is None for f, v in zip(formats, values, strict=True))
+    return all(f in _ROWS or v is None for f, v in zip(formats, values, strict=True))
+
+
+def _are_all_rows(formats: bytes | bytearray) -> bool:
+    count = formats.count(ROW)
+    return count == len(formats) or count + formats.count(PUSHED) == len(formats)
 
 
 def _checked(layout: RowLayout, value: bytes | None, view: str) -> bytes | None:
@@ -183,7 +190,7 @@ def _checked(layout: RowLayout, value: bytes | None, view: str) -> bytes | None:
         return None
     if len(value) < layout.head_bytes or not (layout.variable or len(value) == layout.head_bytes):
         _refuse(view, f"it has {len(value)} bytes, and its head {layout.head_bytes}")
-    if value[0] != ROW:
+    if value[0] not in _ROWS:
         _refuse(view, f"its format {value[0]} is not known to this version")
     if int.from_bytes(value[1:3], "little") != layout.schema_id:
         _refuse(view, "it was written for another schema")

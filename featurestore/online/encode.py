@@ -12,6 +12,7 @@ from featurestore.online.layout import (
     END_DTYPE,
     FIXED_DTYPES,
     MAX_ROW_BYTES,
+    PUSHED,
     ROW,
     SIGN_BIT,
     Array,
@@ -29,6 +30,8 @@ def encode_rows(
     created_us: Array | None,
     created_valid: Array | None,
     columns: Sequence[object],
+    *,
+    is_pushed: bool = False,
 ) -> list[bytes]:
     """Return the bytes of each row; see `RowCodec.encode`."""
     arrays = [_declared(c, t, i) for i, (c, t) in enumerate(_pairs(columns, layout))]
@@ -36,7 +39,7 @@ def encode_rows(
     if any(len(array) != rows for array in arrays):
         raise StoreDataError(f"{rows} event times for columns of {[len(a) for a in arrays]} rows.")
     heads = np.zeros(rows, layout.record)
-    heads["format"], heads["schema"] = ROW, layout.schema_id
+    heads["format"], heads["schema"] = PUSHED if is_pushed else ROW, layout.schema_id
     heads["event"] = version_half(event_us)
     if created_us is not None:
         created = version_half(created_us)

@@ -1,7 +1,8 @@
 """Where each column lies inside a row's bytes.
 
     offset  bytes  what
-    0       1      format: ROW or TOMBSTONE (which ends after the created time)
+    0       1      format: ROW, PUSHED (a row that an application wrote) or TOMBSTONE (which ends
+                   after the created time)
     1       2      schema id, little endian: a hash of the columns' types
     3       8      event time   } microseconds since the epoch, as int64 with the sign bit flipped,
     11      8      created time } big endian, so that bytes compare as times do; null = 8 zeros
@@ -31,6 +32,8 @@ import numpy.typing as npt
 MISSING: Final = 0
 ROW: Final = 1
 TOMBSTONE: Final = 2
+PUSHED: Final = ROW | 2
+"""Read as ROW is; it lets `verify` tell rows that no materialization wrote."""
 SIGN_BIT: Final = 1 << 63
 MAX_ROW_BYTES: Final = 64 << 20
 MAX_CHOICES: Final = 1_024

@@ -13,11 +13,12 @@ from featurestore.definitions.aggregation import WindowFeature
 from featurestore.errors import JobCancelledError, OutputError, UnsupportedError
 from featurestore.frames import to_pandas
 from featurestore.offline.as_of import explain, fetch, passes_for, reads_for, winners
+from featurestore.offline.atomic import atomic_file
 from featurestore.offline.engine import Mode, OfflineEngine, ScanReader
 from featurestore.offline.scan import JoinScan, SourceScan
 from featurestore.offline.timeline import Ints
 from featurestore.offline.windows.join import WindowJoin, explain_windows
-from featurestore.training.output import atomic_file, write_tables
+from featurestore.training.output import write_tables
 from featurestore.training.query import FeatureQuery
 from featurestore.training.watch import Progress, Watch, WatchedReader
 from featurestore.types import type_name, width_of

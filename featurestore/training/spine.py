@@ -1,17 +1,13 @@
 """The spine: whose features are wanted, and as of when (SEMANTICS, sections 1 and 2)."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from featurestore.errors import SpineError, close_names, did_you_mean, shown
+from featurestore.offline.given import GivenTables
 from featurestore.offline.instants import DAY_US, SpanTable
 from featurestore.offline.local_times import YEAR_US
 from featurestore.time import LocalSpan, format_instant, from_micros, local_spans, local_year, zone
@@ -63,90 +59,15 @@ def to_table(entity_df: object, *, timestamp_field: str) -> pa.Table:
             "A spine cannot be a bare string.",
             hint="use Path('spine.parquet') for a file or sql('SELECT ...') for a query",
         )
-    if isinstance(entity_df, Path):
-        return _read_parquet(entity_df)
-    if isinstance(entity_df, pa.Table):
-        return entity_df
-    if isinstance(entity_df, pa.RecordBatch):
-        return pa.Table.from_batches([entity_df])
-    if type(entity_df).__module__.split(".")[0] == "pandas":
-        return _from_pandas(entity_df, timestamp_field)
-    return _from_capsule(entity_df)
+    return _SPINES.table(entity_df, times=[timestamp_field])
 
 
-def _read_parquet(path: Path) -> pa.Table:
-    try:
-        return pq.ParquetFile(path).read()
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise SpineError(f"The spine {shown(str(path))} cannot be read: {_brief(error)}.") from None
-
-
-def _from_pandas(frame: Any, timestamp_field: str) -> pa.Table:
-    if not hasattr(frame, "columns"):
-        raise _unsupported(frame)
-    times = frame.get(timestamp_field)
-    if str(getattr(times, "dtype", "")) == "object":
-        _check_one_kind_of_time(times, timestamp_field)
-    try:
-        return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
-    except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
-        column = _inconvertible(frame)
-        where = "" if column is None else f" (column {shown(column)})"
-        raise SpineError(
-            f"The spine{where} cannot be converted to Arrow: {_brief(error)}.", column=column
-        ) from None
-
-
-def _inconvertible(frame: Any) -> str | None:
-    """Return the first column that Arrow does not take."""
-    for name, values in frame.items():
-        try:
-            pa.array(values, from_pandas=True)
-        except (pa.ArrowException, ValueError, TypeError, OverflowError):
-            return str(name)
-    return None
-
-
-def _brief(error: BaseException) -> str:
-    line = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-    return "".join(c if c.isprintable() else "?" for c in line)
-
-
-def _check_one_kind_of_time(values: Iterable[object], column: str) -> None:
-    """Refuse naive and aware times in one column: reading the naive ones would be a guess."""
-    seen: dict[bool, int] = {}
-    for row, value in enumerate(values):
-        if isinstance(value, datetime) and value == value:  # noqa: PLR0124 - NaT is not itself
-            seen.setdefault(value.tzinfo is not None, row)
-        if len(seen) == 2:  # noqa: PLR2004 - both kinds
-            raise SpineError(
-                f"Column {column!r} of the spine mixes times with and without a zone; row"
-                f" {max(seen.values())} is the first that differs.",
-                column=column,
-                row=max(seen.values()),
-                hint="give all of them a zone",
-            )
-
-
-def _from_capsule(entity_df: object) -> pa.Table:
-    if type(entity_df).__module__.split(".")[0] == "polars" and hasattr(entity_df, "collect"):
-        entity_df = entity_df.collect()
-    try:
-        if hasattr(entity_df, "__arrow_c_stream__") or hasattr(entity_df, "__arrow_c_array__"):
-            return pa.table(entity_df)
-        if hasattr(entity_df, "to_arrow_table"):
-            return entity_df.to_arrow_table()
-    except pa.ArrowInvalid as error:
-        raise _unsupported(entity_df, _brief(error)) from None
-    raise _unsupported(entity_df)
-
-
-def _unsupported(entity_df: object, reason: str = "") -> SpineError:
-    name = type(entity_df).__name__
-    return SpineError(
-        f"A spine cannot be a value of type {name}{f': {reason}' if reason else ''}.",
-        hint="use pandas, Polars, Arrow, a DuckDB relation, Path('x.parquet') or sql('SELECT ...')",
-    )
+_SPINES = GivenTables(
+    "spine",
+    "A spine",
+    SpineError,
+    forms="pandas, Polars, Arrow, a DuckDB relation, Path('x.parquet') or sql('SELECT ...')",
+)
 
 
 def times_us(spine: pa.Table, timestamp_field: str, timezone: str) -> pa.Array:

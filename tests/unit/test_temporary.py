@@ -91,7 +91,7 @@ def test_what_a_killed_process_had_written_of_a_result_is_removed_by_the_next(
     writes = f"""
         import time
         from pathlib import Path
-        from featurestore.training.output import atomic_file
+        from featurestore.offline.atomic import atomic_file
         with atomic_file(Path({str(out)!r}) / "train.parquet") as file:
             file.write_bytes(b"half")
             time.sleep(600)

@@ -364,6 +364,38 @@ def test_a_tie_between_several_runs_is_an_excuse_and_in_one_it_is_none(
     assert dict(store.verify().views[0].differences) == {"tie": 1, "DEFECT": 1}
 
 
+def test_pushed_rows_are_an_excuse_whatever_their_times(filled: FeatureStore) -> None:
+    """Newer than the run, of the very event that the source has, and of a key it has not."""
+    new = {"k": [1, 2, 9], "t": [filled.clock.now(), THEN, THEN], "x": [7.0, 8.0, 9.0]}
+    filled.push("reading", new)
+    report = filled.verify()
+    assert only_category(report) == "pushed"
+    assert report.views[0].differences == {"pushed": 3}
+
+
+def test_a_defect_beside_pushed_and_deleted_rows_is_one(filled: FeatureStore) -> None:
+    filled.push("reading", rows(1, x=[7.0]))
+    filled.delete_entity({"k": 2})
+    key, value = max(stored(filled).items())
+    flipped = bytes([*value[:-1], value[-1] ^ 1])
+    rows_of_key = EncodedRows(keys=[key], values=[flipped])
+    filled.online_store.write(TABLE, rows_of_key, overwrite=True)
+    (found,) = filled.verify().views
+    assert dict(found.differences) == {"pushed": 1, "deleted": 1, "DEFECT": 1}
+
+
+def test_what_a_run_should_have_replaced_is_a_defect(filled: FeatureStore) -> None:
+    """A pushed row, or a tombstone, that is older than what the last run read."""
+    key = min(stored(filled))
+    filled.push("reading", rows(1, t=pa.array([THEN - DAY], UTC_US), k=[9], x=[5.0]))
+    (pushed,) = (v for k, v in stored(filled).items() if v[:1] == bytes([3]))
+    for value in (pushed, tombstone(to_micros(THEN) - 1)):
+        planted = EncodedRows(keys=[key], values=[value])
+        filled.online_store.write(TABLE, planted, overwrite=True)
+        (found,) = filled.verify().views
+        assert found.defects == 1
+
+
 def test_a_deleted_row_is_an_excuse(filled: FeatureStore) -> None:
     plant_bytes(filled, 2, tombstone(filled.clock.now_micros()))
     report = filled.verify()

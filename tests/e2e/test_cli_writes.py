@@ -1,0 +1,212 @@
+"""push, delete-entity."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from featurestore.cli import exits
+
+from .command_line import BIG, Repository, at, make_repository
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Repository:
+    """A repository that was applied and materialized."""
+    made = make_repository(tmp_path / "repo")
+    made.succeed("apply")
+    made.succeed("materialize")
+    return made
+
+
+def profile_rows(**changes: Any) -> dict[str, Any]:
+    row = {
+        "user_id": 7,
+        "event_timestamp": "2026-02-28T10:00:00+01:00",
+        "country": 'é, "x"',
+        "credit": "NaN",
+        "orders": str(BIG),
+        "blob": "AAE=",
+        "since": "2020-02-29",
+    }
+    return row | changes
+
+
+def looked_up(repo: Repository, user: int) -> dict[str, Any]:
+    document = repo.succeed(
+        "get-online",
+        "profile:country,profile:credit,profile:orders,profile:blob,profile:since",
+        "--entity",
+        f"user_id={user}",
+        "--json",
+    ).document
+    return {name: cell["value"] for name, cell in document["entities"][0]["features"].items()}
+
+
+EXPECTED = {
+    "country": 'é, "x"',
+    "credit": "NaN",
+    "orders": str(BIG),
+    "blob": "AAE=",
+    "since": "2020-02-29",
+}
+
+
+def test_json_lines_are_pushed(repo: Repository) -> None:
+    file = repo.folder / "rows.jsonl"
+    lines = [profile_rows(), profile_rows(user_id="8", country=None, credit=1, orders=2)]
+    file.write_text("\n".join(map(json.dumps, lines)) + "\n\n", encoding="utf-8")
+    outcome = repo.succeed("push", "profile", str(file))
+    assert outcome.lines_with("written") == [["written", "2"]]
+    assert looked_up(repo, 7) == EXPECTED
+    assert looked_up(repo, 8) == EXPECTED | {"country": None, "credit": 1.0, "orders": "2"}
+    document = repo.succeed("verify", "--json").document
+    assert document["defects"] == 0
+    assert "pushed" in {name for view in document["views"] for name in view["differences"]}
+
+
+def test_csv_is_pushed(repo: Repository) -> None:
+    file = repo.folder / "rows.csv"
+    file.write_text(
+        "user_id,event_timestamp,country,credit,orders,blob,since,created,else\n"
+        f'7,2026-02-28T09:00:00Z,"é, ""x""",NaN,{BIG},AAE=,2020-02-29,2026-02-28T09:00:00.1,a\n'
+        '8,2026-02-28 09:00:00Z,"",,,,,,\n',
+        encoding="utf-8",
+    )
+    document = repo.succeed("push", "profile", str(file), "--json").document
+    assert document == {
+        "schema_version": 1,
+        "view": "profile",
+        "rows": 2,
+        "written": 2,
+        "kept": 0,
+        "filtered": 0,
+        "expired": 0,
+        "file": None,
+        "missed": {},
+    }
+    assert looked_up(repo, 7) == EXPECTED
+    assert looked_up(repo, 8) == {
+        "country": "",
+        "credit": None,
+        "orders": None,
+        "blob": None,
+        "since": None,
+    }
+
+
+def test_parquet_is_pushed_and_older_rows_lose(repo: Repository) -> None:
+    table = pq.read_table(repo.folder / "data/users.parquet")
+    file = repo.folder / "rows.parquet"
+    pq.write_table(table, file)
+    document = repo.succeed("push", "profile", str(file), "--json").document
+    assert document["rows"] == table.num_rows
+    before = repo.succeed("verify", "--json").document
+    assert before["defects"] == 0
+
+
+def test_rows_are_appended(repo: Repository) -> None:
+    definitions = repo.folder / "features.py"
+    text = definitions.read_text().replace("data/routes.parquet", "data/routes/*.parquet")
+    definitions.write_text(text)
+    folder = repo.folder / "data/routes"
+    folder.mkdir()
+    (repo.folder / "data/routes.parquet").rename(folder / "first.parquet")
+    repo.succeed("apply")
+    repo.succeed("materialize", "--view", "traffic")
+    file = repo.folder / "rows.jsonl"
+    row = {"origin": "JFK", "dest": "OSL", "event_timestamp": "2026-02-28T09:00:00Z", "flights": 3}
+    file.write_text(json.dumps(row), encoding="utf-8")
+    document = repo.succeed("push", "traffic", str(file), "--append", "--json").document
+    assert Path(document["file"]).parent == folder
+    assert pq.read_table(document["file"])["flights"].to_pylist() == [3]
+    repo.succeed("materialize-incremental", "--view", "traffic")
+    found = repo.succeed("verify", "--view", "traffic", "--json").document
+    assert (found["defects"], found["views"][0]["differences"]) == (0, {})
+
+
+BAD: dict[str, tuple[str, str, str]] = {
+    "no JSON": ("rows.jsonl", "{", "Line 1 is no JSON"),
+    "no object": ("rows.jsonl", "[1]", "Line 1 is no JSON object"),
+    "a number that is none": ("rows.jsonl", json.dumps(profile_rows(orders="x")), "'orders'"),
+    "a time that is none": (
+        "rows.jsonl",
+        json.dumps(profile_rows(event_timestamp="noon")),
+        "no time",
+    ),
+    "a number as time": ("rows.jsonl", json.dumps(profile_rows(event_timestamp=5)), "no time"),
+    "nanoseconds": (
+        "rows.jsonl",
+        json.dumps(profile_rows(event_timestamp="2026-02-28T09:00:00.0000001Z")),
+        "no time",
+    ),
+    "an ending that is unknown": ("rows.xlsx", "", "no file of rows"),
+    "no UTF-8": ("rows.csv", "\udcff", "not UTF-8"),
+    "two columns of a name": ("rows.csv", "a,a\n1,2\n", "two columns 'a'"),
+    "a short line": ("rows.csv", "a,b\n1\n", "no CSV"),
+    "nothing": ("rows.csv", "", "no CSV"),
+    "a missing column": ("rows.csv", "a,b\n1,2\n", "no column 'user_id'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_files_are_refused(repo: Repository, case: str) -> None:
+    name, content, words = BAD[case]
+    file = repo.folder / name
+    file.write_bytes(content.encode(errors="surrogateescape"))
+    outcome = repo.run("push", "profile", str(file), "--json")
+    assert (outcome.code, outcome.document["error"]["type"]) == (exits.ERROR, "RowsError")
+    assert words in outcome.document["error"]["message"]
+
+
+def test_views_and_files_that_are_not_there_are_named(repo: Repository) -> None:
+    outcome = repo.run("push", "profil", "rows.csv")
+    assert (outcome.code, "did you mean 'profile'" in outcome.err) == (exits.ERROR, True)
+    outcome = repo.run("push", "profile", "missing.csv")
+    assert (outcome.code, "missing.csv" in outcome.err) == (exits.ERROR, True)
+    assert repo.run("push", "profile").code == exits.USAGE
+    assert repo.run("push", "archive", "rows.csv").code == exits.ERROR
+
+
+def test_entities_are_deleted(repo: Repository) -> None:
+    outcome = repo.succeed("delete-entity", "-e", "user_id=1", "-e", '{"user_id": "2"}')
+    assert [line[1:] for line in outcome.lines_with("profile")] == [
+        ["profile", "deleted"],
+        ['"2"}', "profile", "deleted"],
+    ]
+    assert set(looked_up(repo, 1).values()) == {None}
+    document = repo.succeed("delete-entity", "-e", "origin=JFK,dest=LAX", "--json").document
+    assert document["entities"] == [
+        {"entity": "origin=JFK,dest=LAX", "deleted": ["traffic"], "kept": [], "skipped": {}}
+    ]
+    assert repo.succeed("verify", "--json").document["defects"] == 0
+
+
+def test_a_row_that_stays_is_said_by_the_exit_code(repo: Repository) -> None:
+    file = repo.folder / "rows.parquet"
+    ahead = at(3, 1).replace(minute=4)
+    columns = {"origin": ["a"], "dest": ["b"], "flights": [1]}
+    times = pa.array([ahead], pa.timestamp("us", "UTC"))
+    pq.write_table(pa.table(columns | {"event_timestamp": times}), file)
+    repo.succeed("push", "traffic", str(file))
+    outcome = repo.run("delete-entity", "-e", "origin=a,dest=b")
+    assert outcome.code == exits.ERROR
+    assert "a row of a later time than now stays" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-e", "user=1"], "did you mean 'user_id'"),
+        (["-e", "origin=JFK"], "'dest'"),
+        (["-e", "user_id=x"], "int64"),
+        (["-e", "user_id=1", "--view", "traffic"], "no join key"),
+    ],
+)
+def test_wrong_entities_are_refused(repo: Repository, arguments: list[str], words: str) -> None:
+    outcome = repo.run("delete-entity", *arguments)
+    assert (outcome.code, words in outcome.err) == (exits.ERROR, True)
+    assert None not in looked_up(repo, 1).values()
