@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Any, Self
 from featurestore.config import RepoConfig, Settings, load_config, make_config
 from featurestore.definitions import Definition
 from featurestore.errors import DestructiveChangeError, RequestError
-from featurestore.registered import RegisteredObjects
+from featurestore.online_writes import OnlineWrites
 from featurestore.registry.diff import make_plan
 from featurestore.registry.plan import Plan
-from featurestore.time import MICROSECOND, Clock, as_utc, parse_instant, to_micros
+from featurestore.time import Clock, as_utc, parse_instant, to_micros
 
 if TYPE_CHECKING:
     from featurestore.functions import FunctionLoader
-    from featurestore.materialize.delete import DeletionReport
     from featurestore.materialize.estimate import RunEstimate
-    from featurestore.materialize.push import Pusher, PushReport
     from featurestore.materialize.run import RunReport
     from featurestore.materialize.views import ViewRuns
     from featurestore.materialize.write import Progress
@@ -41,7 +39,7 @@ Instant = datetime | str
 """An aware datetime (a naive one is UTC) or RFC 3339 text."""
 
 
-class FeatureStore(RegisteredObjects):
+class FeatureStore(OnlineWrites):
     """One project: its definitions, training sets and online features.
 
     Args:
@@ -237,6 +235,7 @@ class FeatureStore(RegisteredObjects):
         views: Sequence[str] | None = None,
         overwrite: bool = False,
         resume: bool = False,
+        drop_pushed: bool = False,
         progress: "Progress | None" = None,
     ) -> "list[RunReport]":
         """Write the newest row of every entity into the online store.
@@ -249,6 +248,8 @@ class FeatureStore(RegisteredObjects):
             resume: Go on with the runs that were interrupted instead, incremental ones too: the
                 same interval of the same files, without the chunks that are done. Views without
                 such a run are left out of what is returned.
+            drop_pushed: Let lookups switch to a new generation of a view even if rows that were
+                pushed to the one before are not in it.
             progress: Called with (view, rows done, rows in all).
 
         Raises:
@@ -256,7 +257,7 @@ class FeatureStore(RegisteredObjects):
             LeaseHeldError: Another run of a view is under way (retryable).
             ResumeError: A view or a file changed since its run was interrupted.
         """
-        runs = self._runs(views, progress)
+        runs = self._runs(views, progress, drop_pushed=drop_pushed)
         act = runs.resume if resume else runs.run
         return act(_micros(start), _micros(end), overwrite=overwrite)
 
@@ -265,6 +266,7 @@ class FeatureStore(RegisteredObjects):
         end: Instant | None = None,
         *,
         views: Sequence[str] | None = None,
+        drop_pushed: bool = False,
         progress: "Progress | None" = None,
     ) -> "list[RunReport]":
         """Write what is new since the last full or incremental run, late rows included.
@@ -274,7 +276,8 @@ class FeatureStore(RegisteredObjects):
 
         Args and errors are those of `materialize`.
         """
-        return self._runs(views, progress).run_incremental(_micros(end))
+        runs = self._runs(views, progress, drop_pushed=drop_pushed)
+        return runs.run_incremental(_micros(end))
 
     def estimate_materialization(
         self,
@@ -319,67 +322,6 @@ class FeatureStore(RegisteredObjects):
 
         found, now_us = self.live_state().online_views(views), self.clock.now_micros()
         return view_statuses(found, self.registry, project=self.project, now_us=now_us)
-
-    # --- writes of applications ----------------------------------------------------------------
-
-    def push(self, view: str, rows: object, *, append: bool = False) -> "PushReport":
-        """Write rows of a view's source into the online store, as materialization would.
-
-        The newest row of an entity wins, by event time, then by created time; all rows are checked
-        before the first is written. They go to all generations of the view that are alive.
-
-        Args:
-            view: Name of a view with a schema, without joins, that is served online.
-            rows: n rows with the columns of the source's files: a list of dicts, a dict of columns,
-                pandas, Polars, Arrow, anything with the Arrow PyCapsule interface, or a `Path` to a
-                Parquet file. Created times may be left out: the rows were created now.
-            append: Add the rows to the source, too, as a new file that appears whole or not at all;
-                they then have all columns of its files. The source is a folder or a glob.
-
-        Raises:
-            NotFoundError: There is no such view.
-            RequestError: Rows cannot be pushed to this view, or not appended to its source.
-            RowsError: A column is missing or of the wrong type; a join key or event time is null,
-                or more than 5 minutes in the future. It names column and row; nothing was written.
-            StoreUnavailableError: The online store cannot be reached (retryable; pushing the same
-                rows again does no harm).
-        """
-        return self._pusher.push(self.live_state().view(view), rows, append=append)
-
-    def write_to_online_store(self, view: str, rows: object) -> "PushReport":
-        """Write rows into the online store; the same as `push`."""
-        return self.push(view, rows)
-
-    def delete_entity(
-        self, entity: Mapping[str, Any], *, views: Sequence[str] | None = None
-    ) -> "DeletionReport":
-        """Delete an entity from the online store: lookups do not find it any more.
-
-        A tombstone, with event and created time now, takes the place of its rows. Older rows cannot
-        revive it while it is kept: for ttl and grace of the view, or, without a ttl, for
-        `tombstone_retention`. Newer rows can. Sources are not touched.
-
-        Args:
-            entity: Join keys and their values: `{"user_id": 42}`.
-            views: Names of views; None for all online views whose join keys are given.
-
-        Raises:
-            NotFoundError: There is no such view.
-            EntityValueError: No view has such a join key, a named view has another one, too, or a
-                value is null or of the wrong type.
-            StoreUnavailableError: The online store cannot be reached (retryable).
-        """
-        from featurestore.materialize.delete import delete_entity
-
-        retention = self.settings.tombstone_retention
-        return delete_entity(
-            self.live_state(),
-            entity,
-            views,
-            store=self.online_store,
-            now_us=self.clock.now_micros(),
-            retention_us=retention // MICROSECOND,
-        )
 
     # --- serving -----------------------------------------------------------------------------
 
@@ -510,18 +452,13 @@ class FeatureStore(RegisteredObjects):
 
         return LocalLookups(self)
 
-    @property
-    def _pusher(self) -> "Pusher":
-        from featurestore.materialize.push import Pusher
-
-        return Pusher(
-            project=self.project,
-            store=self.online_store,
-            clock=self.clock,
-            root=self.config.root,
-        )
-
-    def _runs(self, views: Sequence[str] | None, report: "Progress | None" = None) -> "ViewRuns":
+    def _runs(
+        self,
+        views: Sequence[str] | None,
+        report: "Progress | None" = None,
+        *,
+        drop_pushed: bool = False,
+    ) -> "ViewRuns":
         from featurestore.materialize.views import ViewRuns
         from featurestore.offline.factory import open_engine
 
@@ -537,6 +474,8 @@ class FeatureStore(RegisteredObjects):
             clock=self.clock,
             root=self.config.root,
             grace_s=self._grace_s,
+            retention_us=self._retention_us,
+            drop_pushed=drop_pushed,
             at_once=self.settings.materialization.views_at_once,
             progress=report,
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from featurestore.errors import FeatureStoreError, RequestError
+from featurestore.materialize.carry import Succession
 from featurestore.materialize.estimate import RunEstimate, estimate_run
 from featurestore.materialize.plan import Task, plan_incremental, plan_run
 from featurestore.materialize.run import Materializer, RunReport, failed_report
@@ -84,6 +85,9 @@ class ViewRuns:
         clock: Says which moment it is.
         root: Folder that the sources' relative paths start at.
         grace_s: How long a generation that lookups leave is written further.
+        retention_us: How long a tombstone is kept in a view without ttl.
+        drop_pushed: Let lookups switch to a new generation that lacks rows which were pushed to the
+            one before.
         at_once: How many views are run side by side.
         progress: Told of every batch, or None; of views side by side one call at a time.
     """
@@ -96,6 +100,8 @@ class ViewRuns:
     clock: Clock
     root: Path
     grace_s: float
+    retention_us: int
+    drop_pushed: bool = False
     at_once: int = 1
     progress: Progress | None = None
 
@@ -115,6 +121,7 @@ class ViewRuns:
             clock=self.clock,
             root=self.root,
             grace_s=self.grace_s,
+            retention_us=self.retention_us,
         )
 
     def tasks(self, start_us: int | None, end_us: int | None) -> list[list[Task]]:
@@ -170,11 +177,24 @@ class ViewRuns:
         """
         started = time.monotonic()
         try:
-            return self.materializer.run(task, overwrite=overwrite, progress=progress)
+            return self.materializer.run(
+                task,
+                overwrite=overwrite,
+                progress=progress,
+                succession=self._succession(task.view),
+            )
         except FeatureStoreError as error:
             if error.retryable or self._is_newest(task.view):
                 raise
             return failed_report(task, error, seconds=time.monotonic() - started)
+
+    def _succession(self, view: RegisteredView) -> Succession | None:
+        """Return what a generation is to take the place of, if it is to."""
+        for live in self.views:
+            is_next = live.newest.generation == view.generation and live.is_pending
+            if live.name == view.definition.name and is_next and not live.is_held:
+                return Succession(old=live.served, drop_pushed=self.drop_pushed)
+        return None
 
     def _is_newest(self, view: RegisteredView) -> bool:
         name = view.definition.name
@@ -195,7 +215,9 @@ class ViewRuns:
             )
 
         def resume_view(view: LiveView, progress: Progress | None) -> list[RunReport]:
-            report = self.materializer.resume(view.written, progress=progress)
+            report = self.materializer.resume(
+                view.written, progress=progress, succession=self._succession(view.newest)
+            )
             return [] if report is None else [report]
 
         return self._of_each(resume_view, self.views)

@@ -215,6 +215,7 @@ class SqlRegistry:
         watermark: Watermark | None = None,
         holder: str | None = None,
         grace_s: float = DEFAULT_GRACE_S,
+        may_switch: bool = True,
     ) -> Recorded:
         """Record a run that is over and move its generation's watermark, both or neither.
 
@@ -229,6 +230,7 @@ class SqlRegistry:
                 succeeded, because another one may have moved the watermark since it was read. None:
                 no lease is looked at.
             grace_s: How long a generation that lookups leave is written further.
+            may_switch: Whether lookups may switch at all.
 
         The run's task goes if it succeeded; if it failed, the task says why, and can be resumed.
 
@@ -245,7 +247,7 @@ class SqlRegistry:
                 self._end_task(connection, run, plain(holder, MAX_HOLDER))
             reached = ledger.write_run(connection, run, watermark)
             now = self._wall_clock.now()
-            switched = generations.switch_if_complete(
+            switched = may_switch and generations.switch_if_complete(
                 connection, run, reached, grace_s=grace_s, now=now, actor=holder or ""
             )
         self.commits += switched
