@@ -5,6 +5,7 @@ All tables lie in one B-tree: `r`, the table's 8-byte digest and the entity byte
 py-lmdb opens handles under the writer's lock: a reader would wait for the run that fills a table.
 """
 
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -55,6 +56,7 @@ class LmdbOnlineStore:
         self._open: Environment | None = None
         self._is_closed = False
         self._opening = Lock()
+        self._pid = os.getpid()
         self._labelled: set[TableId] = set()
 
     def write(self, table: TableId, rows: EncodedRows, *, overwrite: bool = False) -> WriteCounts:
@@ -162,6 +164,8 @@ class LmdbOnlineStore:
         return opened if opened is not None and opened.is_current() else self._reopen()
 
     def _reopen(self) -> Environment:
+        if self._pid != os.getpid():  # a thread of the parent may have been in here
+            self._opening, self._pid = Lock(), os.getpid()
         with self._opening:
             if self._is_closed:
                 raise StoreError("The online store is closed.")
