@@ -81,7 +81,7 @@ def test_a_primary_that_dies_behind_sentinels_loses_no_row_that_a_replica_had(
                 kill(old)
                 wait_until(lambda: sentinels.primary() is not old, what="another primary")  # noqa: B023
                 new = sentinels.primary()
-                sentinels.restart(old, "--replicaof", f"127.0.0.1 {new.port}")
+                sentinels.restart(old, "--replicaof", "127.0.0.1", str(new.port))
                 traffic.wait_for_writes()
                 sentinels.wait_until_well()
         traffic.check()
