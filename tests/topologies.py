@@ -320,7 +320,7 @@ def local_sentinels(
         made = LocalSentinels(stack, binary or local_binary(), options, tls)
         primary = made.start()
         for _ in range(replicas):
-            made.start("--replicaof", f"127.0.0.1 {made.ports[primary.port]}")
+            made.start("--replicaof", "127.0.0.1", str(made.ports[primary.port]))
         for _ in range(3):
             made.watch()
         made.wait_until_well()

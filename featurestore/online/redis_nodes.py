@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Collection, Sequence
 
 from featurestore.errors import StoreError, StoreUnavailableError
 from featurestore.online.redis_address import Address
@@ -39,13 +40,20 @@ class Nodes:
         return self._map or self.refresh(None, until=until)
 
     def refresh(
-        self, known: SlotMap | None, *, first: Place | None = None, until: float | None = None
+        self,
+        known: SlotMap | None,
+        *,
+        first: Place | None = None,
+        last: Collection[Place] = (),
+        until: float | None = None,
     ) -> SlotMap:
         """Ask who has which slot, unless another thread did since `known`.
 
         Args:
             known: What turned out to be wrong.
             first: Who probably knows.
+            last: Whom to ask if nobody else answers: a node that is gone costs time, and one that
+                is cut off from the others answers, with what was so before.
             until: When to stop asking, by the monotonic clock.
 
         Raises:
@@ -56,16 +64,21 @@ class Nodes:
             raise StoreUnavailableError("No node of the cluster answers.", hint="try again")
         try:
             if self._map is None or self._map is known:
-                self._map = self._asked(first, until)
+                self._map = self._asked(self._candidates(first, last), until)
                 self._forget(self._map)
             return self._map
         finally:
             self._refreshing.release()
 
-    def _asked(self, first: Place | None, until: float | None) -> SlotMap:
-        likely = ([first] if first else []) + list(self._map.primaries if self._map else ())
+    def _candidates(self, first: Place | None, last: Collection[Place]) -> list[Place]:
+        likely = (first,) if first else ()
+        known = self._map.primaries if self._map else ()
+        all_of_them = dict.fromkeys((*likely, *known, *self._connections, *self._seeds))
+        return sorted(all_of_them, key=lambda place: place in last)
+
+    def _asked(self, candidates: Sequence[Place], until: float | None) -> SlotMap:
         failure: StoreError | None = None
-        for place in dict.fromkeys((*likely, *self._connections, *self._seeds)):
+        for place in candidates:
             if until is not None and time.monotonic() > until:
                 break
             try:

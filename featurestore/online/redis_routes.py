@@ -49,6 +49,7 @@ class _Errand:
         asked: Where a command goes this once, by position.
         moved_to: A node that is said to have a slot which we sought elsewhere, or None.
         failure: An error that another attempt may not meet, and what to call its server; or None.
+        failed: The nodes with such errors.
     """
 
     def __init__(self, commands: Sequence[Keyed]) -> None:
@@ -58,10 +59,12 @@ class _Errand:
         self.asked: dict[int, Place] = {}
         self.moved_to: Place | None = None
         self.failure: tuple[Exception, str] | None = None
+        self.failed: set[Place] = set()
 
     def by_place(self, slots: SlotMap) -> dict[Place, list[int]]:
         """Return which commands go where; those whose slot nobody has are a failure."""
         self.moved_to = self.failure = None
+        self.failed = set()
         found: dict[Place, list[int]] = defaultdict(list)
         for position in self.open:
             place = self.asked.get(position) or slots.owners[self.commands[position].slot]
@@ -111,9 +114,7 @@ class Routes:
             self._attempt(errand, slots, until=until)
             if not errand.open:
                 return errand.replies
-            before = slots
-            if errand.moved_to or errand.failure:
-                slots = self._nodes.refresh(slots, first=errand.moved_to, until=until)
+            before, slots = slots, self._learned(errand, slots, until)
             if errand.failure and errand.owners(slots) == errand.owners(before):
                 break
         raise self._failure(errand)
@@ -149,10 +150,16 @@ class Routes:
         slots = self._nodes.slots()
         for _ in range(MAX_REDIRECTIONS):
             self._attempt(errand, slots, is_write=True)
-            if errand.moved_to or errand.failure:
-                slots = self._nodes.refresh(slots, first=errand.moved_to)
+            slots = self._learned(errand, slots)
             if errand.failure or not errand.open:
                 return
+
+    def _learned(self, errand: _Errand, slots: SlotMap, until: float | None = None) -> SlotMap:
+        """Return who has which slot after an attempt."""
+        if not errand.moved_to and not errand.failure:
+            return slots
+        first, last = errand.moved_to, errand.failed
+        return self._nodes.refresh(slots, first=first, last=last, until=until)
 
     def _attempt(
         self,
@@ -206,6 +213,7 @@ class Routes:
         elif is_passing(answer):
             self._loaded.discard(place)
             errand.failure = answer, _name(place)
+            errand.failed.add(place)
         else:
             raise self._error(answer, _name(place))
         return False
@@ -237,7 +245,7 @@ def _says_moving(error: Exception) -> bool:
 
 def _told(error: Any, place: Place) -> Place:
     """Return where MOVED or ASK point to; without a host it is the one that was asked."""
-    return (error.host or place[0], error.port)
+    return (place[0] if error.host in ("", "?") else error.host, error.port)
 
 
 def _name(place: Place) -> str:

@@ -125,7 +125,7 @@ def test_a_write_that_no_replica_has_is_a_retryable_error() -> None:
         assert caught.value.hint
         assert [status for status, _ in found(store, "replicas")] == ["error"]
         assert read(store, TABLE, KEY) == [row(1)]
-        with local_redis(local_binary(), "--replicaof", f"127.0.0.1 {server.port}") as replica:
+        with local_redis(local_binary(), "--replicaof", "127.0.0.1", str(server.port)) as replica:
             wait_until(
                 lambda: ("replicas", "error") not in bad(store.check()), what="it is in sync"
             )

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from featurestore.errors import StoreUnavailableError
 from featurestore.online.redis import RedisOnlineStore
 from featurestore.online.redis_cluster import RedisClusterOnlineStore
 from featurestore.online.redis_slots import row_slots
@@ -80,7 +81,7 @@ def test_a_primary_that_dies_behind_sentinels_loses_no_row_that_a_replica_had(
                 kill(old)
                 wait_until(lambda: sentinels.primary() is not old, what="another primary")  # noqa: B023
                 new = sentinels.primary()
-                sentinels.restart(old, "--replicaof", f"127.0.0.1 {new.port}")
+                sentinels.restart(old, "--replicaof", "127.0.0.1", str(new.port))
                 traffic.wait_for_writes()
                 sentinels.wait_until_well()
         traffic.check()
@@ -215,3 +216,29 @@ def test_a_scan_while_a_slot_moves_misses_no_row(shared: LocalCluster) -> None:
             source = target
         assert set(counts) == {len(keys)}
         assert store.drop(table) == len(keys)
+
+
+def test_a_node_that_is_cut_off_from_the_others_is_not_believed() -> None:
+    """It answers, and knows of nobody's slots but its own."""
+    with (
+        local_cluster() as cluster,
+        closing(RedisClusterOnlineStore(cluster.url, **TIMEOUTS)) as store,
+    ):
+        slots = row_slots(table_digest(TABLE) + b"{", SETTLED)
+        lonely = cluster.primary_of(0)
+        theirs = [
+            key
+            for key, slot in zip(SETTLED, slots, strict=True)
+            if cluster.primary_of(slot) is not lonely
+        ]
+        write(store, TABLE, [(key, row(1)) for key in SETTLED])
+        for other in cluster.nodes:
+            if other is not lonely:
+                ask(lonely, "CLUSTER", "FORGET", ask(other, "CLUSTER", "MYID"))
+        wait_until(
+            lambda: b"cluster_state:fail" in ask(lonely, "CLUSTER", "INFO"), what="it is lonely"
+        )
+        for _ in range(3):
+            with pytest.raises(StoreUnavailableError, match="cluster is down"):
+                read(store, TABLE, *SETTLED)
+            assert read(store, TABLE, *theirs) == [row(1)] * len(theirs)

@@ -349,7 +349,7 @@ def test_a_user_with_the_permissions_of_the_hint_can_do_everything(
 
 
 def test_a_replica_takes_no_writes_for_now(server: LocalRedis) -> None:
-    source = ("--replicaof", f"127.0.0.1 {server.port}", "--replica-serve-stale-data", "yes")
+    source = ("--replicaof", "127.0.0.1", str(server.port), "--replica-serve-stale-data", "yes")
     with (
         local_redis(local_binary(), *source) as replica,
         closing(RedisOnlineStore(replica.url)) as store,
