@@ -19,6 +19,7 @@ from featurestore.online.store import (
     Capabilities,
     EncodedRows,
     Finding,
+    Pace,
     ReadRequest,
     TableId,
     WriteCounts,
@@ -37,6 +38,8 @@ KEYS_PER_READ: Final = 10_000
 MANY_KEYS: Final = 32
 """So many values cost more to take apart than to find out that they need not be."""
 KEYS_PER_SCAN: Final = 1_000
+LABEL_S: Final = 60.0
+"""How long a writer trusts that the catalogue has its table: others may have dropped it."""
 
 # KEYS: n keys. ARGV: "1" to leave the comparison out, else "0"; n values; then n durations in
 # milliseconds, unless the rows are never dropped. Returns how many rows were written.
@@ -96,7 +99,7 @@ class RedisOnlineStore:
             url, timeout_ms=timeout_ms, connect_timeout_ms=connect_timeout_ms
         )
         self._script_id = b""
-        self._labelled: set[TableId] = set()
+        self._labelled: dict[TableId, float] = {}
 
     def write(self, table: TableId, rows: EncodedRows, *, overwrite: bool = False) -> WriteCounts:
         """Store rows, atomically one by one; see `OnlineStore.write`."""
@@ -110,10 +113,11 @@ class RedisOnlineStore:
         return WriteCounts(written=written, kept=offered - written)
 
     def _label(self, channel: Channel, table: TableId) -> None:
-        if table not in self._labelled:
+        now = time.monotonic()
+        if now - self._labelled.get(table, -LABEL_S) >= LABEL_S:
             label = (_catalogue(table.project), table_digest(table), table_label(table))
             channel.call("HSET", *label)
-            self._labelled.add(table)
+            self._labelled[table] = now
 
     def _write(self, channel: Channel, prefix: bytes, rows: EncodedRows, option: bytes) -> int:
         chunks = _chunks(rows.values)
@@ -218,12 +222,20 @@ class RedisOnlineStore:
         """Return how many rows a table holds, tombstones included. Looks at every key."""
         return sum(map(len, self._scan_keys(table)))
 
-    def drop(self, table: TableId) -> int:
+    def drop(self, table: TableId, *, pace: Pace | None = None) -> int:
         """Delete a table's rows and return how many there were. Looks at every key."""
-        return sum(self._connections.call("UNLINK", *keys) for keys in self._scan_keys(table))
+        dropped = 0
+        for keys in self._scan_keys(table):
+            deleted = self._connections.call("UNLINK", *keys)
+            dropped += deleted
+            if pace is not None:
+                pace(deleted)
+        self._connections.call("HDEL", _catalogue(table.project), table_digest(table))
+        self._labelled.pop(table, None)
+        return dropped
 
     def tables(self, project: str) -> list[TableId]:
-        """Return the tables of a project that were ever written."""
+        """Return the tables of a project; see `OnlineStore.tables`."""
         return [read_label(label) for label in self._connections.call("HVALS", _catalogue(project))]
 
     def check(self) -> list[Finding]:
