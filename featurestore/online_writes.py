@@ -10,12 +10,14 @@ from featurestore.time import MICROSECOND, Clock
 
 if TYPE_CHECKING:
     from featurestore.materialize.delete import DeletionReport
+    from featurestore.materialize.garbage import DroppedTable
     from featurestore.materialize.push import Pusher, PushReport
+    from featurestore.materialize.write import Progress
     from featurestore.online.store import OnlineStore
 
 
 class OnlineWrites(RegisteredObjects):
-    """Pushes and deletes, newest wins.
+    """Pushes, deletes, and the end of what nobody reads.
 
     Attributes:
         config: Settings, and where relative paths start.
@@ -91,6 +93,60 @@ class OnlineWrites(RegisteredObjects):
             store=self.online_store,
             now_us=self.clock.now_micros(),
             retention_us=self._retention_us,
+        )
+
+    def gc(
+        self,
+        *,
+        dry_run: bool = False,
+        rows_per_second: int = 20_000,
+        progress: "Progress | None" = None,
+    ) -> "list[DroppedTable]":
+        """Drop tables of this project's online rows that nothing registered can reach any more.
+
+        Those are of views that were deleted or are not served online any more, and of generations
+        that lookups do not read and `rollback` cannot go back to.
+
+        Args:
+            dry_run: Only count their rows.
+            rows_per_second: How fast rows are deleted at most.
+            progress: Called with (view, rows dropped, rows in all); it has rows counted first.
+
+        Raises:
+            RequestError: Nothing was ever applied: the registry does not say what is in use.
+            StoreUnavailableError: The online store cannot be reached (retryable).
+        """
+        from featurestore.materialize.garbage import collect_garbage
+
+        return collect_garbage(
+            self.online_store,
+            self.live_state,
+            self.project,
+            dry_run=dry_run,
+            rows_per_second=rows_per_second,
+            progress=progress,
+        )
+
+    def teardown(
+        self, *, rows_per_second: int = 20_000, progress: "Progress | None" = None
+    ) -> "list[DroppedTable]":
+        """Drop all of this project's online rows. Lookups find nothing until it is materialized.
+
+        Definitions stay registered; how far they were materialized is forgotten. Nothing of another
+        project is touched, and no file.
+
+        Raises:
+            LeaseHeldError: A run is under way (retryable).
+            StoreUnavailableError: The online store cannot be reached (retryable).
+        """
+        from featurestore.materialize.garbage import tear_down
+
+        return tear_down(
+            self.online_store,
+            self.registry,
+            self.project,
+            rows_per_second=rows_per_second,
+            progress=progress,
         )
 
     @property

@@ -23,6 +23,7 @@ from featurestore.online.store import (
     Capabilities,
     EncodedRows,
     Finding,
+    Pace,
     ReadRequest,
     TableId,
     WriteCounts,
@@ -57,7 +58,6 @@ class LmdbOnlineStore:
         self._is_closed = False
         self._opening = Lock()
         self._pid = os.getpid()
-        self._labelled: set[TableId] = set()
 
     def write(self, table: TableId, rows: EncodedRows, *, overwrite: bool = False) -> WriteCounts:
         """Store rows, at most 100,000 per transaction; see `OnlineStore.write`."""
@@ -73,12 +73,9 @@ class LmdbOnlineStore:
     ) -> int:
         prefix = _prefix(table)
         with self._environment().transaction(write=True) as transaction:
-            if table not in self._labelled:
-                transaction.put(_LABEL + prefix[1:], table_label(table))
+            transaction.put(_LABEL + prefix[1:], table_label(table), overwrite=False)
             put = transaction.put if overwrite else _put_newest(transaction)
-            written = sum(put(prefix + k, v) for k, v in zip(keys, values, strict=True))
-        self._labelled.add(table)
-        return written
+            return sum(put(prefix + k, v) for k, v in zip(keys, values, strict=True))
 
     def read(self, requests: Sequence[ReadRequest]) -> list[list[bytes | None]]:
         """Return the values of each request, all of one instant; see `OnlineStore.read`."""
@@ -112,18 +109,22 @@ class LmdbOnlineStore:
             keys = cursor.iternext(keys=True, values=False)
             return sum(1 for _ in _while_prefixed(keys, prefix))
 
-    def drop(self, table: TableId) -> int:
+    def drop(self, table: TableId, *, pace: Pace | None = None) -> int:
         """Delete a table, a transaction per 20,000 rows, and return how many rows it had."""
         prefix, dropped = _prefix(table), 0
         while True:
             with self._environment().transaction(write=True) as transaction:
                 deleted = _delete_some(transaction, prefix)
+                if deleted < DROP_ROWS:
+                    transaction.delete(_LABEL + prefix[1:])
             dropped += deleted
+            if pace is not None and deleted:
+                pace(deleted)
             if deleted < DROP_ROWS:
                 return dropped
 
     def tables(self, project: str) -> list[TableId]:
-        """Return the tables of a project that were ever written."""
+        """Return the tables of a project; see `OnlineStore.tables`."""
         with self._environment().transaction(write=False) as transaction:
             labels = [label for _, label in _rows(transaction, _LABEL, None)]
         found = map(read_label, labels)
@@ -173,7 +174,6 @@ class LmdbOnlineStore:
                 if self._open is not None:
                     release(self._open)
                 self._open = acquire(self._path)
-                self._labelled.clear()
             return self._open
 
 

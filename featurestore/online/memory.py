@@ -12,6 +12,7 @@ from featurestore.online.store import (
     Capabilities,
     EncodedRows,
     Finding,
+    Pace,
     ReadRequest,
     TableId,
     WriteCounts,
@@ -70,14 +71,17 @@ class MemoryOnlineStore:
             self._check_open()
             return len(self._tables.get(table, {}))
 
-    def drop(self, table: TableId) -> int:
+    def drop(self, table: TableId, *, pace: Pace | None = None) -> int:
         """Delete a table and return how many rows it had."""
         with self._lock:
             self._check_open()
-            return len(self._tables.pop(table, {}))
+            dropped = len(self._tables.pop(table, {}))
+        if pace is not None and dropped:
+            pace(dropped)
+        return dropped
 
     def tables(self, project: str) -> list[TableId]:
-        """Return the tables of a project that were ever written."""
+        """Return the tables of a project; see `OnlineStore.tables`."""
         with self._lock:
             self._check_open()
             return [table for table in self._tables if table.project == project]

@@ -31,6 +31,7 @@ from featurestore.online.store import (
     Capabilities,
     EncodedRows,
     Finding,
+    Pace,
     ReadRequest,
     TableId,
     WriteCounts,
@@ -220,12 +221,20 @@ class RedisOnlineStore:
         """Return how many rows a table holds, tombstones included. Looks at every key."""
         return sum(map(len, self._scan_keys(table)))
 
-    def drop(self, table: TableId) -> int:
+    def drop(self, table: TableId, *, pace: Pace | None = None) -> int:
         """Delete a table's rows and return how many there were. Looks at every key."""
-        return sum(self._connections.call("UNLINK", *keys) for keys in self._scan_keys(table))
+        dropped = 0
+        for keys in self._scan_keys(table):
+            deleted = self._connections.call("UNLINK", *keys)
+            dropped += deleted
+            if pace is not None:
+                pace(deleted)
+        self._connections.call("HDEL", catalogue_key(table.project), table_digest(table))
+        self._labels.forget(table)
+        return dropped
 
     def tables(self, project: str) -> list[TableId]:
-        """Return the tables of a project that were ever written."""
+        """Return the tables of a project; see `OnlineStore.tables`."""
         labels = self._connections.call("HVALS", catalogue_key(project))
         return [read_label(label) for label in labels]
 

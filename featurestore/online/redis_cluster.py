@@ -33,6 +33,7 @@ from featurestore.online.store import (
     Capabilities,
     EncodedRows,
     Finding,
+    Pace,
     ReadRequest,
     TableId,
     WriteCounts,
@@ -240,7 +241,7 @@ class RedisClusterOnlineStore:
         """Return how many rows a table holds, tombstones included. Looks at every key."""
         return sum(map(len, self._scan_entities(table)))
 
-    def drop(self, table: TableId) -> int:
+    def drop(self, table: TableId, *, pace: Pace | None = None) -> int:
         """Delete a table's rows and return how many there were. Looks at every key."""
         prefix, dropped = _prefix(table), 0
         for entities in self._scan_entities(table):
@@ -249,11 +250,18 @@ class RedisClusterOnlineStore:
                 for slot, entity in zip(row_slots(prefix, entities), entities, strict=True)
             ]
             until = time.monotonic() + self._write_s
-            dropped += sum(self._routes.write(commands, until=until))
+            deleted = sum(self._routes.write(commands, until=until))
+            dropped += deleted
+            if pace is not None:
+                pace(deleted)
+        key = catalogue_key(table.project)
+        gone = Keyed(key_slot(key), packed(b"HDEL", key, table_digest(table)))
+        self._routes.write([gone], until=time.monotonic() + self._write_s)
+        self._labels.forget(table)
         return dropped
 
     def tables(self, project: str) -> list[TableId]:
-        """Return the tables of a project that were ever written."""
+        """Return the tables of a project; see `OnlineStore.tables`."""
         key = catalogue_key(project)
         command = Keyed(key_slot(key), packed(b"HVALS", key))
         (labels,) = self._routes.read([command], until=time.monotonic() + self._read_s)

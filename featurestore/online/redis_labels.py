@@ -22,6 +22,9 @@ class Labels:
         """Note that it was."""
         self._due[table] = time.monotonic() + EVERY_S
 
-    def forget(self) -> None:
-        """Have it told of all tables again."""
-        self._due.clear()
+    def forget(self, table: TableId | None = None) -> None:
+        """Have it told of a table again, or of all."""
+        if table is None:
+            self._due.clear()
+        else:
+            self._due.pop(table, None)

@@ -5,13 +5,16 @@ is the codec's business (`featurestore.online.codec`); a store only ever compare
 16 bytes of every value that hold (event time, created time) in an order-preserving form.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, overload
 
 VERSION_START = 3
 """Where the version begins inside a value; before it: format (1 byte) and schema id (2 bytes)."""
 VERSION_END = VERSION_START + 16
+
+
+Pace = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,8 +173,17 @@ class OnlineStore(Protocol):
         """Return how many rows a table holds, tombstones included."""
         ...
 
-    def drop(self, table: TableId) -> int:
-        """Delete a table and return how many rows it had. Nothing outside the table is touched."""
+    def drop(self, table: TableId, *, pace: Pace | None = None) -> int:
+        """Delete a table and return how many rows it had. Nothing outside the table is touched.
+
+        Args:
+            table: The table; `tables` does not name it afterwards.
+            pace: Called after each part that was deleted with the number of its rows; it may wait.
+        """
+        ...
+
+    def tables(self, project: str) -> list[TableId]:
+        """Return the tables of a project that were written and not dropped since, in any order."""
         ...
 
     def check(self) -> list[Finding]:

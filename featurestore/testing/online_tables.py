@@ -81,3 +81,32 @@ class TablesConformance(StoreFixtures):
         assert read(store, table, KEY) == [None]
         assert write(store, table, [(KEY, row(1))]).written == 1
         assert read(store, table, KEY) == [row(1)]
+
+    def test_the_catalogue_names_what_was_written_and_not_dropped(
+        self, store: OnlineStore, table: TableId
+    ) -> None:
+        assert store.tables(table.project) == []
+        second = TableId(project=table.project, view="view", generation=2)
+        others = [
+            TableId(project=table.project + name, view="view", generation=1)
+            for name in ("a", "*", "?", " ", ":")
+        ]
+        others.append(TableId(project=table.project[:-1], view="view", generation=1))
+        for each in (table, second, *others):
+            write(store, each, [(KEY, row(1))])
+        assert sorted(t.generation for t in store.tables(table.project)) == [1, 2]
+        assert store.drop(table) == 1
+        assert store.tables(table.project) == [second]
+        for each in others:
+            assert store.tables(each.project) == [each]
+            store.drop(each)
+        write(store, table, [(KEY, row(1))])
+        assert sorted(t.generation for t in store.tables(table.project)) == [1, 2]
+        store.drop(second)
+
+    def test_a_drop_tells_of_every_row(self, store: OnlineStore, table: TableId) -> None:
+        write(store, table, [(b"\x02%d" % i, row(1)) for i in range(2_500)])
+        told: list[int] = []
+        assert store.drop(table, pace=told.append) == 2_500
+        assert sum(told) == 2_500
+        assert all(count > 0 for count in told)

@@ -1,4 +1,4 @@
-"""push, delete-entity."""
+"""push, delete-entity, gc, teardown."""
 
 import json
 from pathlib import Path
@@ -209,4 +209,35 @@ def test_a_row_that_stays_is_said_by_the_exit_code(repo: Repository) -> None:
 def test_wrong_entities_are_refused(repo: Repository, arguments: list[str], words: str) -> None:
     outcome = repo.run("delete-entity", *arguments)
     assert (outcome.code, words in outcome.err) == (exits.ERROR, True)
+    assert None not in looked_up(repo, 1).values()
+
+
+def test_garbage_is_collected(repo: Repository) -> None:
+    assert "Nothing to drop." in repo.succeed("gc").out
+    text = (repo.folder / "features.py").read_text()
+    repo.define(
+        "\n".join(
+            line
+            for line in text.splitlines()
+            if "traffic" not in line and 'schema=[Field(name="flights"' not in line
+        )
+    )
+    repo.succeed("apply", "--allow-destroy")
+    outcome = repo.succeed("gc", "--dry-run")
+    assert outcome.lines_with("traffic") == [["traffic", "1", "2"]]
+    assert "2 rows of 1 table would be dropped." in outcome.out
+    document = repo.succeed("gc", "--rows-per-second", "1000", "--json").document
+    tables = [{"view": "traffic", "generation": 1, "rows": 2}]
+    assert document == {"schema_version": 1, "dry_run": False, "rows": 2, "tables": tables}
+    assert "Nothing to drop." in repo.succeed("gc").out
+
+
+def test_a_project_is_torn_down_only_if_it_is_meant(repo: Repository) -> None:
+    outcome = repo.run("teardown")
+    assert (outcome.code, "--yes" in outcome.err) == (exits.USAGE, True)
+    assert None not in looked_up(repo, 1).values()
+    document = repo.succeed("teardown", "--yes", "--json").document
+    assert {table["view"] for table in document["tables"]} == {"profile", "traffic"}
+    assert set(looked_up(repo, 1).values()) == {None}
+    repo.succeed("materialize")
     assert None not in looked_up(repo, 1).values()

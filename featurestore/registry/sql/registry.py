@@ -12,7 +12,7 @@ from featurestore.registry.generations import DEFAULT_GRACE_S, LiveState, Servin
 from featurestore.registry.log import LogEntry
 from featurestore.registry.plan import Plan
 from featurestore.registry.runs import MAX_HOLDER, Lease, Recorded, RunRecord, Watermark
-from featurestore.registry.sql import generations, objects, tasks
+from featurestore.registry.sql import forget, generations, objects, tasks
 from featurestore.registry.sql import runs as ledger
 from featurestore.registry.sql.database import Database
 from featurestore.registry.sql.generations import Stamp
@@ -321,6 +321,18 @@ class SqlRegistry:
             if connection is None or not has_tasks(connection):
                 return {}
             return ledger.read_leases(connection, project, now=self._wall_clock.now())
+
+    def forget_runs(self, project: str) -> None:
+        """Forget how far a project is online, for when its rows are gone.
+
+        Definitions, the log of changes and that of runs stay.
+        """
+        with self._database.write() as connection:
+            forget.forget_runs(connection, project)
+
+    def wall_now(self) -> datetime:
+        """Return the time that leases expire by."""
+        return self._wall_clock.now()
 
     @contextmanager
     def _held(

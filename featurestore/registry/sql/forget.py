@@ -1,0 +1,13 @@
+"""Forgetting what was materialized, in SQL; definitions and logs stay."""
+
+from sqlalchemy import Connection, delete, update
+
+from featurestore.registry.sql.tables import CHUNKS, PROJECTS, SERVING, TASKS, WATERMARKS
+
+
+def forget_runs(connection: Connection, project: str) -> None:
+    """Forget how far a project is online, its interrupted runs, and what lookups read."""
+    for table in (CHUNKS, TASKS, WATERMARKS, SERVING):
+        connection.execute(delete(table).where(table.c.project == project))
+    counted = update(PROJECTS).where(PROJECTS.c.project == project)
+    connection.execute(counted.values(switches=PROJECTS.c.switches + 1))
