@@ -92,11 +92,14 @@ class Server:
         address: What it is called in messages; no user, no password.
         options: Arguments of the client's connection pool.
         timeout_ms: How long to wait for each reply.
+        moves: Whether another server may take its place: connections that nobody uses are closed
+            when one of them fails, as each would have to fail by itself.
     """
 
     address: str
     options: dict[str, Any]
     timeout_ms: int
+    moves: bool = False
 
     def at(self, host: str, port: int) -> "Server":
         """Return another server that is reached in the same way."""

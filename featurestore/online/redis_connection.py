@@ -13,7 +13,7 @@ from redis.exceptions import NoScriptError
 
 from featurestore.errors import StoreError
 from featurestore.online.redis_address import Server
-from featurestore.online.redis_errors import TooFewReplicasError, store_error, tellable
+from featurestore.online.redis_errors import TooFewReplicasError, is_passing, store_error, tellable
 from featurestore.online.redis_replies import ReplyShape
 
 __all__ = ["Channel", "Command", "Connections", "NoScriptError", "received_all"]
@@ -66,6 +66,7 @@ class Connections:
     def __init__(self, server: Server) -> None:
         self.address = server.address
         self._timeout_ms = server.timeout_ms
+        self._moves = server.moves
         self._is_closed = False
         self._idle: list[Connection] = []
         self._idle_of = os.getpid()
@@ -181,6 +182,8 @@ class Connections:
             self._raise_error(error)
 
     def _raise_error(self, error: Exception) -> NoReturn:
+        if self._moves and is_passing(error):
+            self.drop_idle()
         server = f"Redis at {self.address}"
         failure = store_error(error, server=server, timeout_ms=self._timeout_ms)
         raise failure from tellable(error)

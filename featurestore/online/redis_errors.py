@@ -18,7 +18,7 @@ PERMISSIONS: Final = (
 SENTINEL_PERMISSIONS: Final = "+sentinel|get-master-addr-by-name"
 """What a user of the Sentinels has to be allowed."""
 
-_ERROR_CODE: Final = re.compile(r"(?:^|-)([A-Z]{3,})(?: |$)")
+_ERROR_CODE: Final = re.compile(r"(?:^|-|: )([A-Z]{3,})(?: |$)")
 
 # A server that does not know a command repeats what came with it: with HELLO, the password.
 _REPEATED: Final = ", with args"

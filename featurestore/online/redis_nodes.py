@@ -22,6 +22,7 @@ class Nodes:
         self._seeds = [(s.options["host"], s.options["port"]) for s in address.servers]
         self._connections: dict[Place, Connections] = {}
         self._map: SlotMap | None = None
+        self._doubted: frozenset[Place] = frozenset()
         self._refreshing = threading.Lock()
         self._is_closed = False
 
@@ -37,7 +38,8 @@ class Nodes:
 
     def slots(self, *, until: float | None = None) -> SlotMap:
         """Return who has which slot, as far as we know."""
-        return self._map or self.refresh(None, until=until)
+        known = self._map
+        return self.refresh(known, until=until) if known is None or self._doubted else known
 
     def refresh(
         self,
@@ -59,22 +61,25 @@ class Nodes:
         Raises:
             StoreUnavailableError: No node answers, or not in time.
         """
+        # Without time to ask now, the next one who wants to know does.
+        self._doubted |= frozenset(last)
         left_s = -1 if until is None else max(0.0, until - time.monotonic())
         if not self._refreshing.acquire(timeout=left_s):
             raise StoreUnavailableError("No node of the cluster answers.", hint="try again")
         try:
             if self._map is None or self._map is known:
-                self._map = self._asked(self._candidates(first, last), until)
+                self._map = self._asked(self._candidates(first), until)
+                self._doubted = frozenset()
                 self._forget(self._map)
             return self._map
         finally:
             self._refreshing.release()
 
-    def _candidates(self, first: Place | None, last: Collection[Place]) -> list[Place]:
+    def _candidates(self, first: Place | None) -> list[Place]:
         likely = (first,) if first else ()
         known = self._map.primaries if self._map else ()
         all_of_them = dict.fromkeys((*likely, *known, *self._connections, *self._seeds))
-        return sorted(all_of_them, key=lambda place: place in last)
+        return sorted(all_of_them, key=lambda place: place in self._doubted)
 
     def _asked(self, candidates: Sequence[Place], until: float | None) -> SlotMap:
         failure: StoreError | None = None
@@ -84,6 +89,7 @@ class Nodes:
             try:
                 found = read_slots(self.at(place).call("CLUSTER", "SLOTS"), place)
             except StoreUnavailableError as error:
+                self._doubted |= {place}
                 failure = error
                 continue
             except StoreError as error:

@@ -114,7 +114,10 @@ class Routes:
             self._attempt(errand, slots, until=until)
             if not errand.open:
                 return errand.replies
-            before, slots = slots, self._learned(errand, slots, until)
+            try:
+                before, slots = slots, self._learned(errand, slots, until)
+            except StoreUnavailableError:  # because it did not find out, or had no time to
+                break
             if errand.failure and errand.owners(slots) == errand.owners(before):
                 break
         raise self._failure(errand)

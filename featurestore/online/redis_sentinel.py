@@ -101,7 +101,10 @@ def primary_server(address: Address, sentinels: Sentinels) -> Server:
         "sentinels": sentinels,
     }
     return Server(
-        address=f"Sentinel's {sentinels.name!r}", options=options, timeout_ms=template.timeout_ms
+        address=f"Sentinel's {sentinels.name!r}",
+        options=options,
+        timeout_ms=template.timeout_ms,
+        moves=True,
     )
 
 

@@ -1,7 +1,9 @@
 """Primaries that die and slots that move while rows are read and written."""
 
+import signal
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from featurestore.errors import StoreUnavailableError
 from featurestore.online.redis import RedisOnlineStore
 from featurestore.online.redis_cluster import RedisClusterOnlineStore
 from featurestore.online.redis_slots import row_slots
-from featurestore.online.store import TableId
+from featurestore.online.store import OnlineStore, TableId
 from featurestore.online.tables import table_digest
 from featurestore.testing.online import KEY, read, row, write
 from tests.conformance.traffic import CHANGING, SETTLED, Traffic
@@ -242,3 +244,62 @@ def test_a_node_that_is_cut_off_from_the_others_is_not_believed() -> None:
             with pytest.raises(StoreUnavailableError, match="cluster is down"):
                 read(store, TABLE, *SETTLED)
             assert read(store, TABLE, *theirs) == [row(1)] * len(theirs)
+
+
+def use_many_connections(store: OnlineStore, server: LocalRedis, count: int) -> None:
+    """Read at the same time from so many threads, that each needs a connection of its own."""
+    ask(server, "CLIENT", "PAUSE", 300)
+    with ThreadPoolExecutor(count) as pool:
+        found = [pool.submit(read, store, TABLE, KEY) for _ in range(count)]
+        assert [each.result() for each in found] == [[row(1)]] * count
+
+
+@contextmanager
+def stopped(server: LocalRedis) -> Iterator[None]:
+    """A server that keeps its connections and is silent, as one on a machine that hangs."""
+    server.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+
+
+def test_of_many_connections_to_a_primary_that_hangs_one_has_to_fail(
+    sentinels: LocalSentinels,
+) -> None:
+    with closing(RedisOnlineStore(sentinels.url, **TIMEOUTS)) as store:
+        write(store, TABLE, [(KEY, row(1))])
+        old = sentinels.primary()
+        use_many_connections(store, old, 12)
+        with stopped(old):
+            wait_until(lambda: sentinels.primary() is not old, what="another primary")
+            wait_until(lambda: _role(sentinels.primary()) == b"master", what="it is promoted")
+            with pytest.raises(StoreUnavailableError):
+                read(store, TABLE, KEY)
+            assert read(store, TABLE, KEY) == [row(1)]
+            assert write(store, TABLE, [(KEY, row(2))]).written == 1
+        assert read(store, TABLE, KEY) == [row(2)]
+
+
+def test_of_many_connections_to_a_node_that_hangs_one_has_to_fail(cluster: LocalCluster) -> None:
+    with closing(RedisClusterOnlineStore(cluster.url, **TIMEOUTS)) as store:
+        write(store, TABLE, [(KEY, row(1))])
+        [slot] = row_slots(table_digest(TABLE) + b"{", [KEY])
+        old = cluster.primary_of(slot)
+        use_many_connections(store, old, 12)
+        with stopped(old):
+            others = [node for node in cluster.nodes if node is not old]
+            wait_until(
+                lambda: all(_owner(node, slot) != old.port for node in others),
+                what="another primary",
+            )
+            with pytest.raises(StoreUnavailableError):
+                read(store, TABLE, KEY)
+            assert read(store, TABLE, KEY) == [row(1)]
+            assert write(store, TABLE, [(KEY, row(2))]).written == 1
+        assert read(store, TABLE, KEY) == [row(2)]
+
+
+def _owner(node: LocalRedis, slot: int) -> int:
+    ranges = ask(node, "CLUSTER", "SLOTS")
+    return next(int(primary[1]) for first, last, primary, *_ in ranges if first <= slot <= last)

@@ -233,3 +233,13 @@ def test_a_silent_sentinel_is_passed_over() -> None:
             proxy.fault = Fault.SILENCE
         with closing(RedisOnlineStore(url, **TIMES)) as store:
             assert_unavailable_in_time(lambda: read(store, TABLE, KEY), 2 * CONNECT_MS / 1_000)
+
+
+def test_a_silent_seed_of_a_cluster_stops_one_read_at_most(redis_cluster_url: str) -> None:
+    with proxy_to(0) as silent:
+        silent.target = int(redis_cluster_url.rpartition(":")[2])
+        silent.fault = Fault.SILENCE
+        url = redis_cluster_url.replace("://", f"://127.0.0.1:{silent.port},")
+        with closing(RedisClusterOnlineStore(url, **TIMES)) as store:
+            assert_unavailable_in_time(lambda: read(store, TABLE, KEY))
+            assert read(store, TABLE, KEY) == [None]

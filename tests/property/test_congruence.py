@@ -13,6 +13,7 @@ from featurestore.online.codec import tombstone
 from featurestore.online.lmdb import LmdbOnlineStore
 from featurestore.online.memory import MemoryOnlineStore
 from featurestore.online.redis import RedisOnlineStore
+from featurestore.online.redis_cluster import RedisClusterOnlineStore
 from featurestore.online.store import EncodedRows, OnlineStore, ReadRequest, TableId
 from featurestore.testing.online import row
 
@@ -23,13 +24,16 @@ LASTING_MS = 3_600_000
 
 
 @pytest.fixture(scope="module")
-def stores(tmp_path_factory: pytest.TempPathFactory, redis_url: str) -> Iterator[Stores]:
+def stores(
+    tmp_path_factory: pytest.TempPathFactory, redis_url: str, redis_cluster_url: str
+) -> Iterator[Stores]:
     folder = tmp_path_factory.mktemp("online")
     with ExitStack() as stack:
         made: Stores = {
             "memory": MemoryOnlineStore(),
             "lmdb": LmdbOnlineStore(folder),
             "redis": RedisOnlineStore(redis_url),
+            "redis cluster": RedisClusterOnlineStore(redis_cluster_url),
         }
         for store in made.values():
             stack.enter_context(closing(store))
