@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import data, grpc_server, load, process, redis_server, sides
+from benchmarks import data, grpc_server, load, lookup, process, redis_server, sides
 from benchmarks.harness import Sample, beside_peer, judged, say, sized, turns
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _filled_redis(
         arguments = sides.arguments(run.size, repository, redis.address)
         side.job("prepare", arguments)
         if redis.key_count() == 0:
-            side.job("prefill", arguments | {"latest": str(data.latest(run.size))})
+            side.job("prefill", arguments | {"latest": {lookup.VIEW: str(data.latest(run.size))}})
             if dump:
                 redis.save(dump)
         yield redis, arguments

@@ -5,23 +5,28 @@ python -m benchmarks.limits JOB ARGUMENTS_JSON REPORT_PATH
 
 from __future__ import annotations
 
+import random
 import socket
 import time
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from benchmarks import calls
 from benchmarks.data import parquet, quiet_duckdb
+from benchmarks.errors import WrongAnswerError
 from benchmarks.job import serve_jobs
 from benchmarks.process import own_peak_mb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 PAIRS_A_COMMAND = 500
 COMMANDS_A_TRIP = 20
+BARE_REQUESTS = 64
 OK = b"+OK\r\n"
 Item = TypeVar("Item")
+ReadRows: TypeAlias = "Callable[[Sequence[bytes]], list[bytes | None]]"
 
 
 def scan(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -82,7 +87,40 @@ def _read_oks(connection: socket.socket, count: int) -> None:
             raise RuntimeError(f"Redis answered {answer[:200]!r}")
 
 
-JOBS = {job.__name__: job for job in (scan, mset)}
+def bare_rows(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Read so many stored rows by their keys, from everywhere, with the store's own client."""
+    keys, read = _bare_redis(arguments) if arguments["redis"] else _bare_lmdb(arguments)
+    random.Random(7).shuffle(keys)  # noqa: S311 - no secret
+    requests = list(_groups(keys, arguments["rows"]))[:BARE_REQUESTS]
+    if None in read(requests[0]):
+        raise WrongAnswerError("A row that is there was not found.")
+    return calls.timed(read, requests, arguments["seconds"])
+
+
+def _bare_redis(arguments: dict[str, Any]) -> tuple[list[bytes], ReadRows]:
+    import redis
+
+    host, _, port = arguments["redis"].partition(":")
+    client = redis.Redis(host=host, port=int(port))
+    keys = [key for key in client.scan_iter(count=10_000) if key.endswith(b"}")]
+    return keys, lambda wanted: client.execute_command("MGET", *wanted)  # type: ignore[no-untyped-call]
+
+
+def _bare_lmdb(arguments: dict[str, Any]) -> tuple[list[bytes], ReadRows]:
+    import lmdb
+
+    environment = lmdb.open(f"{arguments['repository']}/data/online", readonly=True)
+    with environment.begin() as transaction:
+        keys = [key for key in transaction.cursor().iternext(values=False) if key[:1] == b"r"]
+
+    def read(wanted: Sequence[bytes]) -> list[bytes | None]:
+        with environment.begin() as transaction:
+            return list(map(transaction.get, wanted))
+
+    return keys, read
+
+
+JOBS = {job.__name__: job for job in (scan, mset, bare_rows)}
 
 if __name__ == "__main__":
     serve_jobs(JOBS)

@@ -5,12 +5,14 @@ python -m benchmarks.ours JOB ARGUMENTS_JSON REPORT_PATH
 
 from __future__ import annotations
 
+import json
 import time
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import data, lookup
+from benchmarks import calls, data, lookup
+from benchmarks.errors import WrongAnswerError
 from benchmarks.job import serve_jobs
 from benchmarks.process import own_peak_mb
 
@@ -118,7 +120,7 @@ def materialize(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def prefill(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Fill Redis for the lookups."""
+    """Fill the online store for the lookups."""
     return materialize(arguments)
 
 
@@ -137,6 +139,16 @@ def check(arguments: dict[str, Any]) -> dict[str, Any]:
     return {"reply_bytes": len(reply)}
 
 
+def local(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Look up in this process, over and over, to Python values."""
+    asked = json.loads(Path(arguments["asked"]).read_text())
+    requests = [[{"user_id": key} for key in keys] for keys in asked["requests"]]
+    prepared = _store(arguments).prepare_online(_references(arguments))
+    if wrong := calls.wrong_value(prepared.get(requests[0]).to_dict(), asked["expected"]):
+        raise WrongAnswerError(wrong)
+    return calls.timed(lambda rows: prepared.get(rows).to_dict(), requests, arguments["seconds"])
+
+
 def _store(arguments: dict[str, Any]) -> FeatureStore:
     from featurestore import FeatureStore
 
@@ -152,7 +164,8 @@ def _features(arguments: dict[str, Any]) -> list[str]:
 
 
 JOBS = {
-    job.__name__: job for job in (prepare, training, streamed, materialize, prefill, request, check)
+    job.__name__: job
+    for job in (prepare, training, streamed, materialize, prefill, request, check, local)
 }
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ Every side has the same jobs with the same arguments, each run in a fresh proces
 prepare      write a repository, apply the feature views
 training     join the spine to the views, to Arrow or to Parquet
 materialize  read the history, write the newest row of every entity into Redis
-prefill      the same state in Redis, outside of any timing
+prefill      the same state in the online store, outside of any timing
 request      one lookup as a length-prefixed gRPC frame
 check        ask the server once, compare every value with the data
+local        look up in this process, over and over, after comparing every value of one answer
 """
 
 from __future__ import annotations

@@ -150,6 +150,22 @@ def taxi(size: str, *, times: int) -> TrainingSet:
     return _as_of_set(f"taxi-{rows}", trips, rows, views)
 
 
+def side_by_side(size: str) -> tuple[View, ...]:
+    """Five views of ten features and the same users, a row for each."""
+    rows = scaled(100_000, size)
+
+    def everybody(random: np.random.Generator, count: int) -> dict[str, npt.NDArray[Any]]:
+        return {"user_id": random.permutation(count) + 1}
+
+    views = []
+    for number in range(5):
+        features = [f"f{n}" for n in range(10 * number, 10 * number + 10)]
+        name = f"side-by-side-{number}"
+        history = _history(name, rows, everybody, features, number=20 + number)
+        views.append(View(f"view_{number}", ("user_id",), tuple(features), history))
+    return tuple(views)
+
+
 def scaled(count: int, size: str) -> int:
     """``count``, which is of the full size, at another one."""
     return count // SCALES[size]

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks import (
+    bench_local,
     bench_materialize,
     bench_on_demand,
     bench_online,
@@ -82,6 +83,11 @@ WORKLOADS = {
                 partial(bench_online.online, batch=batch),
             )
             for batch in (1, 100, 500)
+        ),
+        Workload(
+            "on-local",
+            "lookups in the process of 50 features of 5 views, from LMDB and Redis (ms)",
+            bench_local.on_local,
         ),
         Workload(
             "on-demand",

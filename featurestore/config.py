@@ -116,9 +116,21 @@ class OnlineStoreConfig(_Model):
         type: "lmdb" (embedded, shared by processes of one machine), "redis", or "memory" (one
             process, for tests).
         path: Folder of an embedded store; relative paths start at the repository.
-        url: Address of a Redis or Valkey server, such as "redis://localhost:6379/0".
+        url: Address of Redis or Valkey: "redis://host:6379/0", "redis+sentinel://host:26379/name"
+            or "redis+cluster://host:6379"; `rediss` for TLS.
         timeout_ms: Longest wait for an answer.
         connect_timeout_ms: Longest wait for a connection.
+        failover_timeout_ms: Longest wait of a write for another primary: Sentinel and cluster.
+        username: The user; wins over the URL's.
+        password: Its password; wins over the URL's.
+        sentinel_username: The user for the Sentinels themselves.
+        sentinel_password: Its password.
+        tls_ca: File of the certificates to trust; None for the system's.
+        tls_certificate: File of our certificate.
+        tls_key: File of its key; None if the certificate's file has it.
+        tls_verify: Whether the server's certificate and name are checked.
+        wait_replicas: Replicas that have to have a write before it counts as done.
+        wait_timeout_ms: Longest wait for them.
     """
 
     type: Literal["lmdb", "redis", "memory"] = "lmdb"
@@ -126,6 +138,17 @@ class OnlineStoreConfig(_Model):
     url: str | None = None
     timeout_ms: Milliseconds = 2_000
     connect_timeout_ms: Milliseconds = 1_000
+    failover_timeout_ms: Milliseconds = 30_000
+    username: str | None = None
+    password: Annotated[str | None, Field(repr=False)] = None
+    sentinel_username: str | None = None
+    sentinel_password: Annotated[str | None, Field(repr=False)] = None
+    tls_ca: Path | None = None
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_verify: bool = True
+    wait_replicas: Annotated[int, Field(ge=0, le=100)] = 0
+    wait_timeout_ms: Milliseconds = 1_000
 
 
 class MaterializationConfig(_Model):
@@ -134,9 +157,12 @@ class MaterializationConfig(_Model):
     Attributes:
         generation_grace_ms: How long a view's former generation is written further after lookups
             switched to a newer one, or back: so long a rollback finds it fresh. "24h" by default.
+        views_at_once: How many views are materialized side by side, each with its share of the
+            offline store's threads and memory limit.
     """
 
     generation_grace_ms: Grace = 86_400_000
+    views_at_once: Count = 1
 
 
 class FunctionsConfig(_Model):
@@ -236,6 +262,12 @@ class RepoConfig:
     def path(self, relative: Path) -> Path:
         """Return a path of the settings as an absolute one."""
         return (self.root / relative).absolute()
+
+    def online_store_arguments(self) -> dict[str, Any]:
+        """Return `type` and the arguments of `open_store`, JSON-ready, for any folder."""
+        chosen = self.settings.online_store
+        paths = {name: str(self.path(value)) for name, value in chosen if isinstance(value, Path)}
+        return chosen.model_dump(mode="json") | paths
 
 
 def load_config(repo_path: Path, *, environment: Mapping[str, str] | None = None) -> RepoConfig:

@@ -10,17 +10,14 @@ from typing import TYPE_CHECKING, Any, Self
 from featurestore.config import RepoConfig, Settings, load_config, make_config
 from featurestore.definitions import Definition
 from featurestore.errors import DestructiveChangeError, RequestError
-from featurestore.registered import RegisteredObjects
+from featurestore.online_writes import OnlineWrites
 from featurestore.registry.diff import make_plan
 from featurestore.registry.plan import Plan
-from featurestore.time import MICROSECOND, Clock, as_utc, parse_instant, to_micros
+from featurestore.time import Clock, as_utc, parse_instant, to_micros
 
 if TYPE_CHECKING:
     from featurestore.functions import FunctionLoader
-    from featurestore.materialize.delete import DeletionReport
     from featurestore.materialize.estimate import RunEstimate
-    from featurestore.materialize.garbage import DroppedTable
-    from featurestore.materialize.push import Pusher, PushReport
     from featurestore.materialize.run import RunReport
     from featurestore.materialize.views import ViewRuns
     from featurestore.materialize.write import Progress
@@ -31,6 +28,7 @@ if TYPE_CHECKING:
     from featurestore.online.store import OnlineStore
     from featurestore.registry.generations import Serving
     from featurestore.registry.sql import SqlRegistry
+    from featurestore.serving.local import EntityRows, Features, LocalLookups, PreparedLookup
     from featurestore.serving.plan import ServingCatalog
     from featurestore.serving.response import OnlineResponse
     from featurestore.training.job import RetrievalJob
@@ -41,7 +39,7 @@ Instant = datetime | str
 """An aware datetime (a naive one is UTC) or RFC 3339 text."""
 
 
-class FeatureStore(RegisteredObjects):
+class FeatureStore(OnlineWrites):
     """One project: its definitions, training sets and online features.
 
     Args:
@@ -62,12 +60,7 @@ class FeatureStore(RegisteredObjects):
         clock: Clock | Instant | None = None,
     ) -> None:
         root = Path(repo_path) if repo_path is not None else Path.cwd()
-        if isinstance(config, RepoConfig):
-            self.config = config
-        elif config is not None:
-            self.config = make_config(config, root=root)
-        else:
-            self.config = load_config(root)
+        self.config = _config(config, root)
         self.clock = _clock(clock) if clock is not None else self.config.clock
 
     def __enter__(self) -> Self:
@@ -78,9 +71,8 @@ class FeatureStore(RegisteredObjects):
 
     def close(self) -> None:
         """Let go of files and connections; a store that is used again opens them again."""
-        for name in ("online_store", "registry"):
-            opened = self.__dict__.pop(name, None)
-            if opened is not None:
+        for name in ("_lookups", "online_store", "registry"):
+            if (opened := self.__dict__.pop(name, None)) is not None:
                 opened.close()
         self.__dict__.pop("engine", None)
 
@@ -243,6 +235,7 @@ class FeatureStore(RegisteredObjects):
         views: Sequence[str] | None = None,
         overwrite: bool = False,
         resume: bool = False,
+        drop_pushed: bool = False,
         progress: "Progress | None" = None,
     ) -> "list[RunReport]":
         """Write the newest row of every entity into the online store.
@@ -255,6 +248,8 @@ class FeatureStore(RegisteredObjects):
             resume: Go on with the runs that were interrupted instead, incremental ones too: the
                 same interval of the same files, without the chunks that are done. Views without
                 such a run are left out of what is returned.
+            drop_pushed: Let lookups switch to a new generation of a view even if rows that were
+                pushed to the one before are not in it.
             progress: Called with (view, rows done, rows in all).
 
         Raises:
@@ -262,7 +257,7 @@ class FeatureStore(RegisteredObjects):
             LeaseHeldError: Another run of a view is under way (retryable).
             ResumeError: A view or a file changed since its run was interrupted.
         """
-        runs = self._runs(views, progress)
+        runs = self._runs(views, progress, drop_pushed=drop_pushed)
         act = runs.resume if resume else runs.run
         return act(_micros(start), _micros(end), overwrite=overwrite)
 
@@ -271,6 +266,7 @@ class FeatureStore(RegisteredObjects):
         end: Instant | None = None,
         *,
         views: Sequence[str] | None = None,
+        drop_pushed: bool = False,
         progress: "Progress | None" = None,
     ) -> "list[RunReport]":
         """Write what is new since the last full or incremental run, late rows included.
@@ -280,7 +276,8 @@ class FeatureStore(RegisteredObjects):
 
         Args and errors are those of `materialize`.
         """
-        return self._runs(views, progress).run_incremental(_micros(end))
+        runs = self._runs(views, progress, drop_pushed=drop_pushed)
+        return runs.run_incremental(_micros(end))
 
     def estimate_materialization(
         self,
@@ -326,129 +323,10 @@ class FeatureStore(RegisteredObjects):
         found, now_us = self.live_state().online_views(views), self.clock.now_micros()
         return view_statuses(found, self.registry, project=self.project, now_us=now_us)
 
-    # --- writes of applications ----------------------------------------------------------------
-
-    def push(self, view: str, rows: object, *, append: bool = False) -> "PushReport":
-        """Write rows of a view's source into the online store, as materialization would.
-
-        The newest row of an entity wins, by event time, then by created time; all rows are checked
-        before the first is written. They go to all generations of the view that are alive.
-
-        Args:
-            view: Name of a view with a schema, without joins, that is served online.
-            rows: n rows with the columns of the source's files: a list of dicts, a dict of columns,
-                pandas, Polars, Arrow, anything with the Arrow PyCapsule interface, or a `Path` to a
-                Parquet file. Created times may be left out: the rows were created now.
-            append: Add the rows to the source, too, as a new file that appears whole or not at all;
-                they then have all columns of its files. The source is a folder or a glob.
-
-        Raises:
-            NotFoundError: There is no such view.
-            RequestError: Rows cannot be pushed to this view, or not appended to its source.
-            RowsError: A column is missing or of the wrong type; a join key or event time is null,
-                or more than 5 minutes in the future. It names column and row; nothing was written.
-            StoreUnavailableError: The online store cannot be reached (retryable; pushing the same
-                rows again does no harm).
-        """
-        return self._pusher.push(self.live_state().view(view), rows, append=append)
-
-    def write_to_online_store(self, view: str, rows: object) -> "PushReport":
-        """Write rows into the online store; the same as `push`."""
-        return self.push(view, rows)
-
-    def delete_entity(
-        self, entity: Mapping[str, Any], *, views: Sequence[str] | None = None
-    ) -> "DeletionReport":
-        """Delete an entity from the online store: lookups do not find it any more.
-
-        A tombstone, with event and created time now, takes the place of its rows. Older rows cannot
-        revive it while it is kept: for ttl and grace of the view, or, without a ttl, for
-        `tombstone_retention`. Newer rows can. Sources are not touched.
-
-        Args:
-            entity: Join keys and their values: `{"user_id": 42}`.
-            views: Names of views; None for all online views whose join keys are given.
-
-        Raises:
-            NotFoundError: There is no such view.
-            EntityValueError: No view has such a join key, a named view has another one, too, or a
-                value is null or of the wrong type.
-            StoreUnavailableError: The online store cannot be reached (retryable).
-        """
-        from featurestore.materialize.delete import delete_entity
-
-        retention = self.settings.tombstone_retention
-        return delete_entity(
-            self.live_state(),
-            entity,
-            views,
-            store=self.online_store,
-            now_us=self.clock.now_micros(),
-            retention_us=retention // MICROSECOND,
-        )
-
-    def gc(
-        self,
-        *,
-        dry_run: bool = False,
-        rows_per_second: int = 20_000,
-        progress: "Progress | None" = None,
-    ) -> "list[DroppedTable]":
-        """Drop tables of this project's online rows that nothing registered can reach any more.
-
-        Those are of views that were deleted or are not served online any more, and of generations
-        that lookups do not read and `rollback` cannot go back to.
-
-        Args:
-            dry_run: Only count their rows.
-            rows_per_second: How fast rows are deleted at most.
-            progress: Called with (view, rows dropped, rows in all); it has rows counted first.
-
-        Raises:
-            RequestError: Nothing was ever applied: the registry does not say what is in use.
-            StoreUnavailableError: The online store cannot be reached (retryable).
-        """
-        from featurestore.materialize.garbage import collect_garbage
-
-        return collect_garbage(
-            self.online_store,
-            self.live_state,
-            self.project,
-            dry_run=dry_run,
-            rows_per_second=rows_per_second,
-            progress=progress,
-        )
-
-    def teardown(
-        self, *, rows_per_second: int = 20_000, progress: "Progress | None" = None
-    ) -> "list[DroppedTable]":
-        """Drop all of this project's online rows. Lookups find nothing until it is materialized.
-
-        Definitions stay registered; how far they were materialized is forgotten. Nothing of another
-        project is touched, and no file.
-
-        Raises:
-            LeaseHeldError: A run is under way (retryable).
-            StoreUnavailableError: The online store cannot be reached (retryable).
-        """
-        from featurestore.materialize.garbage import tear_down
-
-        return tear_down(
-            self.online_store,
-            self.registry,
-            self.project,
-            rows_per_second=rows_per_second,
-            progress=progress,
-        )
-
     # --- serving -----------------------------------------------------------------------------
 
     def get_online_features(
-        self,
-        features: "FeatureRequest",
-        entity_rows: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]],
-        *,
-        full_feature_names: bool = False,
+        self, features: "Features", entity_rows: "EntityRows", *, full_feature_names: bool = False
     ) -> "OnlineResponse":
         """Return the newest features of some entities from the online store.
 
@@ -469,17 +347,33 @@ class FeatureStore(RegisteredObjects):
             FunctionError: A Python function cannot be loaded, or failed.
             StoreUnavailableError: The online store cannot be reached (retryable).
         """
-        from featurestore.serving.local import look_up
+        return self._lookups.get(features, entity_rows, full_feature_names=full_feature_names)
 
-        return look_up(
-            self.online_store,
-            self.serving_catalog(),
-            features,
-            entity_rows,
-            clock=self.clock,
-            functions=self.functions,
-            full_feature_names=full_feature_names,
+    async def get_online_features_async(
+        self, features: "Features", entity_rows: "EntityRows", *, full_feature_names: bool = False
+    ) -> "OnlineResponse":
+        """Return the newest features of some entities without holding up the event loop.
+
+        A few entities from a store in this process (LMDB, memory) are looked up at once, which
+        takes less than a millisecond; everything else is done by a few threads. Arguments, result
+        and errors are those of `get_online_features`.
+        """
+        return await self._lookups.get_async(
+            features, entity_rows, full_feature_names=full_feature_names
         )
+
+    def prepare_online(
+        self, features: "Features", *, full_feature_names: bool = False
+    ) -> "PreparedLookup":
+        """Return a lookup of these features to be called many times, from any thread.
+
+        `store.prepare_online("fraud_v1").get(rows)` is `get_online_features("fraud_v1", rows)`
+        without what depends on the features alone; `get_async` is its twin for event loops.
+
+        Args and errors are those of `get_online_features`; what is wrong with the features is said
+        here, what is wrong with entities at the call.
+        """
+        return self._lookups.prepare(features, full_feature_names=full_feature_names)
 
     def serving_catalog(self) -> "ServingCatalog":
         """Return all that a server needs to know of this project, as plain data."""
@@ -549,44 +443,52 @@ class FeatureStore(RegisteredObjects):
         """The online store that the configuration names."""
         from featurestore.online.factory import open_store
 
-        chosen = self.settings.online_store
-        return open_store(
-            chosen.type,
-            path=self.config.path(chosen.path),
-            url=chosen.url,
-            timeout_ms=chosen.timeout_ms,
-            connect_timeout_ms=chosen.connect_timeout_ms,
-        )
+        arguments = self.config.online_store_arguments()
+        return open_store(arguments.pop("type"), path=Path(arguments.pop("path")), **arguments)
 
-    @property
-    def _pusher(self) -> "Pusher":
-        from featurestore.materialize.push import Pusher
+    @cached_property
+    def _lookups(self) -> "LocalLookups":
+        from featurestore.serving.local import LocalLookups
 
-        return Pusher(
-            project=self.project,
-            store=self.online_store,
-            clock=self.clock,
-            root=self.config.root,
-        )
+        return LocalLookups(self)
 
-    def _runs(self, views: Sequence[str] | None, report: "Progress | None" = None) -> "ViewRuns":
+    def _runs(
+        self,
+        views: Sequence[str] | None,
+        report: "Progress | None" = None,
+        *,
+        drop_pushed: bool = False,
+    ) -> "ViewRuns":
         from featurestore.materialize.views import ViewRuns
+        from featurestore.offline.factory import open_engine
 
+        chosen, root = self.settings.offline_store, self.config.root
         return ViewRuns(
             project=self.project,
             views=self.live_state().online_views(views),
-            engine=lambda: self.engine,
+            engine=lambda shares: (
+                self.engine if shares == 1 else open_engine(chosen, root=root, shares=shares)
+            ),
             store=lambda: self.online_store,
             registry=self.registry,
             clock=self.clock,
             root=self.config.root,
             grace_s=self._grace_s,
+            retention_us=self._retention_us,
+            drop_pushed=drop_pushed,
+            at_once=self.settings.materialization.views_at_once,
             progress=report,
         )
 
     @property
     def _grace_s(self) -> float:
         return self.settings.materialization.generation_grace_ms / 1e3
+
+
+def _config(config: Mapping[str, Any] | RepoConfig | None, root: Path) -> RepoConfig:
+    if isinstance(config, RepoConfig):
+        return config
+    return load_config(root) if config is None else make_config(config, root=root)
 
 
 def _clock(clock: Clock | Instant) -> Clock:

@@ -7,8 +7,22 @@ import threading
 from hypothesis import HealthCheck, settings
 
 from tests.servers import redis_url, valkey_url
+from tests.topologies import (
+    redis_cluster_url,
+    redis_tls,
+    sentinel_url,
+    valkey_cluster_url,
+)
 
-__all__ = ["redis_url", "valkey_url"]  # fixtures: here a session starts each server once
+# Fixtures: here a session starts each server once.
+__all__ = [
+    "redis_cluster_url",
+    "redis_tls",
+    "redis_url",
+    "sentinel_url",
+    "valkey_cluster_url",
+    "valkey_url",
+]
 
 # A slow machine is no defect, so there are no deadlines. The profile ci derives its examples from
 # each test's own code: the same commit always gives the same answer.

@@ -82,13 +82,25 @@ def valkey_binary() -> Path:
 
 @contextmanager
 def local_redis(
-    binary: Path, *options: str, port: int | None = None, folder: Path | None = None
+    binary: Path,
+    *options: str,
+    port: int | None = None,
+    folder: Path | None = None,
+    sentinel: Path | None = None,
 ) -> Iterator[LocalRedis]:
-    """Start a server that keeps nothing; `options` are those of redis.conf, as arguments."""
+    """Start a server that keeps nothing.
+
+    Args:
+        binary: The server's program.
+        options: Those of redis.conf, as arguments.
+        port: Where it listens; a free one if None.
+        folder: Where its files are; one of its own if None.
+        sentinel: The configuration file of a Sentinel, which is then what is started.
+    """
     # Not pytest's folder: the path of a socket has to be short.
     place = Path(tempfile.mkdtemp(prefix="fs-redis-")) if folder is None else folder
     try:
-        server = _start(binary, place, options, port)
+        server = _start(binary, place, options, port, sentinel)
         try:
             yield server
         finally:
@@ -98,13 +110,17 @@ def local_redis(
             shutil.rmtree(place)
 
 
-def _start(binary: Path, folder: Path, options: Sequence[str], port: int | None) -> LocalRedis:
+def _start(
+    binary: Path, folder: Path, options: Sequence[str], port: int | None, sentinel: Path | None
+) -> LocalRedis:
     for _ in range(ATTEMPTS):
         chosen = free_port() if port is None else port
         path = folder / "s"
-        command = [str(binary), "--port", str(chosen), "--bind", "127.0.0.1"]
+        command = [str(binary), *([str(sentinel)] if sentinel else [])]
+        command += ["--port", str(chosen), "--bind", "127.0.0.1"]
         command += ["--unixsocket", str(path), "--dir", str(folder), "--daemonize", "no"]
-        command += ["--save", "", "--appendonly", "no", *options]
+        command += ["--sentinel"] if sentinel else ["--save", "", "--appendonly", "no"]
+        command += options
         with (folder / "log").open("ab") as log:
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         server = LocalRedis(process, chosen, path)

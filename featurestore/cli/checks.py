@@ -95,7 +95,7 @@ def settings(config: "RepoConfig") -> list[dict[str, Any]]:
     """Return every setting with its value and where that came from; passwords are left out."""
     values = config.settings.model_dump(mode="json")
     return [
-        {"setting": key, "value": without_password(value), "origin": _origin(key, config)}
+        {"setting": key, "value": _shown(key, value), "origin": _origin(key, config)}
         for key, value in _leaves(values)
     ]
 
@@ -110,6 +110,10 @@ def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 def _origin(key: str, config: "RepoConfig") -> str:
     return config.origins.get(key, "default")
+
+
+def _shown(key: str, value: object) -> object:
+    return "***" if value and key.endswith("password") else without_password(value)
 
 
 def without_password(value: object) -> object:

@@ -1,5 +1,6 @@
 """`materialize` and `materialize-incremental`: from the sources into the online store."""
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,6 +30,13 @@ End = Annotated[
         "--end", metavar="TIME", help="Events up to this RFC 3339 instant [default: now]."
     ),
 ]
+DropPushed = Annotated[
+    bool,
+    typer.Option(
+        "--drop-pushed",
+        help="Switch to a new generation even if rows pushed to the one before are not in it.",
+    ),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Estimate rows, entities and bytes; write nothing.")
 ]
@@ -49,6 +57,7 @@ def materialize(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with runs that were interrupted.")
     ] = False,
+    drop_pushed: DropPushed = False,
     dry_run: DryRun = False,
 ) -> None:
     """Write newest rows to the online store.
@@ -67,7 +76,13 @@ def materialize(
         return
     with session.store() as store, progress(session, "rows") as report:
         runs = store.materialize(
-            start, end, views=view or None, overwrite=overwrite, resume=resume, progress=report
+            start,
+            end,
+            views=view or None,
+            overwrite=overwrite,
+            resume=resume,
+            drop_pushed=drop_pushed,
+            progress=report,
         )
     if resume and not runs and not session.as_json:
         session.note("No run was interrupted: there is nothing to resume.")
@@ -76,7 +91,12 @@ def materialize(
 
 
 def materialize_incremental(
-    context: typer.Context, *, end: End = None, view: Views = None, dry_run: DryRun = False
+    context: typer.Context,
+    *,
+    end: End = None,
+    view: Views = None,
+    drop_pushed: DropPushed = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Write what is new since the last run.
 
@@ -89,7 +109,9 @@ def materialize_incremental(
         _show_estimates(session, found)
         return
     with session.store() as store, progress(session, "rows") as report:
-        runs = store.materialize_incremental(end, views=view or None, progress=report)
+        runs = store.materialize_incremental(
+            end, views=view or None, drop_pushed=drop_pushed, progress=report
+        )
     _show(session, runs)
 
 
@@ -122,15 +144,23 @@ def _show(session: Session, runs: "list[RunReport]") -> None:
     headers += ["expired", "null keys", "null times", "seconds", "rows/s"]
     print_table(session.out, headers, map(_row, runs))
     for run in runs:
-        if run.resumed:
-            session.note(f"{run.view}: {run.resumed:,} of its entities were dealt with before.")
-        if run.switched:
-            session.note(f"{run.view}: lookups read generation {run.generation} from now on.")
-        if run.error is not None:
-            session.note(
-                f"{run.view}: generation {run.generation}, which is older, could not be written:"
-                f" {run.error}"
-            )
+        for note in _notes(run):
+            session.note(f"{run.view}: {note}")
+
+
+def _notes(run: "RunReport") -> Iterator[str]:
+    """Yield what is to be said of a run besides its numbers."""
+    if run.resumed:
+        yield f"{run.resumed:,} of its entities were dealt with before."
+    if run.switched:
+        yield f"lookups read generation {run.generation} from now on."
+    if run.left_pushed:
+        yield (
+            f"generation {run.generation} lacks {run.left_pushed:,} rows that were pushed to the"
+            " one before, and is not read yet: push them again, or give --drop-pushed"
+        )
+    if run.error is not None:
+        yield f"generation {run.generation}, which is older, could not be written: {run.error}"
 
 
 def run_document(run: "RunReport") -> dict[str, Any]:

@@ -13,7 +13,6 @@ from featurestore.cli.session import Session
 from featurestore.errors import MissingExtraError, UnsupportedError
 
 if TYPE_CHECKING:
-    from featurestore.config import RepoConfig
     from featurestore.serving.plan import LookupPlan
     from featurestore.serving.response import OnlineResponse
     from featurestore.store import FeatureStore
@@ -194,7 +193,7 @@ def serve(
         chosen, watched = store.settings.server, WatchedCatalog(store)
         options = server.ServeOptions(
             catalog_json=watched.catalog.to_json(),
-            online_store=online_store_settings(store.config),
+            online_store=store.config.online_store_arguments(),
             function_roots=tuple(str(root) for root in store.functions.roots),
             address=address or chosen.address,
             workers=workers or chosen.workers,
@@ -226,7 +225,7 @@ class WatchedCatalog:
 
     def newer(self) -> str | None:
         """Return the catalog as JSON if it has changed since it was last returned."""
-        stamp = self._store.registry.stamp(self._store.project)
+        stamp = self._store.registry.serving_stamp(self._store.project)
         if stamp == (self.catalog.revision, self.catalog.switches):
             return None
         self.catalog = self._store.serving_catalog()
@@ -247,13 +246,6 @@ def find_server() -> Any:
         except ImportError:
             continue
     raise MissingExtraError(package="featurestore-server", extra="server", purpose="serve")
-
-
-def online_store_settings(config: "RepoConfig") -> dict[str, Any]:
-    """Return the online store's settings for a process that works in another folder."""
-    settings: dict[str, Any] = config.settings.online_store.model_dump(mode="json")
-    settings["path"] = str(config.path(config.settings.online_store.path))
-    return settings
 
 
 def _refuse_private_store(store: "FeatureStore") -> None:

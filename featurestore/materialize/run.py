@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from featurestore.errors import FeatureStoreError, ResumeError, shown
+from featurestore.materialize.carry import DEFAULT_RETENTION_US, Carried, Succession, carry_over
 from featurestore.materialize.failpoints import Failpoint, hit
 from featurestore.materialize.lease import leased
 from featurestore.materialize.plan import Task, chunk_count, chunk_entities, resumed_task
@@ -54,6 +55,8 @@ class RunReport:
         resumed: How many of the entities an earlier attempt had dealt with.
         generation: Of the view, the one that was written.
         switched: Whether lookups read this generation from now on, and read another one before.
+        carried: Tombstones and pushed rows that it took over from the generation before.
+        left_pushed: Rows that it could not take over, so that lookups did not switch.
         error: Why writing a generation failed that is not the newest; None when it did not.
     """
 
@@ -73,6 +76,8 @@ class RunReport:
     resumed: int = 0
     generation: int = 1
     switched: bool = False
+    carried: int = 0
+    left_pushed: int = 0
     error: str | None = None
 
     @property
@@ -96,6 +101,7 @@ class Materializer:
         chunk_entities: How many entities a chunk has, about; None for what suits the view.
         batch_rows: How many rows one write has at most.
         grace_s: How long a generation that lookups leave is written further.
+        retention_us: How long a tombstone is kept in a view without ttl.
     """
 
     project: str
@@ -110,11 +116,23 @@ class Materializer:
     chunk_entities: int | None = None
     batch_rows: int = BATCH_ROWS
     grace_s: float = DEFAULT_GRACE_S
+    retention_us: int = DEFAULT_RETENTION_US
 
     def run(
-        self, task: Task, *, overwrite: bool = False, progress: Progress | None = None
+        self,
+        task: Task,
+        *,
+        overwrite: bool = False,
+        progress: Progress | None = None,
+        succession: Succession | None = None,
     ) -> RunReport:
         """Execute one task and record it.
+
+        Args:
+            task: The task.
+            overwrite: Replace stored rows even if they are newer.
+            progress: Told of every batch, or None.
+            succession: What the task's generation is to take the place of, or None.
 
         Raises:
             LeaseHeldError: Another run of this view is under way (retryable).
@@ -128,16 +146,21 @@ class Materializer:
                 scan = open_scan(view, view.feature_names, self.root)
                 record = self._record_of(task, scan, overwrite=overwrite)
                 self.registry.begin_task(record)
-                return self._execute(task, scan, record, progress)
+                return self._execute(task, scan, record, progress, succession)
 
     def resume(
-        self, generations: Sequence[RegisteredView], *, progress: Progress | None = None
+        self,
+        generations: Sequence[RegisteredView],
+        *,
+        progress: Progress | None = None,
+        succession: Succession | None = None,
     ) -> RunReport | None:
         """Go on with the interrupted run of a view, or return None if there is none.
 
         Args:
             generations: Those of the view that are alive.
             progress: Told of every batch, or None.
+            succession: What the newest generation is to take the place of, or None.
 
         It reads the same rows of the same files, and offers those of chunks that are not done.
         Files that came since are left to the next run.
@@ -165,8 +188,11 @@ class Materializer:
             if record is None:  # it ended meanwhile
                 return None
             task = resumed_task(record, view)
+            if view.generation != max(v.generation for v in generations):
+                succession = None
             with self._failures_recorded(task):
-                return self._execute(task, self._reopened(record, view), record, progress)
+                scan = self._reopened(record, view)
+                return self._execute(task, scan, record, progress, succession)
 
     def _record_of(self, task: Task, scan: SourceScan, *, overwrite: bool) -> TaskRecord:
         now = datetime.now(UTC)
@@ -203,7 +229,12 @@ class Materializer:
         return only_files(scan, {file.path for file in record.source_files})
 
     def _execute(
-        self, task: Task, scan: SourceScan, record: TaskRecord, progress: Progress | None
+        self,
+        task: Task,
+        scan: SourceScan,
+        record: TaskRecord,
+        progress: Progress | None,
+        succession: Succession | None,
     ) -> RunReport:
         hit(Failpoint.BEGUN)
         started = time.monotonic()
@@ -212,6 +243,7 @@ class Materializer:
             chunks = self._left(record) or self._divided(task, record, latest)
             written = self._writer(task, record, progress).write(latest, chunks)
             summary = latest.summary
+        carried = self._carry_over(task, succession)
         hit(Failpoint.WRITTEN)
         report = _report(
             task,
@@ -220,9 +252,24 @@ class Materializer:
             resumed=sum(chunk.entities for chunk in chunks if chunk.state == "done"),
             seconds=time.monotonic() - started,
         )
-        switched = self._record_success(task, report, summary, record)
+        may_switch = not carried.left or (succession is not None and succession.drop_pushed)
+        switched = self._record_success(task, report, summary, record, may_switch=may_switch)
         hit(Failpoint.SWITCHED)
-        return replace(report, switched=switched)
+        left = 0 if may_switch else carried.left
+        return replace(report, switched=switched, carried=carried.copied, left_pushed=left)
+
+    def _carry_over(self, task: Task, succession: Succession | None) -> Carried:
+        """Take over what no source has, if lookups could switch after this run."""
+        if succession is None or not task.advances_watermark:
+            return Carried()
+        return carry_over(
+            self.store,
+            succession.old,
+            task.view,
+            project=self.project,
+            now_us=self.clock.now_micros(),
+            retention_us=self.retention_us,
+        )
 
     def _newest(self, task: Task, scan: SourceScan, *, created_us: int) -> LatestRows:
         """Return what to offer: the newest rows, or the windows that end at the task's end."""
@@ -279,7 +326,13 @@ class Materializer:
         return TableId(project=self.project, view=record.view, generation=record.generation)
 
     def _record_success(
-        self, task: Task, report: RunReport, summary: ScanSummary, record: TaskRecord
+        self,
+        task: Task,
+        report: RunReport,
+        summary: ScanSummary,
+        record: TaskRecord,
+        *,
+        may_switch: bool,
     ) -> bool:
         """Record a run, and return whether lookups switched to what it wrote."""
         recorded = self.registry.record_run(
@@ -304,6 +357,7 @@ class Materializer:
             watermark=_watermark(task, summary, record.clock_us),
             holder=self.holder,
             grace_s=self.grace_s,
+            may_switch=may_switch,
         )
         return recorded.switched
 

@@ -1,13 +1,27 @@
 """Opens the engine that the configuration names."""
 
+import os
 from pathlib import Path
+from typing import Final
 
 from featurestore.config import OfflineStoreConfig
 from featurestore.offline.engine import OfflineEngine
+from featurestore.offline.memory import limit_bytes
+
+UNLIMITED: Final = "80%"
+"""What engines that share the machine have together where no limit is configured: DuckDB's own."""
 
 
-def open_engine(config: OfflineStoreConfig, *, root: Path) -> OfflineEngine:
-    """Return the engine; relative paths of the configuration start at `root`."""
+def open_engine(config: OfflineStoreConfig, *, root: Path, shares: int = 1) -> OfflineEngine:
+    """Return the engine; relative paths of the configuration start at `root`.
+
+    Args:
+        config: The engine's settings.
+        root: Where relative paths start.
+        shares: How many engines share the threads and the memory of one.
+    """
+    if shares > 1:
+        config = _share(config, shares)
     temp = config.temp_directory
     temp_directory = None if temp is None else (root / temp).absolute()
     if config.type == "polars":
@@ -25,3 +39,10 @@ def open_engine(config: OfflineStoreConfig, *, root: Path) -> OfflineEngine:
         memory_limit=config.memory_limit,
         temp_directory=temp_directory,
     )
+
+
+def _share(config: OfflineStoreConfig, shares: int) -> OfflineStoreConfig:
+    threads = config.threads or len(os.sched_getaffinity(0))
+    memory = limit_bytes(config.memory_limit or UNLIMITED)
+    share = {"threads": max(1, threads // shares), "memory_limit": f"{memory // shares}B"}
+    return config.model_copy(update=share)

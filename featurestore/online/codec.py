@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Final
 
 from featurestore.errors import StoreDataError
-from featurestore.online.decode import DecodedColumn, DecodedRows, decode_rows
+from featurestore.online.decode import DecodedRows, decode_rows
 from featurestore.online.key_values import KeyColumn, key_column
 from featurestore.online.keys import NO_ENTITY, decode_key, encode_key_columns, encode_keys
 from featurestore.online.layout import PUSHED, SIGN_BIT, TOMBSTONE, Array, RowLayout
@@ -18,7 +18,6 @@ from featurestore.online.store import VERSION_END, VERSION_START
 
 __all__ = [
     "NO_ENTITY",
-    "DecodedColumn",
     "DecodedRows",
     "KeyColumn",
     "RowCodec",

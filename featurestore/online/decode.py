@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from decimal import Context, Decimal
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Final, NamedTuple, NoReturn
 
@@ -12,14 +13,16 @@ from featurestore.online.layout import (
     END_DTYPE,
     PUSHED,
     ROW,
-    SIGN_BIT,
     TOMBSTONE,
     Array,
     ColumnType,
     RowLayout,
 )
-from featurestore.online.store import VERSION_END, FixedRows
+from featurestore.online.store import VERSION_END, VERSION_START, FixedRows
 
+_ROWS: Final = (ROW, PUSHED)
+_EVENT: Final = np.dtype(">i8")
+_SIGN: Final = np.int64(-(1 << 63))
 _LIST_HEAD_DTYPE: Final = np.dtype([("has_nulls", "u1"), ("count", "<u4")])
 _LIST_HEAD: Final = _LIST_HEAD_DTYPE.itemsize
 _EMPTY_LIST: Final = bytes(_LIST_HEAD)
@@ -27,36 +30,25 @@ _EMPTY_LIST: Final = bytes(_LIST_HEAD)
 _EXACT: Final = Context(prec=80)
 
 
-class DecodedColumn(NamedTuple):  # a data class takes three times as long to make
-    """One column of a batch of rows.
-
-    Attributes:
-        dtype: Its type, as `featurestore.types.type_name` writes it.
-        values: Numbers, bool, date32 (days) and timestamps (microseconds): a numpy array of that
-            type, 0 where not valid, not to be changed. The others: a list of str, bytes, `Decimal`
-            or lists, None where not valid. A list is a numpy array when its elements are numbers
-            (in the sense above) and none is null, else a list with None for null elements.
-        valid: Where there is a row, and its value is not null.
-    """
-
-    dtype: str
-    values: Array | list[Any]
-    valid: Array
-
-
-class DecodedRows(NamedTuple):
+class DecodedRows(NamedTuple):  # a data class takes three times as long to make
     """A batch of rows; all arrays have its length.
 
     Attributes:
         found: Where there is a row; a tombstone is none.
         event_us: Event times, 0 where there is no row.
-        columns: The columns asked for, in the order asked. A column without nulls shares `found` as
-            its `valid`.
+        values: Of each column asked for. Numbers, bool, date32 (days) and timestamps
+            (microseconds): a numpy array of that type, 0 where there is no value, not to be
+            changed. The others: a list of str, bytes, `Decimal` or lists, None where there is no
+            value. A list is a numpy array when its elements are numbers (in the sense above) and
+            none is null, else a list with None for null elements.
+        valid: Of each column asked for, where there is a row, and its value is not null; None when
+            that is everywhere where there is a row.
     """
 
     found: Array
     event_us: Array
-    columns: list[DecodedColumn]
+    values: list[Array | list[Any]]
+    valid: list[Array] | None
 
 
 def decode_rows(
@@ -64,67 +56,133 @@ def decode_rows(
 ) -> DecodedRows:
     """Return the wanted columns of a batch; see `RowCodec.decode`."""
     heads, values = _heads(layout, values, view)
-    found = _are_rows(heads["format"])
-    event_us = (heads["event"].astype(np.uint64) ^ np.uint64(SIGN_BIT)).view(np.int64)
-    nulls = heads["nulls"] if heads["nulls"].tobytes().strip(b"\0") else None
-    tails = _Tails(layout, heads, values, view) if layout.variable else None
-    columns = []
-    for i in wanted:
-        valid = found if nulls is None else found & (nulls[:, i >> 3] & (1 << (i & 7)) == 0)
-        kind = layout.types[i]
-        if layout.are_numbers[i]:
-            columns.append(
-                DecodedColumn(kind.name, np.ascontiguousarray(heads[layout.names[i]]), valid)
-            )
-        elif kind.fixed is not None:
-            columns.append(_decimal_column(kind, heads[layout.names[i]], valid))
+    formats = heads.bytes_at(0)
+    found = all_true(len(values)) if _are_all_rows(formats) else _marks(formats)
+    nulls = heads.nulls()
+    valid = None if nulls is None else [_valid(found, nulls, column) for column in wanted]
+    tails = _Tails(layout, heads.records(), values, view) if layout.variable else None
+    columns: list[Array | list[Any]] = []
+    for run in layout.runs_of(tuple(wanted)):
+        if run.dtype is not None:
+            columns += heads.matrix(run.dtype, run.offset, run.length)
+            continue
+        kind, there = layout.types[run.first], found if valid is None else valid[len(columns)]
+        if kind.fixed is not None:
+            field = heads.records()[layout.names[run.first]]
+            columns.append(_with_gaps(_decimals(field.tobytes(), kind.scale or 0), there))
         elif tails is not None:
-            columns.append(DecodedColumn(kind.name, tails.column(i, valid), valid))
-    return DecodedRows(found, event_us, columns)
+            columns.append(tails.column(run.first, there))
+    return DecodedRows(found, heads.event_us(), columns, valid)
+
+
+@lru_cache(maxsize=64)
+def all_true(length: int) -> Array:
+    """Return as many True; every caller gets the same array, which cannot be written to."""
+    return np.frombuffer(b"\1" * length, np.bool_)
+
+
+class _Heads:
+    """What stands before the variable blocks of a batch of rows, in one piece of memory.
+
+    Slices of bytes with a step take a tenth of the time of numpy's first step, and most batches are
+    small.
+
+    Args:
+        layout: Of each row.
+        memory: What holds the rows.
+        start: Where the first one begins.
+        stride: The distance from one to the next.
+        length: How many there are.
+    """
+
+    __slots__ = ("_end", "_layout", "_length", "_memory", "_start", "_stride")
+
+    def __init__(
+        self, layout: RowLayout, memory: bytes | bytearray, start: int, stride: int, length: int
+    ) -> None:
+        self._layout, self._memory, self._length = layout, memory, length
+        self._start, self._stride, self._end = start, stride, start + length * stride
+
+    def bytes_at(self, offset: int) -> bytes | bytearray:
+        """Return one byte of each row."""
+        return self._memory[self._start + offset : self._end : self._stride]
+
+    def are_of_schema(self) -> bool:
+        """Whether all are of the layout's schema."""
+        low, high = self._layout.schema_bytes
+        length = self._length
+        return self.bytes_at(1).count(low) == length == self.bytes_at(2).count(high)
+
+    def nulls(self) -> list[Array] | None:
+        """Return each byte of the null bitmaps, of all rows; None when no value is null."""
+        size, length = self._layout.bitmap_bytes, self._length
+        raw = [self.bytes_at(VERSION_END + i) for i in range(size)]
+        for column in raw:
+            if column.count(0) != length:
+                return [np.frombuffer(each, np.uint8) for each in raw]
+        return None
+
+    def matrix(self, dtype: "np.dtype[Any]", offset: int, count: int) -> list[Array]:
+        """Return columns that lie side by side, each packed."""
+        shape, strides = (count, self._length), (dtype.itemsize, self._stride)
+        return [*np.ndarray(shape, dtype, self._memory, self._start + offset, strides).copy()]
+
+    def event_us(self) -> Array:
+        """Return the event times."""
+        shape, strides = (self._length,), (self._stride,)
+        raw: Array = np.ndarray(shape, _EVENT, self._memory, self._start + VERSION_START, strides)
+        micros: Array = raw.astype(np.int64) ^ _SIGN
+        return micros
+
+    def records(self) -> Array:
+        """Return them as numpy records."""
+        shape, strides = (self._length,), (self._stride,)
+        found: Array = np.ndarray(shape, self._layout.record, self._memory, self._start, strides)
+        return found
+
+
+def _valid(found: Array, nulls: list[Array], column: int) -> Array:
+    valid: Array = found & (nulls[column >> 3] & (1 << (column & 7)) == 0)
+    return valid
+
+
+def _marks(formats: bytes | bytearray) -> Array:
+    found: Array = (np.frombuffer(formats, np.uint8) | (PUSHED ^ ROW)) == PUSHED  # one bit apart
+    return found
 
 
 def _heads(
     layout: RowLayout, values: Sequence[bytes | None], view: str
-) -> tuple[Array, Sequence[bytes | None]]:
+) -> tuple[_Heads, Sequence[bytes | None]]:
     """Return the records before the variable blocks, and the values with None for tombstones."""
-    size, filler = layout.head_bytes, layout.filler
+    size, filler, length = layout.head_bytes, layout.filler, len(values)
     if isinstance(values, FixedRows) and values.row_bytes == size and not layout.variable:
-        heads: Array = np.ndarray(
-            values.length, layout.record, values.memory, values.start, (values.stride,)
-        )
-        if _all(heads["schema"] == layout.schema_id) and _all(_are_rows(heads["format"])):
+        heads = _Heads(layout, values.memory, values.start, values.stride, length)
+        if heads.are_of_schema() and _are_all_rows(heads.bytes_at(0)):
             return heads, values
     if layout.variable:
         block = b"".join([filler if v is None else v[:size] for v in values])
     else:
         block = b"".join([v or filler for v in values])
-    if len(block) == len(values) * size:
-        heads = np.frombuffer(block, layout.record)
-        if _as_expected(layout, heads["format"], heads["schema"], values):
+    if len(block) == length * size:
+        heads = _Heads(layout, block or filler, 0, size, length)
+        if heads.are_of_schema() and _are_as_expected(heads.bytes_at(0), values):
             return heads, values
     rows = [_checked(layout, v, view) for v in values]
     block = b"".join([filler if v is None else v[:size] for v in rows])
-    return np.frombuffer(block, layout.record), rows
+    return _Heads(layout, block or filler, 0, size, length), rows
 
 
-def _as_expected(
-    layout: RowLayout, formats: Array, schemas: Array, values: Sequence[bytes | None]
-) -> bool:
-    """Whether every value is a row of this schema, and fillers stand only where there is none."""
-    if not _all(schemas == layout.schema_id):
-        return False
-    rows = _are_rows(formats)
-    return _all(rows) or all(values[i] is None for i in np.flatnonzero(~rows).tolist())
+def _are_as_expected(formats: bytes | bytearray, values: Sequence[bytes | None]) -> bool:
+    """Whether every value is a row, and fillers stand only where there is none."""
+    if _are_all_rows(formats):
+        return True
+    return all(f in _ROWS or v is None for f, v in zip(formats, values, strict=True))
 
 
-def _are_rows(formats: Array) -> Array:
-    rows: Array = (formats | (PUSHED ^ ROW)) == PUSHED  # they differ by one bit
-    return rows
-
-
-def _all(mask: Array) -> bool:
-    # ndarray.all() is Python code above C: 2 us against 0.3 us, several times per lookup.
-    return b"\0" not in mask.tobytes()
+def _are_all_rows(formats: bytes | bytearray) -> bool:
+    count = formats.count(ROW)
+    return count == len(formats) or count + formats.count(PUSHED) == len(formats)
 
 
 def _checked(layout: RowLayout, value: bytes | None, view: str) -> bytes | None:
@@ -132,7 +190,7 @@ def _checked(layout: RowLayout, value: bytes | None, view: str) -> bytes | None:
         return None
     if len(value) < layout.head_bytes or not (layout.variable or len(value) == layout.head_bytes):
         _refuse(view, f"it has {len(value)} bytes, and its head {layout.head_bytes}")
-    if value[0] not in (ROW, PUSHED):
+    if value[0] not in _ROWS:
         _refuse(view, f"its format {value[0]} is not known to this version")
     if int.from_bytes(value[1:3], "little") != layout.schema_id:
         _refuse(view, "it was written for another schema")
@@ -144,11 +202,6 @@ def _refuse(view: str, reason: str) -> NoReturn:
         f"A stored row of view {view!r} cannot be read: {reason}.",
         hint="materialize the view again; if it stays, something else writes to this store",
     )
-
-
-def _decimal_column(kind: ColumnType, field: Array, valid: Array) -> DecodedColumn:
-    numbers = _decimals(field.tobytes(), kind.scale or 0)
-    return DecodedColumn(kind.name, _with_gaps(numbers, valid), valid)
 
 
 def _with_gaps(values: list[Any], valid: Array) -> list[Any]:

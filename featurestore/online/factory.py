@@ -1,13 +1,17 @@
 """From the configuration to a store."""
 
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypeVar, Unpack
 
 from featurestore.errors import ConfigError
 from featurestore.online.store import OnlineStore
 
+if TYPE_CHECKING:
+    from featurestore.online.redis_address import RedisOptions
+
 T = TypeVar("T")
 StoreKind = Literal["lmdb", "redis", "memory"]
+CLUSTER_SCHEMES: Final = ("redis+cluster", "rediss+cluster")
 
 
 def open_store(
@@ -15,20 +19,18 @@ def open_store(
     *,
     path: Path | None = None,
     url: str | None = None,
-    timeout_ms: int = 2_000,
-    connect_timeout_ms: int = 1_000,
+    **options: "Unpack[RedisOptions]",
 ) -> OnlineStore:
     """Return a store of this kind. Nothing is opened or connected before its first use.
 
     Args:
         kind: Which backend; only that one is imported.
         path: The folder of an LMDB store.
-        url: The address of a Redis store.
-        timeout_ms: How long a Redis store waits for each reply.
-        connect_timeout_ms: How long a Redis store waits for a connection.
+        url: The address of a Redis store: of a server, of Sentinels or of a cluster.
+        options: How to reach Redis.
 
     Raises:
-        ConfigError: What the kind needs is missing, or the URL cannot be used.
+        ConfigError: What the kind needs is missing, or the URL or an option cannot be used.
         MissingExtraError: The backend's client is not installed.
     """
     if kind == "memory":
@@ -39,10 +41,14 @@ def open_store(
         from featurestore.online.lmdb import LmdbOnlineStore
 
         return LmdbOnlineStore(_given(path, kind, "path"))
+    address = _given(url, kind, "url")
+    if address.partition("://")[0] in CLUSTER_SCHEMES:
+        from featurestore.online.redis_cluster import RedisClusterOnlineStore
+
+        return RedisClusterOnlineStore(address, **options)
     from featurestore.online.redis import RedisOnlineStore
 
-    address = _given(url, kind, "url")
-    return RedisOnlineStore(address, timeout_ms=timeout_ms, connect_timeout_ms=connect_timeout_ms)
+    return RedisOnlineStore(address, **options)
 
 
 def _given(value: T | None, kind: str, name: str) -> T:

@@ -24,7 +24,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,8 @@ PUSHED: Final = ROW | 2
 """Read as ROW is; it lets `verify` tell rows that no materialization wrote."""
 SIGN_BIT: Final = 1 << 63
 MAX_ROW_BYTES: Final = 64 << 20
+MAX_CHOICES: Final = 1_024
+"""Choices of columns that a layout remembers."""
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -104,37 +106,79 @@ def column_type(name: str) -> ColumnType:
     raise ValueError(f"{name[:80]!r} is not a type that can be served online")
 
 
+class Run(NamedTuple):
+    """Columns that are decoded at once.
+
+    Attributes:
+        first: The first one's position.
+        length: How many there are, side by side; more than one only of numbers of one type.
+        dtype: That type; None when they are no numbers.
+        offset: Where the first one begins in a row.
+    """
+
+    first: int
+    length: int
+    dtype: "np.dtype[Any] | None"
+    offset: int
+
+
 class RowLayout:
     """The offsets of a table's columns, as a numpy record dtype.
 
     Attributes:
         types: The columns' types.
         schema_id: 16 bits of a hash of the types' names.
+        schema_bytes: The two bytes that stand for it.
         bitmap_bytes: Length of the null bitmap.
         record: Packed dtype of everything before the variable block, with the fields `format`,
             `schema`, `event`, `created`, `nulls` (bytes) and `c0`, `c1`, ...
+        head_bytes: Bytes before the variable block.
         names: The columns' fields in `record`.
         variable: Positions of the columns of varying width.
-        are_numbers: Of each column, whether it decodes to a numpy array.
     """
 
     def __init__(self, dtypes: Sequence[str]) -> None:
         self.types = tuple(column_type(name) for name in dtypes)
         digest = hashlib.blake2b("\0".join(dtypes).encode(), digest_size=2).digest()
         self.schema_id = int.from_bytes(digest, "little")
+        self.schema_bytes = (digest[0], digest[1])
         self.bitmap_bytes = (len(self.types) + 7) // 8
         fields: list[Any] = [("format", "u1"), ("schema", "<u2"), ("event", ">u8")]
         fields += [("created", ">u8"), ("nulls", "u1", (self.bitmap_bytes,))]
         self.names = tuple(f"c{i}" for i in range(len(self.types)))
         fields += [(n, t.fixed or END_DTYPE) for n, t in zip(self.names, self.types, strict=True)]
         self.record = np.dtype(fields)
-        self.are_numbers = tuple(t.is_number for t in self.types)
+        self.head_bytes = self.record.itemsize
         self.variable = tuple(i for i, t in enumerate(self.types) if t.fixed is None)
+        self._runs: dict[tuple[int, ...], list[Run]] = {}
 
-    @property
-    def head_bytes(self) -> int:
-        """Bytes before the variable block."""
-        return self.record.itemsize
+    def runs_of(self, wanted: tuple[int, ...]) -> list[Run]:
+        """Return columns, given by their positions, in as few runs as there are, in that order."""
+        if (runs := self._runs.get(wanted)) is not None:
+            return runs
+        runs = []
+        for i in wanted:
+            run = Run(i, 1, self._dtype(i), self._offset(i))
+            last = runs[-1] if runs else run
+            # numpy takes None for float64
+            is_like_last = (
+                run.dtype is not None and last.dtype is not None and run.dtype == last.dtype
+            )
+            if is_like_last and i == last.first + last.length:
+                runs[-1] = last._replace(length=last.length + 1)
+            else:
+                runs.append(run)
+        if len(self._runs) < MAX_CHOICES:
+            self._runs[wanted] = runs
+        return runs
+
+    def _dtype(self, column: int) -> "np.dtype[Any] | None":
+        kind = self.types[column]
+        return np.dtype(kind.fixed) if kind.is_number else None
+
+    def _offset(self, column: int) -> int:
+        place: Any = self.record.fields
+        return int(place[self.names[column]][1])
 
     @cached_property
     def filler(self) -> bytes:

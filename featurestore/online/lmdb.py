@@ -5,6 +5,7 @@ All tables lie in one B-tree: `r`, the table's 8-byte digest and the entity byte
 py-lmdb opens handles under the writer's lock: a reader would wait for the run that fills a table.
 """
 
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -49,13 +50,14 @@ class LmdbOnlineStore:
         path: The folder; made on first use. Not on a network file system.
     """
 
-    capabilities: ClassVar[Capabilities] = Capabilities(shared=True, expires=False)
+    capabilities: ClassVar[Capabilities] = Capabilities(shared=True, expires=False, in_process=True)
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._open: Environment | None = None
         self._is_closed = False
         self._opening = Lock()
+        self._pid = os.getpid()
 
     def write(self, table: TableId, rows: EncodedRows, *, overwrite: bool = False) -> WriteCounts:
         """Store rows, at most 100,000 per transaction; see `OnlineStore.write`."""
@@ -77,8 +79,9 @@ class LmdbOnlineStore:
 
     def read(self, requests: Sequence[ReadRequest]) -> list[list[bytes | None]]:
         """Return the values of each request, all of one instant; see `OnlineStore.read`."""
-        with self._environment().transaction(write=False) as transaction:
-            return [_get(transaction, request) for request in requests]
+        return self._environment().read(
+            lambda transaction: [_get(transaction, request) for request in requests]
+        )
 
     def scan(
         self, table: TableId, *, batch_rows: int = 1000
@@ -162,6 +165,8 @@ class LmdbOnlineStore:
         return opened if opened is not None and opened.is_current() else self._reopen()
 
     def _reopen(self) -> Environment:
+        if self._pid != os.getpid():  # a thread of the parent may have been in here
+            self._opening, self._pid = Lock(), os.getpid()
         with self._opening:
             if self._is_closed:
                 raise StoreError("The online store is closed.")

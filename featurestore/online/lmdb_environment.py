@@ -3,20 +3,23 @@
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Condition, Lock
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeVar
 
 import lmdb
 
 from featurestore.errors import StoreError, StoreUnavailableError
 
+T = TypeVar("T")
 MAP_BYTES: Final = 1 << 40
 MIN_MAP_BYTES: Final = 1 << 26
 MAX_READERS: Final = 1_024
 _SPARE_TRANSACTIONS: Final = 16
 _ATTEMPTS: Final = 5
+FORK_WAIT_S: Final = 30
+"""How long a fork waits for transactions. The child cannot use a folder that stayed open."""
 _DATA_FILE: Final = "data.mdb"
 
 _DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -27,14 +30,15 @@ class Environment:
     """An open LMDB folder; at most one exists per folder and process, and threads share it.
 
     Transactions pass a gate: the map can only be resized, and the environment only be closed, while
-    none is under way.
+    none is under way. It is closed while the process forks.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.pid = os.getpid()
         self.users = 1
-        self._gate = Condition()
+        self._lock = Lock()
+        self._gate = Condition(self._lock)
         self._under_way = 0
         self._is_shut = False
         with self._errors():
@@ -55,11 +59,33 @@ class Environment:
             finally:
                 self._leave()
 
+    def read(self, work: Callable[["lmdb.Transaction[bytes]"], T]) -> T:
+        """Return what `work` returns, given a transaction that sees one instant and is then over.
+
+        The same as `transaction(write=False)`, in half the time: lookups come this way.
+        """
+        try:
+            self._enter()
+            try:
+                transaction = self._begin(write=False)
+                try:
+                    return work(transaction)
+                finally:
+                    transaction.abort()
+            finally:
+                self._leave()
+        except (lmdb.Error, OSError) as error:
+            self._raise(error)
+
     def facts(self) -> dict[str, int]:
         """Return sizes in bytes, and how many readers there are."""
         with self._errors():
-            stale = self._env.reader_check()
-            info = self._env.info()
+            self._enter()
+            try:
+                stale = self._env.reader_check()
+                info = self._env.info()
+            finally:
+                self._leave()
             data = Path(self._data_file).stat().st_size
         return {
             "data_bytes": data,
@@ -77,9 +103,34 @@ class Environment:
         """Whether it belongs to this process and its files are still those at its path."""
         return self.pid == os.getpid() and self.identity == _identity(self._data_file)
 
-    def abandon(self) -> None:
-        """Let go of an environment that a fork inherited; the parent's is not affected."""
+    def pause(self) -> bool:
+        """Close it for the time of a fork, once no transaction is under way; False if one stays.
+
+        A child that inherits an open environment cannot do anything with it: not use it, not open
+        the folder again, and not close it, which would free the parent's slots in the table of
+        readers.
+        """
+        with self._gate:
+            while self._is_shut:
+                self._gate.wait()
+            self._is_shut = True
+            if not self._gate.wait_for(lambda: not self._under_way, FORK_WAIT_S):
+                self._is_shut = False
+                self._gate.notify_all()
+                return False
         self._env.close()
+        return True
+
+    def resume(self) -> None:
+        """Open it again after a fork, and let transactions begin."""
+        try:
+            self._env = _open(self.path)
+            self.identity = _identity(self._data_file)
+        except (lmdb.Error, OSError):
+            self.identity = None  # whoever wants it opens it anew, and hears what is wrong
+        with self._gate:
+            self._is_shut = False
+            self._gate.notify_all()
 
     def _begin(self, *, write: bool) -> "lmdb.Transaction[bytes]":
         for _ in range(_ATTEMPTS):
@@ -105,13 +156,13 @@ class Environment:
             self._enter()
 
     def _enter(self) -> None:
-        with self._gate:
+        with self._lock:
             while self._is_shut:
                 self._gate.wait()
             self._under_way += 1
 
     def _leave(self) -> None:
-        with self._gate:
+        with self._lock:
             self._under_way -= 1
             if self._is_shut:
                 self._gate.notify_all()
@@ -134,10 +185,12 @@ class Environment:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except lmdb.Error as error:
-            _raise_store_error(self.path, error, getattr(error, "code", 0))
-        except OSError as error:
-            _raise_store_error(self.path, error, error.errno or 0)
+        except (lmdb.Error, OSError) as error:
+            self._raise(error)
+
+    def _raise(self, error: lmdb.Error | OSError) -> NoReturn:
+        code = error.errno if isinstance(error, OSError) else getattr(error, "code", 0)
+        _raise_store_error(self.path, error, code or 0)
 
 
 def _open(path: Path) -> lmdb.Environment:
@@ -188,7 +241,8 @@ def _raise_store_error(path: Path, error: Exception, code: int) -> NoReturn:
 
 
 _open_environments: dict[Path, Environment] = {}
-_inherited: list[Environment] = []
+_paused: list[Environment] = []
+_left_open: list[Environment] = []
 _lock = Lock()
 
 
@@ -200,8 +254,6 @@ def acquire(path: Path) -> Environment:
     """
     path = path.resolve()
     with _lock:
-        while _inherited:
-            _inherited.pop().abandon()
         found = _open_environments.get(path)
         if found is not None and found.is_current():
             found.users += 1
@@ -222,12 +274,26 @@ def release(environment: Environment) -> None:
     environment.close()
 
 
-def _after_fork() -> None:
-    # Another thread of the parent may have held the lock; it is not there to let go.
-    global _lock  # noqa: PLW0603
-    _lock = Lock()
-    _inherited.extend(_open_environments.values())
+def _before_fork() -> None:
+    _lock.acquire()
+    _paused.extend(e for e in _open_environments.values() if e.pid == os.getpid() and e.pause())
+
+
+def _after_fork_in_parent() -> None:
+    while _paused:
+        _paused.pop().resume()
+    _lock.release()
+
+
+def _after_fork_in_child() -> None:
+    _lock.release()
+    _left_open.extend(e for e in _open_environments.values() if e not in _paused)
+    _paused.clear()
     _open_environments.clear()
 
 
-os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=_after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
+)

@@ -23,7 +23,9 @@ from featurestore.online.tables import check_rows
 class MemoryOnlineStore:
     """Rows in a dict. They are gone when the process ends, and no other process sees them."""
 
-    capabilities: ClassVar[Capabilities] = Capabilities(shared=False, expires=False)
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        shared=False, expires=False, in_process=True
+    )
 
     def __init__(self) -> None:
         self._tables: dict[TableId, dict[bytes, bytes]] = {}

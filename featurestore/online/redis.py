@@ -5,16 +5,28 @@ the braces put all rows of one entity on one node. A hash per project, the catal
 table a digest stands for.
 """
 
-import time
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Unpack
 
-from featurestore.errors import StoreUnavailableError
-from featurestore.online.redis_commands import add_commands, chosen_rows, part_of, script_command
+from featurestore.errors import ConfigError, StoreUnavailableError
+from featurestore.online.redis_address import RedisOptions, read_address
+from featurestore.online.redis_checks import check_sentinels, check_server
+from featurestore.online.redis_commands import (
+    ROWS_PER_CALL,
+    SCRIPT,
+    add_commands,
+    catalogue_key,
+    chosen_rows,
+    chunks_of,
+    part_of,
+    script_command,
+)
 from featurestore.online.redis_connection import Channel, Connections, NoScriptError
-from featurestore.online.redis_facts import findings
+from featurestore.online.redis_labels import Labels
+from featurestore.online.redis_patience import patiently
 from featurestore.online.redis_reads import pack_reads
 from featurestore.online.redis_replies import expected_reply
+from featurestore.online.redis_sentinel import Sentinels, primary_server
 from featurestore.online.store import (
     Capabilities,
     EncodedRows,
@@ -26,9 +38,6 @@ from featurestore.online.store import (
 )
 from featurestore.online.tables import check_rows, read_label, table_digest, table_label
 
-ROWS_PER_CALL: Final = 256
-"""Rows of one script call. The server does nothing else meanwhile: about a millisecond."""
-BYTES_PER_CALL: Final = 1 << 22
 FIRST_CALLS: Final = 4
 """Calls sent before the first is answered."""
 CALLS_UNDER_WAY: Final = 16
@@ -38,89 +47,79 @@ KEYS_PER_READ: Final = 10_000
 MANY_KEYS: Final = 32
 """So many values cost more to take apart than to find out that they need not be."""
 KEYS_PER_SCAN: Final = 1_000
-LABEL_S: Final = 60.0
-"""How long a writer trusts that the catalogue has its table: others may have dropped it."""
 
-# KEYS: n keys. ARGV: "1" to leave the comparison out, else "0"; n values; then n durations in
-# milliseconds, unless the rows are never dropped. Returns how many rows were written.
-#
-# The 16 bytes of the version are compared as four numbers of 32 bits: Lua's own numbers are doubles
-# and its string order follows the server's locale. Arguments are strings: redis.call() would format
-# a number anew on each call, which cost a third of the time.
-SCRIPT: Final = """
-local call, unpack = redis.call, struct.unpack
-local rows = #KEYS
-local compares = ARGV[1] == '0'
-local expires = #ARGV > rows + 1
-local written = 0
-for i = 1, rows do
-  local key, value, newer = KEYS[i], ARGV[i + 1], true
-  if compares then
-    local old = call('GETRANGE', key, '3', '18')
-    if #old == 16 then
-      local a, b, c, d = unpack('>I4I4I4I4', old)
-      local e, f, g, h = unpack('>I4I4I4I4', value, 4)
-      if a ~= e then newer = e > a
-      elseif b ~= f then newer = f > b
-      elseif c ~= g then newer = g > c
-      else newer = h >= d end
-    end
-  end
-  if newer then
-    if expires then call('SET', key, value, 'PX', ARGV[i + rows + 1])
-    else call('SET', key, value) end
-    written = written + 1
-  end
-end
-return written
-"""
 _MAX_SCRIPT_LOADS: Final = 3
 
 
 class RedisOnlineStore:
-    """Rows in a Redis (6.2 or newer) or Valkey server.
+    """Rows in a Redis (6.2 or newer) or Valkey server, or in the primary that Sentinels name.
 
     Args:
-        url: `redis://user:password@host:6379/0`, `rediss://...` for TLS, or `unix://...`.
-        timeout_ms: How long to wait for each reply.
-        connect_timeout_ms: How long to wait for a connection.
+        url: `redis://user:password@host:6379/0`, `rediss://...` for TLS, `unix://...`, or
+            `redis+sentinel://host:26379,host:26379/name`.
+        options: How to reach it.
 
     Raises:
-        ConfigError: The URL cannot be used.
+        ConfigError: URL or options cannot be used.
         MissingExtraError: On import, when the client is not installed.
     """
 
     capabilities: ClassVar[Capabilities] = Capabilities(shared=True, expires=True)
 
-    def __init__(
-        self, url: str, *, timeout_ms: int = 2_000, connect_timeout_ms: int = 1_000
-    ) -> None:
-        self._connections = Connections(
-            url, timeout_ms=timeout_ms, connect_timeout_ms=connect_timeout_ms
-        )
+    def __init__(self, url: str, **options: Unpack[RedisOptions]) -> None:
+        self._address = address = read_address(url, options)
+        if address.kind == "cluster":
+            raise ConfigError("A cluster is opened with RedisClusterOnlineStore.")
+        self._sentinels = Sentinels(address) if address.kind == "sentinel" else None
+        server = address.servers[0]
+        if self._sentinels:
+            server = primary_server(address, self._sentinels)
+        self._connections = Connections(server)
+        self._failover_s = address.options["failover_timeout_ms"] / 1000
+        self._wait = address.options["wait_replicas"], address.options["wait_timeout_ms"]
         self._script_id = b""
-        self._labelled: dict[TableId, float] = {}
+        self._labels = Labels()
 
     def write(self, table: TableId, rows: EncodedRows, *, overwrite: bool = False) -> WriteCounts:
         """Store rows, atomically one by one; see `OnlineStore.write`."""
         check_rows(table, rows)
+        if self._sentinels is None:
+            try:
+                return self._write_once(table, rows, overwrite=overwrite)
+            except StoreUnavailableError:
+                self._look_anew()
+                raise
+        # Rows that were written already are written again: a row replaces its equal.
+        return patiently(
+            lambda: self._write_once(table, rows, overwrite=overwrite),
+            wait_s=self._failover_s,
+            before_another=self._look_anew,
+        )
+
+    def _write_once(self, table: TableId, rows: EncodedRows, *, overwrite: bool) -> WriteCounts:
         prefix, offered, added = _prefix(table), len(rows.keys), 0
         with self._connections.channel() as channel:
             self._label(channel, table)
             if not overwrite and offered > ROWS_PER_CALL:
                 added, rows = _add(channel, prefix, rows)
             written = added + self._write(channel, prefix, rows, b"1" if overwrite else b"0")
+            channel.wait(*self._wait)
         return WriteCounts(written=written, kept=offered - written)
 
+    def _look_anew(self) -> None:
+        """Forget what may not hold for another primary, or for a server that was started again."""
+        self._connections.drop_idle()
+        self._script_id = b""
+        self._labels.forget()
+
     def _label(self, channel: Channel, table: TableId) -> None:
-        now = time.monotonic()
-        if now - self._labelled.get(table, -LABEL_S) >= LABEL_S:
-            label = (_catalogue(table.project), table_digest(table), table_label(table))
+        if self._labels.is_due(table):
+            label = (catalogue_key(table.project), table_digest(table), table_label(table))
             channel.call("HSET", *label)
-            self._labelled[table] = now
+            self._labels.note(table)
 
     def _write(self, channel: Channel, prefix: bytes, rows: EncodedRows, option: bytes) -> int:
-        chunks = _chunks(rows.values)
+        chunks = chunks_of(rows.values)
         counts: list[int] = []
         loads = 0
         while len(counts) < len(chunks):
@@ -230,23 +229,26 @@ class RedisOnlineStore:
             dropped += deleted
             if pace is not None:
                 pace(deleted)
-        self._connections.call("HDEL", _catalogue(table.project), table_digest(table))
-        self._labelled.pop(table, None)
+        self._connections.call("HDEL", catalogue_key(table.project), table_digest(table))
+        self._labels.forget(table)
         return dropped
 
     def tables(self, project: str) -> list[TableId]:
         """Return the tables of a project; see `OnlineStore.tables`."""
-        return [read_label(label) for label in self._connections.call("HVALS", _catalogue(project))]
+        labels = self._connections.call("HVALS", catalogue_key(project))
+        return [read_label(label) for label in labels]
 
     def check(self) -> list[Finding]:
-        """Return the state of the server: version, memory, eviction, persistence, clock."""
-        info, (seconds, micros) = self._connections.call_all([("INFO",), ("TIME",)])
-        ahead_s = int(seconds) + int(micros) / 1e6 - time.time()
-        return findings(info, address=self._connections.address, ahead_s=ahead_s)
+        """Return the state of all servers: version, memory, eviction, persistence, clock."""
+        if self._sentinels:
+            return check_sentinels(self._connections, self._sentinels, self._address)
+        return check_server(self._connections, self._address)
 
     def close(self) -> None:
         """Close all connections."""
         self._connections.close()
+        if self._sentinels:
+            self._sentinels.close()
 
 
 def _prefix(table: TableId) -> bytes:
@@ -255,16 +257,6 @@ def _prefix(table: TableId) -> bytes:
 
 def _joined(replies: list[list[bytes | None]]) -> list[bytes | None]:
     return replies[0] if len(replies) == 1 else [value for reply in replies for value in reply]
-
-
-def _catalogue(project: str) -> bytes:
-    return b"featurestore:catalogue:" + project.encode("utf-8", "surrogatepass")
-
-
-def _chunks(values: Sequence[bytes]) -> list[slice]:
-    """Return the rows of each call: so few that the server is not held up, in rows or in bytes."""
-    rows = min(ROWS_PER_CALL, max(1, BYTES_PER_CALL // max(map(len, values), default=1)))
-    return [slice(start, start + rows) for start in range(0, len(values), rows)]
 
 
 def _add(channel: Channel, prefix: bytes, rows: EncodedRows) -> tuple[int, EncodedRows]:
@@ -277,7 +269,7 @@ def _add(channel: Channel, prefix: bytes, rows: EncodedRows) -> tuple[int, Encod
         How many rows were written, and the others: those whose keys are taken, and those that were
         not tried.
     """
-    chunks, taken = _chunks(rows.values), list[int]()
+    chunks, taken = chunks_of(rows.values), list[int]()
     sent = answered = 0
     last = len(chunks)
     while answered < last:

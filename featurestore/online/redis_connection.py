@@ -1,60 +1,24 @@
-"""Connections to Redis: from a URL to a pool, and from the client's errors to ours."""
+"""Connections to one Redis server: a pool, and the short way for reads."""
 
 import contextlib
 import os
-import re
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NoReturn
-from urllib.parse import urlsplit
 
-from featurestore.errors import ConfigError, MissingExtraError, StoreError, StoreUnavailableError
+from redis import exceptions
+from redis._parsers.hiredis import NOT_ENOUGH_DATA
+from redis.connection import Connection, ConnectionPool
+from redis.exceptions import NoScriptError
+
+from featurestore.errors import StoreError
+from featurestore.online.redis_address import Server
+from featurestore.online.redis_errors import TooFewReplicasError, store_error, tellable
 from featurestore.online.redis_replies import ReplyShape
 
-try:
-    from redis import exceptions
-    from redis.backoff import NoBackoff
-    from redis.connection import Connection, ConnectionPool, UnixDomainSocketConnection, parse_url
-    from redis.exceptions import NoScriptError
-    from redis.retry import Retry
-except ImportError as error:
-    raise MissingExtraError(
-        package="redis", extra="redis", purpose="The Redis online store"
-    ) from error
+__all__ = ["Channel", "Command", "Connections", "NoScriptError", "received_all"]
 
-__all__ = ["PERMISSIONS", "Channel", "Command", "Connections", "NoScriptError"]
-
-MAX_CONNECTIONS: Final = 256
-_READ_BUFFER_BYTES: Final = 1 << 18
-_MAX_SHOWN_REPLY: Final = 200
-
-PERMISSIONS: Final = (
-    "~* +evalsha +script|load +getrange +set +mget +scan +unlink +hset +hvals +info +time"
-)
-"""What a user of the server has to be allowed."""
-
-_URL_FORMS: Final = "redis://host:6379/0, rediss://host:6379/0 (TLS) or unix:///path/to/socket?db=0"
-_ERROR_CODE: Final = re.compile(r"(?:^|-)([A-Z]{3,})(?: |$)")
-
-_TRY_AGAIN: Final = {
-    "LOADING": "is loading its data",
-    "BUSY": "is busy running a script",
-    "TRYAGAIN": "is moving this key to another node",
-    "CLUSTERDOWN": "says that its cluster is down",
-    "MASTERDOWN": "has lost its primary",
-    "NOREPLICAS": "has too few replicas to take writes",
-    "READONLY": "is a replica and takes no writes",
-}
-_REFUSED: Final = {
-    "OOM": ("is full", "raise maxmemory, or materialize fewer features; reads still work"),
-    "MISCONF": ("takes no writes, because it cannot save its data", "look at the server's disk"),
-    "NOAUTH": ("wants a password", "put user and password into the URL"),
-    "WRONGPASS": ("refuses the user or password", "check user and password in the URL"),
-    "NOPERM": ("does not permit this user what is needed", f"grant it: ACL {PERMISSIONS}"),
-    "MOVED": ("is a node of a Redis Cluster", "use a standalone Redis or Valkey server"),
-    "CROSSSLOT": ("is a Redis Cluster", "use a standalone Redis or Valkey server"),
-    "WRONGTYPE": ("holds another kind of value under one of our keys", "use a database of its own"),
-}
-
+_LEAST_S: Final = 0.001
 
 Command = Sequence[str | bytes | int]
 
@@ -82,44 +46,30 @@ class Channel:
         self.send(*command)
         return self.receive()
 
+    def wait(self, replicas: int, timeout_ms: int) -> None:
+        """Wait until so many replicas have what this connection wrote.
+
+        Raises:
+            TooFewReplicasError: They had it not when the time was over.
+        """
+        if replicas and (found := self.call("WAIT", replicas, timeout_ms)) < replicas:
+            raise TooFewReplicasError(found, replicas)
+
 
 class Connections:
     """A pool of connections to one server. Threads share it; each takes a connection of its own.
 
     Args:
-        url: `redis://`, `rediss://` or `unix://`. No message ever shows it: it may hold a password.
-        timeout_ms: How long to wait for each reply.
-        connect_timeout_ms: How long to wait for a connection.
-
-    Raises:
-        ConfigError: The URL cannot be used.
+        server: The server.
     """
 
-    def __init__(self, url: str, *, timeout_ms: int, connect_timeout_ms: int) -> None:
-        options = _options(url)
-        self.address = _address(options)
-        self._timeout_ms = timeout_ms
+    def __init__(self, server: Server) -> None:
+        self.address = server.address
+        self._timeout_ms = server.timeout_ms
         self._is_closed = False
         self._idle: list[Connection] = []
         self._idle_of = os.getpid()
-        fixed: dict[str, Any] = {
-            "protocol": 3,
-            "decode_responses": False,
-            "socket_timeout": timeout_ms / 1000,
-            "socket_connect_timeout": connect_timeout_ms / 1000,
-            "socket_read_size": _READ_BUFFER_BYTES,
-            "max_connections": MAX_CONNECTIONS,
-            # Who calls decides whether to try again; a hidden retry would outlive the deadline.
-            "retry": Retry(NoBackoff(), 0),
-        }
-        try:
-            self._pool = ConnectionPool(**(options | fixed))
-            self._pool.make_connection()  # only here an unknown option is found
-        except (TypeError, ValueError, exceptions.RedisError):
-            raise ConfigError(
-                "The Redis URL has an option that the client does not know.",
-                hint=f"write {_URL_FORMS}",
-            ) from None
+        self._pool = ConnectionPool(**server.options)
 
     @contextlib.contextmanager
     def channel(self) -> Iterator[Channel]:
@@ -128,13 +78,28 @@ class Connections:
             raise StoreError("The online store is closed.")
         with self._errors():
             connection = self._pool.get_connection()
+            is_clean = False
             try:
                 yield Channel(connection)
-            except BaseException:
-                connection.disconnect()  # type: ignore[no-untyped-call]
-                raise
+                is_clean = True
             finally:
-                self._pool.release(connection)
+                self.give_back(connection, is_clean=is_clean)
+
+    def take(self) -> Connection:
+        """Return a connection, which has to be given back.
+
+        Raises:
+            RedisError, OSError: The client's own; there is no connection.
+        """
+        if self._is_closed:
+            raise StoreError("The online store is closed.")
+        return self._pool.get_connection()
+
+    def give_back(self, connection: Connection, *, is_clean: bool) -> None:
+        """Take a connection back; it is closed if replies may still be on their way."""
+        if not is_clean:
+            connection.disconnect()  # type: ignore[no-untyped-call]
+        self._pool.release(connection)
 
     def call(self, *command: str | bytes | int) -> Any:
         """Send one command and return its reply."""
@@ -197,6 +162,12 @@ class Connections:
         self._idle.append(connection)
         return found
 
+    def drop_idle(self) -> None:
+        """Close the connections that nobody uses; the next ones are made anew."""
+        while connection := self._idle_connection():
+            self.give_back(connection, is_clean=False)
+        self._pool.disconnect(inuse_connections=False)
+
     def close(self) -> None:
         """Close all connections; twice is fine."""
         self._is_closed = True
@@ -210,27 +181,9 @@ class Connections:
             self._raise_error(error)
 
     def _raise_error(self, error: Exception) -> NoReturn:
-        if isinstance(error, exceptions.TimeoutError):
-            raise StoreUnavailableError(
-                f"Redis at {self.address} did not answer within {self._timeout_ms} ms.",
-                hint="try again; or raise online_store.timeout_ms",
-            ) from error
-        server, code = f"Redis at {self.address}", _code(error)
-        if code in _TRY_AGAIN:
-            raise StoreUnavailableError(
-                f"{server} {_TRY_AGAIN[code]}.", hint="try again"
-            ) from error
-        if code in _REFUSED:
-            what, hint = _REFUSED[code]
-            raise StoreError(f"{server} {what}.", hint=hint) from error
-        if isinstance(error, exceptions.AuthenticationError | exceptions.AuthorizationError):
-            what, hint = _REFUSED["WRONGPASS"]
-            raise StoreError(f"{server} {what}.", hint=hint) from error
-        text = str(error)[:_MAX_SHOWN_REPLY]
-        if isinstance(error, exceptions.ConnectionError | OSError):
-            hint = "check that the server runs, and online_store.url"
-            raise StoreUnavailableError(f"{server} cannot be reached: {text}", hint=hint) from error
-        raise StoreError(f"{server} answered: {text}", hint="run 'featurestore doctor'") from error
+        server = f"Redis at {self.address}"
+        failure = store_error(error, server=server, timeout_ms=self._timeout_ms)
+        raise failure from tellable(error)
 
 
 def _received(connection: Any, shape: ReplyShape) -> bytearray | None:
@@ -256,33 +209,24 @@ def _received(connection: Any, shape: ReplyShape) -> bytearray | None:
     return reply
 
 
-def _code(error: Exception) -> str:
-    """Return the code of a server's error, also of one that passed through a script."""
-    if (code := getattr(error, "status_code", None)) in _TRY_AGAIN | _REFUSED.keys():
-        return str(code)
-    if not isinstance(error, exceptions.ResponseError):
-        return ""
-    found: list[str] = _ERROR_CODE.findall(str(error))
-    return found[-1] if found else ""
+def received_all(connection: Any, count: int, until: float | None) -> list[Any]:
+    """Return the next replies, an error reply as an exception.
 
-
-def _options(url: str) -> dict[str, Any]:
-    try:
-        parts = urlsplit(url)
-        options: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
-        place = parts.path.strip("/")
-        # The client takes "/x" for database 0, and a socket without a path for one called "".
-        is_usable = bool(place) if parts.scheme == "unix" else not place or place.isdecimal()
-    except ValueError:
-        is_usable, options = False, {}
-    if not is_usable:
-        # The client's own message may quote parts of the URL.
-        raise ConfigError("The Redis URL cannot be read.", hint=f"write {_URL_FORMS}")
-    return options
-
-
-def _address(options: dict[str, Any]) -> str:
-    if options.get("connection_class") is UnixDomainSocketConnection:
-        return f"unix://{options['path']}"
-    host, port = options.get("host", "localhost"), options.get("port", 6379)
-    return f"{host}:{port}/{options.get('db', 0)}"
+    Args:
+        connection: Where they come from.
+        count: How many to wait for.
+        until: When to stop waiting, by the monotonic clock; None for the connection's own time.
+    """
+    # Private, as above: the way through the client costs three times what a small reply does.
+    parser = connection._parser  # noqa: SLF001
+    next_reply = parser._reader.gets  # noqa: SLF001
+    found: list[Any] = []
+    while len(found) < count:
+        reply = next_reply()
+        if reply is not NOT_ENOUGH_DATA:
+            found.append(reply)
+        elif until is None:
+            parser.read_from_socket()
+        else:
+            parser.read_from_socket(timeout=max(until - time.monotonic(), _LEAST_S))
+    return found

@@ -130,6 +130,9 @@ class Capabilities:
     """Whether other processes see what one process wrote."""
     expires: bool
     """Whether the store itself drops rows when their remaining time is over."""
+    in_process: bool = False
+    """Whether rows lie in this process's memory, or are mapped into it: reading some of them takes
+    microseconds and waits for nobody, and may be done on the thread of an event loop."""
 
 
 class OnlineStore(Protocol):

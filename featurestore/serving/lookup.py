@@ -4,10 +4,12 @@ One read for all views, one decode per view, no per-value Python for numbers. Wh
 is SEMANTICS, section 5.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import IntEnum
+from itertools import groupby, repeat
+from operator import itemgetter
 from typing import Any, Final, NamedTuple, NoReturn, cast
 
 import numpy as np
@@ -17,7 +19,7 @@ from featurestore.online.codec import DecodedRows, encode_key_columns, key_colum
 from featurestore.online.key_values import KeyColumn
 from featurestore.online.layout import Array
 from featurestore.online.store import OnlineStore, ReadRequest
-from featurestore.serving.plan import Empty, LookupPlan, Output, Read
+from featurestore.serving.plan import Columns, Empty, LookupPlan, Output, Read
 from featurestore.time import Clock
 
 MAX_ENTITIES: Final = 10_000
@@ -39,6 +41,7 @@ class Status(IntEnum):
 
 _PRESENT, _NULL = np.uint8(Status.PRESENT), np.uint8(Status.NULL_VALUE)
 _NOT_FOUND, _EXPIRED = np.uint8(Status.NOT_FOUND), np.uint8(Status.OUTSIDE_MAX_AGE)
+_STATUS_OF_FOUND: Final = bytes.maketrans(b"\0\1", bytes([Status.NOT_FOUND, Status.PRESENT]))
 
 
 class EntityColumn(NamedTuple):
@@ -160,8 +163,14 @@ class Lookup:
         self._clock = clock
         self._max_entities = max_entities
         self._codecs = [row_codec(read.layout) for read in plan.reads]
+        self._runs = _runs(plan.outputs)
         self._expected = frozenset(name for name, _ in plan.columns)
         self._shown = [plan.inputs.index(column) for column in plan.columns]
+
+    @property
+    def request_columns(self) -> Columns:
+        """What a request has to hold: names, with their types."""
+        return self._plan.request_columns
 
     def run(
         self, columns: Mapping[str, Sequence[Any] | Array], *, count: int | None = None
@@ -230,7 +239,7 @@ class Lookup:
                 EntityColumn(name, keys[i].dtype, keys[i].values, keys[i].valid)
                 for (name, _), i in zip(self._plan.columns, self._shown, strict=True)
             ],
-            features=[_feature(output, parts[output.read]) for output in self._plan.outputs],
+            features=[f for run in self._runs for f in run.features(parts[run.read])],
             views=[
                 ViewTimes(part.role, part.decoded.event_us, part.decoded.found) for part in parts
             ],
@@ -320,26 +329,74 @@ def _rows(read: Read, decoded: DecodedRows, now_us: int) -> _Rows:
     A row of the future (pushed by a machine whose clock is ahead, or the configured clock was put
     back) is served: it is the newest that is known, and the store no longer has the one before it.
     """
-    statuses = np.where(decoded.found, _PRESENT, _NOT_FOUND)
+    found, event_us = decoded.found, decoded.event_us
+    statuses = _statuses(found.tobytes())
     if read.ttl_us is None:
         return _Rows(read.role, decoded, statuses, None)
-    expired = decoded.found & (decoded.event_us < now_us - read.ttl_us)
-    if b"\1" not in expired.tobytes():
+    expired = event_us < now_us - read.ttl_us
+    if b"\1" not in expired.tobytes() or b"\1" not in (expired := expired & found).tobytes():
         return _Rows(read.role, decoded, statuses, None)
-    statuses[expired] = _EXPIRED
-    return _Rows(read.role, decoded, statuses, expired)
+    return _Rows(read.role, decoded, np.where(expired, _EXPIRED, statuses), expired)
+
+
+def _statuses(found: bytes) -> Array:
+    """Return the statuses of rows, none of them expired; not to be written to."""
+    return np.frombuffer(found.translate(_STATUS_OF_FOUND), np.uint8)
+
+
+class _Run:
+    """Features one after another in the reply that come from one read.
+
+    Attributes:
+        read: The read's position.
+    """
+
+    def __init__(self, outputs: Sequence[Output]) -> None:
+        self.read = outputs[0].read
+        self._outputs = outputs
+        self._names = [output.name for output in outputs]
+        self._types = [output.dtype for output in outputs]
+        self._take = _taker([output.column for output in outputs])
+        self._may_be_plain = all(output.empty is None for output in outputs)
+
+    def features(self, rows: _Rows) -> Iterable[FeatureColumn]:
+        """Return the features of the rows that were read."""
+        decoded = rows.decoded
+        if not self._may_be_plain or rows.expired is not None or decoded.valid is not None:
+            return [_feature(output, rows) for output in self._outputs]
+        # Most lookups are so, and the interpreter is out of the way.
+        values = self._take(decoded.values)
+        statuses, reads = repeat(rows.statuses), repeat(self.read)
+        return map(FeatureColumn, self._names, self._types, values, statuses, reads)
+
+
+def _taker(positions: list[int]) -> Callable[[list[Any]], Sequence[Any]]:
+    """Return what takes these of a list's elements."""
+    if len(positions) == 1:  # of which itemgetter makes no tuple
+        return lambda elements: [elements[positions[0]]]
+    return itemgetter(*positions)
+
+
+def _runs(outputs: Sequence[Output]) -> list[_Run]:
+    return [_Run(list(run)) for _, run in groupby(outputs, lambda output: output.read)]
 
 
 def _feature(output: Output, rows: _Rows) -> FeatureColumn:
-    column, statuses = rows.decoded.columns[output.column], rows.statuses
-    if column.valid is not rows.decoded.found:
-        null = (statuses == _PRESENT) & ~column.valid
-        statuses = np.where(null, _NULL, statuses)
-    values = column.values if rows.expired is None else _withheld(column.values, rows.expired)
+    values, statuses = rows.decoded.values[output.column], rows.statuses
+    if rows.decoded.valid is not None:
+        statuses = _with_nulls(statuses, rows.decoded.valid[output.column])
+    if rows.expired is not None:
+        values = _withheld(values, rows.expired)
     if output.empty is None:
         return FeatureColumn(output.name, output.dtype, values, statuses, output.read)
     values = _filled(values, statuses == _NOT_FOUND, empty_value(output.dtype, output.empty))
     return FeatureColumn(output.name, output.dtype, values, statuses, output.read, fills=True)
+
+
+def _with_nulls(statuses: Array, valid: Array) -> Array:
+    """Return the statuses of a feature; those of its view if none of its values is null."""
+    null = (statuses == _PRESENT) & ~valid
+    return np.where(null, _NULL, statuses) if b"\1" in null.tobytes() else statuses
 
 
 def empty_value(dtype: str, empty: Empty) -> Any:

@@ -99,6 +99,7 @@ class OnDemandLookup:
         self._max_entities = max_entities
         self._plan = computed
         self._keys = tuple(name for name, _ in plan.columns)
+        self.request_columns = plan.request_columns
         self._expected = frozenset((*self._keys, *(name for name, _ in computed.fields)))
         self._computation = Computation(computed.input_types, computed.features)
         self._calls = _calls(computed, functions)

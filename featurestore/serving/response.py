@@ -102,9 +102,12 @@ class OnlineResponse:
             key.name: _python_values(key.dtype, key.values, key.valid)
             for key in self.result.entity_columns
         }
+        seen, is_complete = None, False
         for feature in self.result.features:
-            codes = feature.statuses.tobytes()
-            is_complete = codes.count(_PRESENT) == len(codes)
+            if feature.statuses is not seen:  # features of one view mostly share them
+                seen = feature.statuses
+                codes = seen.tobytes()
+                is_complete = codes.count(_PRESENT) == len(codes)
             present = None if is_complete else feature.has_value
             columns[feature.name] = _python_values(feature.dtype, feature.values, present)
         if include_statuses:
@@ -206,6 +209,9 @@ def _flat(element: str, lists: list[Any]) -> tuple[Array | list[Any], Array | No
 
 
 def _python_values(dtype: str, values: Array | list[Any], valid: Array | None) -> list[Any]:
+    if valid is None and isinstance(values, np.ndarray) and dtype not in _CONVERT:
+        numbers: list[Any] = values.tolist()
+        return numbers
     plain = values.tolist() if isinstance(values, np.ndarray) else list(values)
     if dtype.startswith("list<"):
         element = dtype[len("list<") : -1]

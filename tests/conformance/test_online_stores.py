@@ -9,14 +9,28 @@ import pytest
 from featurestore.online.lmdb import LmdbOnlineStore
 from featurestore.online.memory import MemoryOnlineStore
 from featurestore.online.redis import RedisOnlineStore
+from featurestore.online.redis_cluster import RedisClusterOnlineStore
 from featurestore.testing.online import OnlineStoreConformance, Opener
+from tests.topologies import TlsServer
 
 OPENERS: dict[str, Callable[[pytest.FixtureRequest], Opener]] = {
     "memory": lambda _: MemoryOnlineStore,
     "lmdb": lambda request: partial(LmdbOnlineStore, _folder(request)),
     "redis": lambda request: partial(RedisOnlineStore, request.getfixturevalue("redis_url")),
     "valkey": lambda request: partial(RedisOnlineStore, request.getfixturevalue("valkey_url")),
+    "tls": lambda request: _tls(request.getfixturevalue("redis_tls")),
+    "sentinel": lambda request: partial(RedisOnlineStore, request.getfixturevalue("sentinel_url")),
+    "redis cluster": lambda request: _cluster(request, "redis_cluster_url"),
+    "valkey cluster": lambda request: _cluster(request, "valkey_cluster_url"),
 }
+
+
+def _cluster(request: pytest.FixtureRequest, fixture: str) -> Opener:
+    return partial(RedisClusterOnlineStore, request.getfixturevalue(fixture))
+
+
+def _tls(server: TlsServer) -> Opener:
+    return partial(RedisOnlineStore, server.url, **server.options)
 
 
 def _folder(request: pytest.FixtureRequest) -> Path:

@@ -14,8 +14,9 @@ import pytest
 import redis
 
 from featurestore.errors import ConfigError, StoreError, StoreUnavailableError
-from featurestore.online.redis import SCRIPT, RedisOnlineStore
-from featurestore.online.redis_connection import PERMISSIONS
+from featurestore.online.redis import RedisOnlineStore
+from featurestore.online.redis_commands import SCRIPT
+from featurestore.online.redis_errors import PERMISSIONS
 from featurestore.online.store import EncodedRows, Finding, TableId
 from featurestore.online.tables import table_digest
 from featurestore.testing.online import KEY, read, row, write
@@ -348,7 +349,7 @@ def test_a_user_with_the_permissions_of_the_hint_can_do_everything(
 
 
 def test_a_replica_takes_no_writes_for_now(server: LocalRedis) -> None:
-    source = ("--replicaof", f"127.0.0.1 {server.port}", "--replica-serve-stale-data", "yes")
+    source = ("--replicaof", "127.0.0.1", str(server.port), "--replica-serve-stale-data", "yes")
     with (
         local_redis(local_binary(), *source) as replica,
         closing(RedisOnlineStore(replica.url)) as store,
@@ -429,7 +430,7 @@ def test_a_cluster_is_told_apart() -> None:
         client.cluster("ADDSLOTS", *range(16_384))
         _wait_until(lambda: client.cluster("INFO")["cluster_state"] == "ok")
         many = [b"%d" % i for i in range(50)]
-        assert_fails(lambda: read(store, TABLE, *many), "is a Redis Cluster", retryable=False)
+        assert_fails(lambda: read(store, TABLE, *many), "is a node of a cluster", retryable=False)
 
 
 def _wait_until(condition: Callable[[], bool]) -> None:

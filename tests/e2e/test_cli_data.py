@@ -181,8 +181,9 @@ def test_materialize_tells_what_it_did_view_by_view(fresh: Repository) -> None:
         ("traffic", "full", 2, 2),
     ]
     assert runs[0]["end"] == "2026-03-01T00:00:00Z"
-    assert fresh.succeed("materialize").lines_with("profile")[0][:4] == [
+    assert fresh.succeed("materialize").lines_with("profile")[0][:5] == [
         "profile",
+        "1",
         "full",
         "2026-03-01T00:00:00Z",
         "4",
@@ -345,6 +346,7 @@ def test_doctor_tells_where_every_setting_comes_from(
     monkeypatch.setenv(
         "FEATURESTORE_ONLINE_STORE__URL", "redis://me:secret@example.com:1/0?x=secret"
     )
+    monkeypatch.setenv("FEATURESTORE_ONLINE_STORE__PASSWORD", "secret")
     document = filled.succeed("doctor", "--quick", "--json").document
     settings = {each["setting"]: (each["value"], each["origin"]) for each in document["settings"]}
     origin = "$FEATURESTORE_ONLINE_STORE__TIMEOUT_MS"
@@ -352,6 +354,8 @@ def test_doctor_tells_where_every_setting_comes_from(
     assert settings["project"][1].endswith("feature_store.yaml")
     assert settings["server.workers"] == (1, "default")
     assert settings["online_store.url"][0] == "redis://***@example.com:1/0"
+    assert settings["online_store.password"][0] == "***"
+    assert settings["online_store.sentinel_password"][0] is None
     assert "secret" not in filled.succeed("doctor", "--quick").out
 
 

@@ -361,3 +361,13 @@ def test_a_repository_that_was_applied_still_trains(tmp_path: Path) -> None:
         (tmp_path / "features.py").write_text("raise SystemExit")  # only plan and apply run it
         table = store.get_historical_features(spine(1), ["reading:x"]).to_arrow()
         assert table["x"].to_pylist() == [1.0]
+
+
+def test_arguments_of_the_online_store_hold_in_any_folder(tmp_path: Path) -> None:
+    chosen = {"type": "redis", "url": "rediss://a", "tls_ca": "ca.pem", "password": "hunter2"}
+    config = make_config({"project": "plant", "online_store": chosen}, root=tmp_path)
+    found = config.online_store_arguments()
+    assert found["tls_ca"] == str(tmp_path / "ca.pem")
+    assert found["path"] == str(tmp_path / "data/online")
+    assert (found["url"], found["password"], found["tls_key"]) == ("rediss://a", "hunter2", None)
+    assert "hunter2" not in repr(config)

@@ -18,6 +18,7 @@ import pytest
 from benchmarks import (
     __main__,
     bench_windows,
+    calls,
     compare,
     data,
     harness,
@@ -378,7 +379,7 @@ class TestRedis:
             list(workloads.named("mem").run(run))
 
 
-STORES_AND_LOOKUPS = ("mat-redis", "mem", "on-1", "on-100", "on-500")
+STORES_AND_LOOKUPS = ("mat-redis", "mem", "on-1", "on-100", "on-500", "on-local")
 
 
 class TestCommands:
@@ -421,6 +422,23 @@ class TestCommands:
             assert (line["unit"], line["figure"] > 0, line["peak_mb"] > 0) == ("s", True, True)
             assert {"python", "featurestore", "duckdb"} <= set(line["versions"])
             assert line["machine"]["cores"] >= 1
+
+    def test_lookups_in_the_process_run_and_give_right_answers(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        asked = ["run", "on-local", "--size", "tiny", "--repeat", "1", "--json"]
+        assert __main__.main(asked) == __main__.DONE
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        figures = [f"on-local/{store}-{n}" for store in ("lmdb", "redis") for n in (1, 100)]
+        expected = [f"{figure}{late}@tiny" for figure in figures for late in ("", "/p99")]
+        assert [line["name"] for line in lines] == expected
+        assert all(line["figure"] > 0 and line["limit"]["figure"] > 0 for line in lines)
+
+    def test_a_value_that_the_data_does_not_hold_is_named(self) -> None:
+        expected = {"a": [1.0], "b": [2.0]}
+        assert calls.wrong_value({"a": [1.0], "b": [2.0], "k": [7]}, expected) is None
+        assert "b" in str(calls.wrong_value({"a": [1.0], "b": [2.5]}, expected))
+        assert "b" in str(calls.wrong_value({"a": [1.0]}, expected))
 
     @pytest.mark.parametrize(
         ("name", "figures"),

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from featurestore.errors import EntityValueError, StoreDataError
 from featurestore.online.codec import (
     NO_ENTITY,
-    DecodedColumn,
     RowCodec,
     decode_key,
     encode_keys,
@@ -47,11 +46,16 @@ def rows_of(codec: RowCodec, *columns: object, rows: int) -> list[bytes]:
     return codec.encode(np.full(rows, EVENT), np.full(rows, EVENT), columns)
 
 
-def there_and_back(dtype: str, array: pa.Array) -> DecodedColumn:
+class Column(NamedTuple):
+    values: Any
+    valid: Any
+
+
+def there_and_back(dtype: str, array: pa.Array) -> Column:
     codec = RowCodec([dtype])
     decoded = codec.decode(rows_of(codec, array, rows=len(array)), [0], view="v")
     assert decoded.found.all()
-    return decoded.columns[0]
+    return Column(decoded.values[0], decoded.valid[0] if decoded.valid else decoded.found)
 
 
 def plain(values: Any) -> list[Any]:
@@ -179,7 +183,7 @@ def test_an_empty_list_is_not_null() -> None:
 def test_variants_of_a_type_count_as_the_type(array: Any, dtype: str, values: list[Any]) -> None:
     codec = RowCodec([dtype])
     rows = codec.encode(np.zeros(len(values), np.int64), None, [array])
-    assert plain(codec.decode(rows, [0]).columns[0].values) == values
+    assert plain(codec.decode(rows, [0]).values[0]) == values
 
 
 @pytest.mark.parametrize("dtype", ["float64", "string", "bool", "list<int64>", "decimal128(9, 2)"])
@@ -209,12 +213,25 @@ def test_what_lies_under_a_null_is_not_stored() -> None:
 def test_wanted_columns_come_in_the_order_asked() -> None:
     codec = RowCodec(["int64", "string", "float64", "string"])
     rows = rows_of(codec, pa.array([1]), pa.array(["a"]), pa.array([2.5]), pa.array(["b"]), rows=1)
-    columns = codec.decode(rows, [3, 0, 1]).columns
-    assert [(c.dtype, plain(c.values)) for c in columns] == [
-        ("string", ["b"]),
-        ("int64", [1]),
-        ("string", ["a"]),
-    ]
+    assert [plain(c) for c in codec.decode(rows, [3, 0, 1]).values] == [["b"], [1], ["a"]]
+
+
+def test_numbers_are_decoded_alike_whatever_lies_beside_them() -> None:
+    """Columns that lie side by side are decoded at once if they are asked for so."""
+    types = ["float64", "float64", "int64", "float32", "float32", "string", "float64", "float64"]
+    codec = RowCodec(types)
+    columns = [arrow(dtype, [2 * i, 2 * i + 1]) for i, dtype in enumerate(types) if i != 5]
+    columns.insert(5, pa.array(["10", "11"]))
+    rows = rows_of(codec, *columns, rows=2)
+    choices = [[*range(8)], [*range(7, -1, -1)], [0, 1], [1, 0], [3, 4, 6, 7], [0, 2, 6], [1, 1, 2]]
+    for wanted in choices:
+        for batch, at in ((rows, [0, 1]), ([rows[1]], [1]), ([*rows, *rows], [0, 1, 0, 1])):
+            found = codec.decode(batch, wanted)
+            assert found.valid is None
+            for column, values in zip(wanted, found.values, strict=True):
+                expected = [2 * column + row for row in at]
+                assert plain(values) == (list(map(str, expected)) if column == 5 else expected)
+                assert column == 5 or values.dtype == np.dtype(types[column])  # type: ignore[union-attr]
 
 
 def test_a_row_carries_its_times() -> None:
@@ -264,12 +281,12 @@ def test_a_missing_row_is_not_found_and_holds_nothing() -> None:
     decoded = codec.decode([None, row, None], [0, 1, 2])
     assert decoded.found.tolist() == [False, True, False]
     assert decoded.event_us.tolist() == [0, EVENT, 0]
-    assert [plain(c.values) for c in decoded.columns] == [
+    assert [plain(values) for values in decoded.values] == [
         [0.0, 1.5, 0.0],
         [None, "a", None],
         [None, Decimal("1.50"), None],
     ]
-    assert [c.valid.tolist() for c in decoded.columns] == [[False, True, False]] * 3
+    assert decoded.valid is None
 
 
 def test_a_tombstone_is_read_as_no_row_and_is_newer_than_what_it_deletes() -> None:
@@ -282,13 +299,13 @@ def test_a_tombstone_is_read_as_no_row_and_is_newer_than_what_it_deletes() -> No
     assert stone[VERSION_START:VERSION_END] > row[VERSION_START:VERSION_END]
     decoded = codec.decode([stone, row], [0])
     assert decoded.found.tolist() == [False, True]
-    assert plain(decoded.columns[0].values) == [None, "a"]
+    assert plain(decoded.values[0]) == [None, "a"]
 
 
 def test_a_batch_without_rows_decodes_to_nothing() -> None:
     decoded = RowCodec(["int64", "string"]).decode([], [0, 1])
     assert len(decoded.found) == 0
-    assert [len(c.values) for c in decoded.columns] == [0, 0]
+    assert [len(values) for values in decoded.values] == [0, 0]
 
 
 def _damaged(row: bytes) -> dict[str, bytes]:
@@ -339,7 +356,7 @@ def test_whatever_the_bytes_decoding_gives_rows_or_a_typed_error(data: st.DataOb
         decoded = codec.decode([bytes(changed)], range(4))
     except StoreDataError:
         return
-    assert len(decoded.columns) == 4
+    assert len(decoded.values) == 4
 
 
 def test_schemas_have_ids_of_their_own() -> None:

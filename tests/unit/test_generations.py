@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from typing_extensions import override
 
 from featurestore.definitions import (
     Aggregation,
@@ -18,12 +19,14 @@ from featurestore.definitions import (
     Field,
     OnDemandFeatureView,
 )
-from featurestore.errors import NotFoundError, RequestError, SourceError
+from featurestore.errors import NotFoundError, RequestError, SourceError, StoreError
+from featurestore.online.memory import MemoryOnlineStore
+from featurestore.online.store import EncodedRows, TableId, WriteCounts
 from featurestore.registry import ObjectRef, plan_deletion
 from featurestore.registry.generations import LiveState, Serving
 from featurestore.registry.sql import SqlRegistry
 from featurestore.store import FeatureStore
-from featurestore.time import Clock
+from featurestore.time import Clock, parse_instant
 from featurestore.types import Float64, Int32, Int64, String
 from tests.unit.projects import FILE, NOW, THEN, UTC_US, project, rows, says, source, view, write
 
@@ -302,10 +305,10 @@ def test_history_says_who_switched(filled: FeatureStore) -> None:
 
 
 def test_the_stamp_changes_with_whatever_lookups_mean(filled: FeatureStore) -> None:
-    stamps = [filled.registry.stamp("plant")]
+    stamps = [filled.registry.serving_stamp("plant")]
 
     def changes() -> bool:
-        stamps.append(filled.registry.stamp("plant"))
+        stamps.append(filled.registry.serving_stamp("plant"))
         return stamps[-1] != stamps[-2]
 
     filled.materialize()
@@ -318,7 +321,7 @@ def test_the_stamp_changes_with_whatever_lookups_mean(filled: FeatureStore) -> N
     assert not changes()
     filled.rollback("reading")
     assert changes()
-    assert filled.registry.stamp("nobody") == (0, 0)
+    assert filled.registry.serving_stamp("nobody") == (0, 0)
 
 
 def test_status_says_what_is_served(filled: FeatureStore) -> None:
@@ -337,7 +340,7 @@ def test_an_interrupted_run_of_either_generation_goes_on(filled: FeatureStore) -
     live = filled.live_state().view("reading")
     assert [v.generation for v in live.written] == [1, 2]
     run = filled._runs(None)
-    task = run.tasks(None, None)[0]
+    task = run.tasks(None, None)[0][0]
     online = filled.online_store
 
     class Full:
@@ -380,3 +383,102 @@ def test_a_catalog_keeps_what_waits_as_json(filled: FeatureStore) -> None:
 def test_fields_of_the_old_meaning_are_checked_as_they_were(filled: FeatureStore) -> None:
     filled.apply([view(schema=[Field(name="x", dtype=Float64, description="only words")])])
     assert generations(filled) == (1, 1, None)
+
+
+# --- what no source has ------------------------------------------------------------------------
+
+
+def pushed(key: int, value: float, **more: Any) -> dict[str, Any]:
+    return {"k": key, "t": parse_instant(NOW), "x": value} | more
+
+
+def test_deleted_entities_stay_deleted(filled: FeatureStore) -> None:
+    filled.delete_entity({"k": 2})
+    filled.apply([SQUARE])
+    assert [r.carried for r in filled.materialize()] == [0, 1]
+    assert served(filled) == [1.0, None, 9.0]
+    assert filled.verify().ok
+
+
+def test_pushed_rows_are_taken_over_if_they_mean_the_same(filled: FeatureStore) -> None:
+    filled.push("reading", [pushed(1, 10.0), pushed(4, 40.0)])
+    filled.apply([view(ttl="3650d")])
+    report = filled.materialize()[1]
+    assert (report.carried, report.left_pushed, report.switched) == (2, 0, True)
+    assert served(filled, keys=(1, 2, 4)) == [10.0, 2.0, 40.0]
+    assert filled.verify().ok
+
+
+def test_a_row_that_is_older_than_the_sources_is_not_taken_over(
+    filled: FeatureStore, root: Path
+) -> None:
+    filled.push("reading", [pushed(1, 10.0, t=THEN + timedelta(days=1))])
+    later = pa.array([THEN + timedelta(days=2)] * 3, UTC_US)
+    write(root / FILE, rows(3, t=later, x=[5.0, 6.0, 7.0]))
+    filled.apply([SQUARE])
+    report = filled.materialize()[1]
+    assert (report.carried, report.left_pushed, report.switched) == (0, 0, True)
+    assert served(filled) == [25.0, 36.0, 49.0]
+
+
+def test_lookups_wait_for_pushed_rows_that_mean_something_else(filled: FeatureStore) -> None:
+    filled.push("reading", [pushed(4, 40.0)])
+    filled.apply([SQUARE])
+    report = filled.materialize()[1]
+    assert (report.left_pushed, report.switched) == (1, False)
+    assert served(filled, keys=(2, 4)) == [2.0, 40.0]
+    filled.push("reading", [pushed(4, 40.0)])  # it goes to both generations
+    report = filled.materialize_incremental()[1]
+    assert (report.left_pushed, report.switched) == (0, True)
+    assert served(filled, keys=(2, 4)) == [4.0, 1600.0]
+
+
+def test_pushed_rows_can_be_let_go(filled: FeatureStore) -> None:
+    filled.push("reading", [pushed(4, 40.0)])
+    filled.apply([SQUARE])
+    filled.materialize()
+    report = filled.materialize_incremental(drop_pushed=True)[1]
+    assert (report.left_pushed, report.switched) == (0, True)
+    assert served(filled, keys=(2, 4)) == [4.0, None]
+
+
+def test_pushed_rows_that_have_expired_are_not_missed(root: Path) -> None:
+    with project(root, clock="2024-01-02T00:00:00Z") as store:
+        store.apply([view(ttl="1d")])
+        store.materialize()
+        store.push("reading", [pushed(4, 40.0, t=THEN)])
+        store.clock = Clock(datetime(2024, 1, 5, tzinfo=UTC))
+        store.apply([view(ttl="1d", transform="SELECT x * x AS x FROM readings")])
+        report = store.materialize()[1]
+        assert (report.left_pushed, report.switched) == (0, True)
+
+
+def test_other_join_keys_cannot_take_anything_over(filled: FeatureStore, root: Path) -> None:
+    filled.delete_entity({"k": 2})
+    write(root / "other.parquet", rows(3, u=["a", "b", "c"]))
+    filled.apply([view("other.parquet", keys={"u": String})])
+    report = filled.materialize()[1]
+    assert (report.left_pushed, report.switched) == (1, False)
+
+
+def test_a_resumed_run_takes_over_too(filled: FeatureStore) -> None:
+    filled.delete_entity({"k": 2})
+    filled.apply([SQUARE])
+    real = filled.online_store
+
+    class Full(MemoryOnlineStore):
+        @override
+        def write(
+            self, table: TableId, rows: EncodedRows, *, overwrite: bool = False
+        ) -> WriteCounts:
+            if table.generation == 2:
+                raise StoreError("It is full.")
+            return real.write(table, rows, overwrite=overwrite)
+
+    filled.online_store = Full()
+    with pytest.raises(StoreError):
+        filled.materialize()
+    filled.online_store = real
+    [report] = filled.materialize(resume=True)
+    assert (report.generation, report.carried, report.switched) == (2, 1, True)
+    assert served(filled) == [1.0, None, 9.0]

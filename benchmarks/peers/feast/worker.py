@@ -15,6 +15,7 @@ import struct
 import sys
 import time
 from datetime import datetime, timedelta
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ entity_key_serialization_version: 3
 """
 METHOD = "/GrpcFeatureServer/GetOnlineFeatures"
 PREFILL_ROWS = 20_000
+WARM_CALLS = 100
 
 
 def prepare(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -115,8 +117,9 @@ def prefill(arguments: dict[str, Any]) -> dict[str, Any]:
     from feast import FeatureStore
 
     store = FeatureStore(arguments["repository"])
-    for batch in pq.ParquetFile(arguments["latest"]).iter_batches(PREFILL_ROWS):
-        store.write_to_online_store(arguments["views"][0]["name"], batch.to_pandas())
+    for view, latest in arguments["latest"].items():
+        for batch in pq.ParquetFile(latest).iter_batches(PREFILL_ROWS):
+            store.write_to_online_store(view, batch.to_pandas())
     return {}
 
 
@@ -142,6 +145,46 @@ def check(arguments: dict[str, Any]) -> dict[str, Any]:
         if found != wanted:
             raise AssertionError(f"{name}: the server answered {found[:3]}, not {wanted[:3]} ...")
     return {"reply_bytes": len(answer)}
+
+
+def local(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Look up in this process, over and over, to Python values."""
+    from feast import FeatureStore
+
+    store = FeatureStore(arguments["repository"])
+    references = _references(arguments)
+    asked = json.loads(Path(arguments["asked"]).read_text())
+    requests = [[{"user_id": key} for key in keys] for keys in asked["requests"]]
+
+    def look_up(rows: list[dict[str, int]]) -> dict[str, list[Any]]:
+        found: dict[str, list[Any]] = store.get_online_features(references, rows).to_dict()
+        return found
+
+    answer = look_up(requests[0])
+    for name, wanted in asked["expected"].items():
+        if answer[name] != wanted:
+            raise AssertionError(f"{name}: the answer is {answer[name][:3]}, not {wanted[:3]} ...")
+    return _timed(look_up, requests, arguments["seconds"])
+
+
+def _timed(call: Any, requests: list[Any], seconds: float) -> dict[str, Any]:
+    """The same as `benchmarks.calls.timed`, which is not there for Feast's Python."""
+    coming = cycle(requests)
+    for _ in range(WARM_CALLS):
+        call(next(coming))
+    took: list[float] = []
+    end, started = time.perf_counter() + seconds, 0.0
+    while started < end:
+        asked = next(coming)
+        started = time.perf_counter()
+        call(asked)
+        took.append(time.perf_counter() - started)
+    took.sort()
+    return {
+        "calls": len(took),
+        "median_ms": took[len(took) // 2] * 1e3,
+        "p99_ms": took[len(took) * 99 // 100] * 1e3,
+    }
 
 
 def _references(arguments: dict[str, Any]) -> list[str]:
@@ -184,7 +227,9 @@ def _peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
 
 
-JOBS = {job.__name__: job for job in (prepare, training, materialize, prefill, request, check)}
+JOBS = {
+    job.__name__: job for job in (prepare, training, materialize, prefill, request, check, local)
+}
 
 if __name__ == "__main__":
     _, job, arguments_json, report = sys.argv

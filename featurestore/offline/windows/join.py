@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import cached_property, partial
 from itertools import repeat
 from typing import Final
@@ -12,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from featurestore.definitions.aggregation import ROWS, Closed, WindowFeature
+from featurestore.definitions.aggregation import ROWS, Closed, WindowFeature, window_name
 from featurestore.errors import SumOverflowError
 from featurestore.offline.as_of import BYTES_PER_ROW, explain, key_ranges, passes_for
 from featurestore.offline.dedup import NEVER
@@ -22,6 +23,8 @@ from featurestore.offline.scan import SourceScan
 from featurestore.offline.spine_keys import NumberedKeys, number_keys
 from featurestore.offline.timeline import Ints, Side, Timeline
 from featurestore.offline.windows.column import OverflowedError, WindowColumn
+from featurestore.offline.windows.estimate import estimate_windows
+from featurestore.offline.windows.floats import SHORT
 from featurestore.offline.windows.hidden import Written
 from featurestore.offline.windows.lookback import Lookback
 from featurestore.offline.windows.predicate import counted_rows
@@ -87,7 +90,10 @@ def windows_as_of(
 def explain_windows(
     engine: OfflineEngine, scan: SourceScan, features: Sequence[WindowFeature], spine: pa.Table
 ) -> str:
-    """Return how `windows_as_of` would compute it, for people; rows are those of the footers."""
+    """Return how `windows_as_of` would compute it, for people.
+
+    Rows are those of the footers; what windows hold is estimated from these and a sample of keys.
+    """
     passes = passes_for(engine, scan)
     read = explain(engine, scan, spine, ttl_us=_age_us(features), passes=passes)
     lengths = {feature.window_us for feature in features}
@@ -99,8 +105,32 @@ def explain_windows(
         " window is found\n"
         f"  by steps from the next shorter one, or by a search; {len(features):,} features, on"
         f" {engine.threads:,} threads\n"
-        f"  at most {most:,} rows at a time, about {most * held / 1e6:,.0f} MB"
+        f"  at most {most:,} rows at a time, about {most * held / 1e6:,.0f} MB\n"
+        f"  {_explain_plan(scan, features, spine)}"
     )
+
+
+def _explain_plan(scan: SourceScan, features: Sequence[WindowFeature], spine: pa.Table) -> str:
+    """Return what windows hold, about, and so what is done with their rows."""
+    keys = number_keys(spine)
+    lengths = sorted({f.window_us for f in features}, key=lambda n: (n is None, n))
+    found = estimate_windows(scan, lengths, keys.times)
+    if found is None:
+        return "how many rows the windows hold is not known: the footers have no times"
+    pairs = sum(found.rows[feature.window_us] for feature in features) * len(keys.rows)
+    held = ", ".join(f"{window_name(_as_delta(n))} {found.rows[n]:,.3g}" for n in lengths)
+    is_short = [found.rows[length] <= SHORT for length in lengths]
+    kinds = ["laid out"] * any(is_short) + ["by blocks"] * (not all(is_short))
+    return (
+        f"about {found.keys:,} keys in the source; rows in a window, if keys and times are even:"
+        f" {held}\n"
+        f"  about {pairs:,.0f} pairs of a window and a row; sums {' and '.join(kinds)}: a window of"
+        f" up to {SHORT} rows is laid out,\n  a longer one is put together from blocks"
+    )
+
+
+def _as_delta(length_us: int | None) -> timedelta | None:
+    return None if length_us is None else timedelta(microseconds=length_us)
 
 
 class WindowJoin:

@@ -28,6 +28,17 @@ class Database:
     def __str__(self) -> str:
         return str(self._backend)
 
+    def stamp(self) -> object:
+        """Return what differs after every commit; see `SqlRegistry.stamp`."""
+        try:
+            return self._backend.stamp()
+        except (sqlite3.Error, OSError):
+            return None  # reading says what is wrong
+
+    def close(self) -> None:
+        """Let go of the file; it is opened again when it is used again."""
+        self._backend.close()
+
     @contextmanager
     def read(self) -> Iterator[Connection | None]:
         """Open one consistent view of the database, or None while there is no registry in it.

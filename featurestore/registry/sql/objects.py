@@ -1,11 +1,11 @@
 """Definitions and their history in SQL: functions over an open transaction."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, and_, func, insert, select, update
 
 from featurestore.definitions.base import Document, fingerprint
 from featurestore.errors import (
@@ -22,6 +22,9 @@ from featurestore.registry.sql.tables import LOG, OBJECTS, PROJECTS
 from featurestore.registry.state import ObjectRecord, RegistryState, build_state
 from featurestore.time import from_micros, to_micros
 
+Version = tuple[tuple[str, str, int, str], ...]
+"""(kind, name, version, hash) of every object."""
+
 
 def read_projects(connection: Connection) -> tuple[str, ...]:
     """Return the names of all projects, in order."""
@@ -36,6 +39,13 @@ def require_project(connection: Connection, project: str) -> None:
         raise NotFoundError("project", project, known=known, where=" in the registry")
 
 
+def read_version(connection: Connection, project: str) -> Version:
+    """Return which version of each object is the newest, with its content's hash."""
+    columns = (OBJECTS.c.kind, OBJECTS.c.name, OBJECTS.c.version, OBJECTS.c.hash)
+    rows = connection.execute(_newest(project, columns))
+    return tuple((kind, name, version, content) for kind, name, version, content in rows)
+
+
 def read_state(connection: Connection, project: str, *, until: int | None = None) -> RegistryState:
     """Return what is registered; of a project that is not there, the empty state.
 
@@ -48,12 +58,12 @@ def read_state(connection: Connection, project: str, *, until: int | None = None
     revision = connection.execute(query).scalar_one_or_none()
     if revision is None:
         return RegistryState(project=project)
-    records = [_record(row) for row in _newest(connection, project, until)]
+    records = [_record(row) for row in connection.execute(_newest(project, [OBJECTS], until=until))]
     return build_state(project, revision if until is None else until, records)
 
 
-def _newest(connection: Connection, project: str, until: int | None) -> list[Row[Any]]:
-    """Return the newest version of each object, deletions included."""
+def _newest(project: str, columns: Sequence[Any], *, until: int | None = None) -> Select[Any]:
+    """Select the newest version of each object, deletions included."""
     key = (OBJECTS.c.kind, OBJECTS.c.name)
     known = (
         OBJECTS.c.project == project,
@@ -70,8 +80,8 @@ def _newest(connection: Connection, project: str, until: int | None) -> list[Row
         OBJECTS.c.name == newest.c.name,
         OBJECTS.c.version == newest.c.version,
     )
-    query = select(OBJECTS).join(newest, same).where(OBJECTS.c.project == project)
-    return list(connection.execute(query.order_by(*key)))
+    query = select(*columns).join(newest, same).where(OBJECTS.c.project == project)
+    return query.order_by(*key)
 
 
 def _record(row: Row[Any]) -> ObjectRecord:

@@ -10,6 +10,7 @@ from sqlalchemy.pool import NullPool
 
 from featurestore.errors import RegistryError
 from featurestore.registry.sql.tables import LOG
+from featurestore.registry.sql.watch import Watch
 
 C = TypeVar("C", bound=sqlite3.Connection)
 
@@ -31,12 +32,14 @@ class SqliteFile:
 
     Writers take the write lock when they begin (BEGIN IMMEDIATE), so that no two of them read the
     same revision; with write-ahead logging readers neither wait for them nor hold them up. Every
-    operation opens a connection of its own: nothing is shared by threads or inherited by forks.
+    operation opens a connection of its own: nothing is shared by threads or inherited by forks. The
+    one that stays open is told only whether others committed.
     """
 
     def __init__(self, path: Path, *, lock_timeout_s: float) -> None:
         self.path = path.absolute()
         self.lock_timeout_s = lock_timeout_s
+        self._watch = Watch(self.path, self._open_to_watch)
         self.reader = create_engine("sqlite://", creator=self._open_to_read, poolclass=NullPool)
         self.writer = create_engine("sqlite://", creator=self._open_to_write, poolclass=NullPool)
         _begin_with(self.reader, "BEGIN")
@@ -48,6 +51,17 @@ class SqliteFile:
     def exists(self) -> bool:
         """Whether there is a file at the path."""
         return self.path.exists()
+
+    def stamp(self) -> object:
+        """Return what differs after every commit; None of a file that can only be read unlocked."""
+        try:
+            return self._watch.stamp()
+        except _CannotWatchError:
+            return None
+
+    def close(self) -> None:
+        """Let go of the file; it is opened again when it is used again."""
+        self._watch.close()
 
     def prepare(self) -> None:
         """Make the folder that a first write needs."""
@@ -71,9 +85,16 @@ class SqliteFile:
     def _open_to_write(self) -> sqlite3.Connection:
         return self._open("mode=rwc", sqlite3.Connection)
 
-    def _open_to_read(self) -> sqlite3.Connection:
+    def _open_to_watch(self) -> sqlite3.Connection:
+        connection = self._open_to_read(any_thread=True)
+        if isinstance(connection, _LocklessReader):
+            connection.close()
+            raise _CannotWatchError
+        return connection
+
+    def _open_to_read(self, *, any_thread: bool = False) -> sqlite3.Connection:
         # Not "ro": the last connection to leave removes SQLite's side files, if it may write.
-        connection = self._open("mode=rw", sqlite3.Connection)
+        connection = self._open("mode=rw", sqlite3.Connection, any_thread=any_thread)
         connection.execute("PRAGMA query_only = ON")
         try:
             connection.execute("SELECT 1 FROM sqlite_master LIMIT 1")
@@ -95,13 +116,14 @@ class SqliteFile:
         connection.stamp = stamp
         return connection
 
-    def _open(self, query: str, factory: type[C]) -> C:
+    def _open(self, query: str, factory: type[C], *, any_thread: bool = False) -> C:
         connection = sqlite3.connect(
             f"{self.path.as_uri()}?{query}",
             uri=True,
             timeout=self.lock_timeout_s,
             isolation_level=None,
             factory=factory,
+            check_same_thread=not any_thread,
         )
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA trusted_schema = OFF")
@@ -141,6 +163,10 @@ _MEANINGS: Final[dict[str, tuple[str, str | None]]] = {
         "check the disk: is it full, over quota, or failing?",
     ),
 }
+
+
+class _CannotWatchError(Exception):
+    """SQLite notices no change of a file that it reads without locks."""
 
 
 class _LocklessReader(sqlite3.Connection):

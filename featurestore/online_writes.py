@@ -1,0 +1,165 @@
+"""What applications write into the online store: the writing half of `FeatureStore`."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from featurestore.config import RepoConfig, Settings
+from featurestore.registered import RegisteredObjects
+from featurestore.time import MICROSECOND, Clock
+
+if TYPE_CHECKING:
+    from featurestore.materialize.delete import DeletionReport
+    from featurestore.materialize.garbage import DroppedTable
+    from featurestore.materialize.push import Pusher, PushReport
+    from featurestore.materialize.write import Progress
+    from featurestore.online.store import OnlineStore
+
+
+class OnlineWrites(RegisteredObjects):
+    """Pushes, deletes, and the end of what nobody reads.
+
+    Attributes:
+        config: Settings, and where relative paths start.
+        clock: Says what is the future, and when rows that do not say it were created.
+    """
+
+    config: RepoConfig
+    clock: Clock
+
+    @property
+    @abstractmethod
+    def settings(self) -> Settings:
+        """The settings in force."""
+
+    @property
+    @abstractmethod
+    def online_store(self) -> "OnlineStore":
+        """The online store that the configuration names."""
+
+    def push(self, view: str, rows: object, *, append: bool = False) -> "PushReport":
+        """Write rows of a view's source into the online store, as materialization would.
+
+        The newest row of an entity wins, by event time, then by created time; all rows are checked
+        before the first is written. They go to all generations of the view that are alive.
+
+        Args:
+            view: Name of a view with a schema, without joins, that is served online.
+            rows: n rows with the columns of the source's files: a list of dicts, a dict of columns,
+                pandas, Polars, Arrow, anything with the Arrow PyCapsule interface, or a `Path` to a
+                Parquet file. Created times may be left out: the rows were created now.
+            append: Add the rows to the source, too, as a new file that appears whole or not at all;
+                they then have all columns of its files. The source is a folder or a glob.
+
+        Raises:
+            NotFoundError: There is no such view.
+            RequestError: Rows cannot be pushed to this view, or not appended to its source.
+            RowsError: A column is missing or of the wrong type; a join key or event time is null,
+                or more than 5 minutes in the future. It names column and row; nothing was written.
+            StoreUnavailableError: The online store cannot be reached (retryable; pushing the same
+                rows again does no harm).
+        """
+        return self._pusher.push(self.live_state().view(view), rows, append=append)
+
+    def write_to_online_store(self, view: str, rows: object) -> "PushReport":
+        """Write rows into the online store; the same as `push`."""
+        return self.push(view, rows)
+
+    def delete_entity(
+        self, entity: Mapping[str, Any], *, views: Sequence[str] | None = None
+    ) -> "DeletionReport":
+        """Delete an entity from the online store: lookups do not find it any more.
+
+        A tombstone, with event and created time now, takes the place of its rows. Older rows cannot
+        revive it while it is kept: for ttl and grace of the view, or, without a ttl, for
+        `tombstone_retention`. Newer rows can. Sources are not touched.
+
+        Args:
+            entity: Join keys and their values: `{"user_id": 42}`.
+            views: Names of views; None for all online views whose join keys are given.
+
+        Raises:
+            NotFoundError: There is no such view.
+            EntityValueError: No view has such a join key, a named view has another one, too, or a
+                value is null or of the wrong type.
+            StoreUnavailableError: The online store cannot be reached (retryable).
+        """
+        from featurestore.materialize.delete import delete_entity
+
+        return delete_entity(
+            self.live_state(),
+            entity,
+            views,
+            store=self.online_store,
+            now_us=self.clock.now_micros(),
+            retention_us=self._retention_us,
+        )
+
+    def gc(
+        self,
+        *,
+        dry_run: bool = False,
+        rows_per_second: int = 20_000,
+        progress: "Progress | None" = None,
+    ) -> "list[DroppedTable]":
+        """Drop tables of this project's online rows that nothing registered can reach any more.
+
+        Those are of views that were deleted or are not served online any more, and of generations
+        that lookups do not read and `rollback` cannot go back to.
+
+        Args:
+            dry_run: Only count their rows.
+            rows_per_second: How fast rows are deleted at most.
+            progress: Called with (view, rows dropped, rows in all); it has rows counted first.
+
+        Raises:
+            RequestError: Nothing was ever applied: the registry does not say what is in use.
+            StoreUnavailableError: The online store cannot be reached (retryable).
+        """
+        from featurestore.materialize.garbage import collect_garbage
+
+        return collect_garbage(
+            self.online_store,
+            self.live_state,
+            self.project,
+            dry_run=dry_run,
+            rows_per_second=rows_per_second,
+            progress=progress,
+        )
+
+    def teardown(
+        self, *, rows_per_second: int = 20_000, progress: "Progress | None" = None
+    ) -> "list[DroppedTable]":
+        """Drop all of this project's online rows. Lookups find nothing until it is materialized.
+
+        Definitions stay registered; how far they were materialized is forgotten. Nothing of another
+        project is touched, and no file.
+
+        Raises:
+            LeaseHeldError: A run is under way (retryable).
+            StoreUnavailableError: The online store cannot be reached (retryable).
+        """
+        from featurestore.materialize.garbage import tear_down
+
+        return tear_down(
+            self.online_store,
+            self.registry,
+            self.project,
+            rows_per_second=rows_per_second,
+            progress=progress,
+        )
+
+    @property
+    def _pusher(self) -> "Pusher":
+        from featurestore.materialize.push import Pusher
+
+        return Pusher(
+            project=self.project,
+            store=self.online_store,
+            clock=self.clock,
+            root=self.config.root,
+        )
+
+    @property
+    def _retention_us(self) -> int:
+        return self.settings.tombstone_retention // MICROSECOND
