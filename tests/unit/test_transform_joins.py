@@ -1,5 +1,6 @@
 """Joins in row-level transforms: what is refused, what plan says, and what is read."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from tests.unit.projects import (
     project,
     rows,
     says,
+    source,
     spine,
     train,
     view,
@@ -370,6 +372,30 @@ def test_one_source_is_joined_twice_under_two_names(engine: str, tmp_path: Path)
     )
     assert of.lineage == {"y": ["names.y"]}
     assert everywhere(project(tmp_path, offline_store=engine), of, spine(1, 2)) == [-1.0, 1.0]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_source_is_joined_to_itself(engine: str, tmp_path: Path) -> None:
+    times = pa.array([THEN, THEN + timedelta(hours=1), THEN], UTC_US)
+    write(tmp_path / "data.parquet", rows(3, k=[1, 1, 2], t=times, x=[1.0, 5.0, 2.0]))
+    of = view(
+        transform="SELECT readings.x - before.x AS x"
+        " FROM readings ASOF LEFT JOIN readings AS before"
+        " ON readings.k = before.k AND readings.t >= before.t",
+        joins=[source()],
+    )
+    found = everywhere(project(tmp_path, offline_store=engine), of, spine(1, 2))
+    assert found == [0.0, 0.0], "a row is the newest of its own time"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_joined_source_has_columns_from_its_folders(engine: str, tmp_path: Path) -> None:
+    write(tmp_path / "data.parquet", rows(2, x1=[7, 8]))
+    for country, number in (("SE", 7), ("DK", 8)):
+        write(tmp_path / "names" / f"land={country}" / "a.parquet", {"id": [number]})
+    names = FileSource(name="names", path="names", static=True)
+    of = joined(LOOKUP.replace("names.y", "names.land AS y"), names, features={"y": String})
+    assert everywhere(project(tmp_path, offline_store=engine), of, spine(1, 2)) == ["SE", "DK"]
 
 
 def test_windows_over_joined_columns_have_their_types(tmp_path: Path) -> None:
