@@ -17,7 +17,7 @@ from typing import Literal
 import pyarrow as pa
 
 from featurestore.definitions import FeatureView, FeatureViewSelection, OnDemandSelection
-from featurestore.errors import NameCollisionError, RequestError, SpineError
+from featurestore.errors import NameCollisionError, RequestError, RowsError, SpineError
 from featurestore.testing.local_time import LocalTimeError, instant_ns, round_down
 from featurestore.testing.oracle_joins import Joined
 from featurestore.testing.oracle_rows import (
@@ -28,6 +28,8 @@ from featurestore.testing.oracle_rows import (
     Mode,
     SourceRow,
     as_raw_time,
+    count_never_visible,
+    instant,
     key_of,
     null_lowest,
     read_source,
@@ -38,6 +40,8 @@ from featurestore.types import can_widen
 
 Status = Literal["PRESENT", "NULL_VALUE", "NOT_FOUND", "OUTSIDE_MAX_AGE"]
 
+AHEAD_US = 5 * 60 * 10**6
+"""How far in the future a pushed event may be."""
 
 # Offline
 
@@ -225,6 +229,35 @@ class OnlineOracle:
     stored: dict[Key, SourceRow] = field(default_factory=dict)
     read_event_us: int | None = None
     read_created_us: int | None = None
+    deleted: set[Key] = field(default_factory=set)
+    """Keys whose stored row says that there is none."""
+
+    def push(self, rows: Sequence[Row], *, now_us: int) -> None:
+        """Offer rows of the source; those without a created time were created now.
+
+        Raises:
+            RequestError: The view has aggregations or joins.
+            RowsError: A row has no key or event time, or is more than 5 minutes ahead.
+        """
+        if self.view.aggregations or self.view.joins:
+            raise RequestError(f"{self.view.name!r} takes no rows.")
+        source = self.view.source
+        created = source.created_timestamp_column
+        made = {} if created is None else {source.column_in_file(created): instant(now_us)}
+        files: Files = {"pushed": [{**made, **row} for row in rows]}
+        if count_never_visible(self.view, files):
+            raise RowsError("A row has no key or event time.")
+        read = read_source(self.view, files)
+        if any(row.event_us > now_us + AHEAD_US for row in read):
+            raise RowsError("A row is of the future.")
+        self._offer(read)
+
+    def delete(self, key: Key, *, now_us: int) -> None:
+        """Put a tombstone in the place of an older row."""
+        stone = SourceRow(key=key, event_us=now_us, created_us=now_us, rank=(), values={})
+        self._offer([stone])
+        if self.stored[key] is stone:
+            self.deleted.add(key)
 
     def materialize(
         self,
@@ -311,11 +344,12 @@ class OnlineOracle:
             held = self.stored.get(key)
             if held is None or _version(offered) >= _version(held):
                 self.stored[key] = offered
+                self.deleted.discard(key)
 
     def look_up(self, key: Key | None, *, now_us: int) -> OnlineAnswer:
         """Return value and status of every feature of the view at request time."""
         row = None if key is None else self.stored.get(key)
-        if row is None:
+        if row is None or row.key in self.deleted:
             return self._withheld("NOT_FOUND", None)
         ttl_us = self.view.ttl_us
         if ttl_us is not None and row.event_us < now_us - ttl_us:

@@ -40,6 +40,7 @@ from featurestore.testing.scenario import (
     Features,
     LookUp,
     Materialize,
+    Push,
     Scenario,
     Train,
 )
@@ -84,6 +85,19 @@ class OracleRunner:
     def append(self, source: str, file: str, rows: PlainTable) -> None:
         """Add rows at the end of a source's file."""
         self.files[source].setdefault(file, []).extend(rows.rows)
+
+    def push(self, call: Push) -> None:
+        """Write rows of a view's source into the online store."""
+        self.online[call.view].push(call.rows.rows, now_us=self.now_us)
+
+    def delete(self, entity: Mapping[str, object]) -> None:
+        """Delete an entity from all online views about it."""
+        for name, view in self.views.items():
+            keys = {key: key for key in view.join_keys}
+            if keys and keys.keys() <= entity.keys():
+                key = key_of(entity, view.join_keys, keys)
+                assert key is not None
+                self.online[name].delete(key, now_us=self.now_us)
 
     def train(self, call: Train) -> pa.Table:
         """Return the training set."""

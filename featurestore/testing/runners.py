@@ -12,9 +12,11 @@ from featurestore.testing.oracle import Status
 from featurestore.testing.plain import PlainTable, difference
 from featurestore.testing.scenario import (
     Append,
+    Delete,
     ExpectedError,
     LookUp,
     Materialize,
+    Push,
     Scenario,
     SetClock,
     Step,
@@ -52,6 +54,14 @@ class Runner(Protocol):
 
     def append(self, source: str, file: str, rows: PlainTable) -> None:
         """Add rows at the end of a source's file, or make the file."""
+        ...
+
+    def push(self, call: Push) -> None:
+        """Write rows of a view's source into the online store."""
+        ...
+
+    def delete(self, entity: Mapping[str, object]) -> None:
+        """Delete an entity from all online views about it."""
         ...
 
     def train(self, call: Train) -> pa.Table:
@@ -98,10 +108,14 @@ def play_step(step: Step, runner: Runner) -> None:
         runner.set_clock(step.now_us)
     elif isinstance(step, Append):
         runner.append(step.source, step.file, step.rows)
+    elif isinstance(step, Delete):
+        runner.delete(step.entity)
     elif step.error is not None:
         _check_error(step, step.error, runner)
     elif isinstance(step, Materialize):
         runner.materialize(step)
+    elif isinstance(step, Push):
+        runner.push(step)
     elif isinstance(step, Train):
         _check_training_set(runner.train(step), step)
     else:
@@ -109,13 +123,15 @@ def play_step(step: Step, runner: Runner) -> None:
 
 
 def _check_error(
-    step: Train | LookUp | Materialize, expected: ExpectedError, runner: Runner
+    step: Train | LookUp | Materialize | Push, expected: ExpectedError, runner: Runner
 ) -> None:
     try:
         if isinstance(step, Train):
             runner.train(step)
         elif isinstance(step, LookUp):
             runner.look_up(step)
+        elif isinstance(step, Push):
+            runner.push(step)
         else:
             runner.materialize(step)
     except Exception as error:

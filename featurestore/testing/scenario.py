@@ -83,13 +83,29 @@ class Append:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Push:
+    """Rows of a view's source that an application writes into the online store."""
+
+    view: str
+    rows: PlainTable
+    error: ExpectedError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delete:
+    """An entity that is deleted from all online views about it: join key -> value."""
+
+    entity: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SetClock:
     """From here on it is this time, in microseconds since the epoch."""
 
     now_us: int
 
 
-Step = Train | LookUp | Materialize | Append | SetClock
+Step = Train | LookUp | Materialize | Append | Push | Delete | SetClock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

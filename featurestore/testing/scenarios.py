@@ -45,7 +45,7 @@ A scenario is one TOML file:
                           join_key_map = { user_id = "friend_id" } }]
 
     [[step]]                      # in order; each has one of train, look_up, materialize,
-    train = ["profile:score"]     # materialize_incremental, append, clock
+    train = ["profile:score"]     # materialize_incremental, append, push, delete, clock
     rows = '''
     user_id: int64 | event_timestamp: time || score: float64
     1              | 10:00                 || 1.5
@@ -61,6 +61,13 @@ A scenario is one TOML file:
     1              || 1.5            | 10:00
     2              || NOT_FOUND      | null
     '''
+
+    [[step]]
+    push = "profile"              # rows of its source, as those of files above
+    rows = "..."
+
+    [[step]]
+    delete = { user_id = 1 }      # from all online views that have these join keys
 
 Left of `||` is what is given, right of it what must come back: all columns, their types, all rows,
 in order. In a lookup a cell may be a status instead of a value (a value means PRESENT); behind
@@ -95,10 +102,12 @@ from featurestore.testing.oracle import Status
 from featurestore.testing.plain import PlainTable, RawTime, parse_time
 from featurestore.testing.scenario import (
     Append,
+    Delete,
     ExpectedError,
     Features,
     LookUp,
     Materialize,
+    Push,
     Scenario,
     SetClock,
     Step,
@@ -297,6 +306,17 @@ def _append(document: Mapping[str, Any], day: str) -> Append:
     return Append(**document["append"], rows=read_table(document["rows"], day=day))
 
 
+def _push(document: Mapping[str, Any], day: str) -> Push:
+    _check_keys("the step", document, {"push", "rows", "error"})
+    rows = read_table(document["rows"], day=day)
+    return Push(view=document["push"], rows=rows, error=_error(document))
+
+
+def _delete(document: Mapping[str, Any], _day: str) -> Delete:
+    _check_keys("the step", document, {"delete"})
+    return Delete(entity=document["delete"])
+
+
 def _materialize(document: Mapping[str, Any], day: str) -> Materialize:
     return _run("materialize", document, day)
 
@@ -364,6 +384,8 @@ _STEPS: Final[dict[str, Callable[[Mapping[str, Any], str], Step]]] = {
     "materialize": _materialize,
     "materialize_incremental": _materialize_incremental,
     "append": _append,
+    "push": _push,
+    "delete": _delete,
     "clock": _set_clock,
 }
 

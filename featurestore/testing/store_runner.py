@@ -15,6 +15,7 @@ from featurestore.testing.scenario import (
     ExpectedError,
     LookUp,
     Materialize,
+    Push,
     Scenario,
     Train,
 )
@@ -82,6 +83,14 @@ class StoreRunner:
         table = rows if before is None else PlainTable(rows.columns, [*before.rows, *rows.rows])
         self.files[source][file] = table
         table.write_parquet(self._path(source, file))
+
+    def push(self, call: Push) -> None:
+        """Write rows of a view's source into the online store."""
+        self.store.push(call.view, call.rows.to_arrow())
+
+    def delete(self, entity: Mapping[str, object]) -> None:
+        """Delete an entity from all online views about it."""
+        self.store.delete_entity(entity)
 
     def train(self, call: Train) -> pa.Table:
         """Return the training set."""

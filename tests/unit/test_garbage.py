@@ -200,7 +200,7 @@ def test_a_table_that_another_process_dropped_is_named_again_when_it_is_written(
 ) -> None:
     if isinstance(online, MemoryOnlineStore):
         pytest.skip("one process has it")
-    monkeypatch.setattr("featurestore.online.redis.LABEL_S", 0.0)
+    monkeypatch.setattr("featurestore.online.redis_labels.EVERY_S", 0.0)
     other: OnlineStore
     if isinstance(online, RedisOnlineStore):
         other = RedisOnlineStore(request.getfixturevalue("redis_url"))
