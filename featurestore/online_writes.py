@@ -2,7 +2,8 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from featurestore.config import RepoConfig, Settings
 from featurestore.registered import RegisteredObjects
@@ -14,6 +15,18 @@ if TYPE_CHECKING:
     from featurestore.materialize.push import Pusher, PushReport
     from featurestore.materialize.write import Progress
     from featurestore.online.store import OnlineStore
+    from featurestore.registry.generations import LiveState
+
+
+FOREVER: Final = datetime.max.replace(tzinfo=UTC)
+
+
+class _KnownState(NamedTuple):
+    """What writes go to, as it was read when the registry had a stamp, and until when it holds."""
+
+    stamp: object
+    live: "LiveState"
+    until: datetime
 
 
 class OnlineWrites(RegisteredObjects):
@@ -26,6 +39,7 @@ class OnlineWrites(RegisteredObjects):
 
     config: RepoConfig
     clock: Clock
+    _known_state: "_KnownState | None" = None
 
     @property
     @abstractmethod
@@ -59,7 +73,7 @@ class OnlineWrites(RegisteredObjects):
             StoreUnavailableError: The online store cannot be reached (retryable; pushing the same
                 rows again does no harm).
         """
-        return self._pusher.push(self.live_state().view(view), rows, append=append)
+        return self._pusher.push(self._written_state().view(view), rows, append=append)
 
     def write_to_online_store(self, view: str, rows: object) -> "PushReport":
         """Write rows into the online store; the same as `push`."""
@@ -87,7 +101,7 @@ class OnlineWrites(RegisteredObjects):
         from featurestore.materialize.delete import delete_entity
 
         return delete_entity(
-            self.live_state(),
+            self._written_state(),
             entity,
             views,
             store=self.online_store,
@@ -148,6 +162,17 @@ class OnlineWrites(RegisteredObjects):
             rows_per_second=rows_per_second,
             progress=progress,
         )
+
+    def _written_state(self) -> "LiveState":
+        """Return what writes go to; it is read again only when the registry may have changed."""
+        registry = self.registry
+        stamp, now = registry.stamp(), registry.wall_now()
+        known = self._known_state
+        if known is None or known.stamp is None or known.stamp != stamp or now >= known.until:
+            live = self.live_state()
+            ends = (v.kept_until for v in live.views.values() if v.kept_until is not None)
+            known = self._known_state = _KnownState(stamp, live, min(ends, default=FOREVER))
+        return known.live
 
     @property
     def _pusher(self) -> "Pusher":

@@ -30,6 +30,7 @@ from featurestore.time import Clock, parse_instant
 from featurestore.types import Float64, Int32, Int64, String
 from tests.unit.projects import FILE, NOW, THEN, UTC_US, project, rows, says, source, view, write
 
+FIRST = TableId(project="plant", view="reading", generation=1)
 TODAY = datetime(2026, 11, 27, tzinfo=UTC)
 SQUARE = view(transform="SELECT x * x AS x FROM readings")
 WIDE = view(features={"x": Float64, "y": String})
@@ -482,3 +483,27 @@ def test_a_resumed_run_takes_over_too(filled: FeatureStore) -> None:
     [report] = filled.materialize(resume=True)
     assert (report.generation, report.carried, report.switched) == (2, 1, True)
     assert served(filled) == [1.0, None, 9.0]
+
+
+def test_a_push_follows_what_others_apply(filled: FeatureStore, root: Path) -> None:
+    filled.push("reading", [pushed(1, 10.0)])
+    with project(root) as other:
+        other.apply([SQUARE])
+    filled.push("reading", [pushed(2, 20.0)])
+    report = filled.materialize()[1]
+    assert report.left_pushed == 1, "the first one, which came before"
+    filled.push("reading", [pushed(1, 10.0)])
+    filled.materialize()
+    assert served(filled) == [100.0, 400.0, 9.0]
+
+
+def test_a_push_knows_when_a_generation_is_kept_no_longer(filled: FeatureStore) -> None:
+    at(filled, TODAY)
+    filled.apply([SQUARE])
+    filled.materialize()
+    filled.push("reading", [pushed(1, 10.0)])
+    rows_of_first = dict(row for batch in filled.online_store.scan(FIRST) for row in batch)
+    filled.registry._wall_clock = Clock(TODAY + timedelta(hours=25))
+    filled.push("reading", [pushed(1, 11.0)])
+    assert dict(row for batch in filled.online_store.scan(FIRST) for row in batch) == rows_of_first
+    assert served(filled)[0] == 121.0
