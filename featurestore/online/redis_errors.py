@@ -10,10 +10,10 @@ from featurestore.errors import StoreError, StoreUnavailableError
 _MAX_SHOWN_REPLY: Final = 200
 
 PERMISSIONS: Final = (
-    "~* +evalsha +script|load +getrange +set +get +mget +scan +unlink +hset +hvals +info +time"
-    " +wait +asking +cluster|slots +cluster|nodes"
+    "~* +evalsha +script|load +getrange +set +get +mget +scan +unlink +hset +hdel +hvals +info"
+    " +time +wait +asking +cluster|slots +cluster|nodes"
 )
-"""What a user of the server has to be allowed; the second line for clusters and `wait_replicas`."""
+"""What a user of the server has to be allowed; from `+wait` on for clusters and `wait_replicas`."""
 
 SENTINEL_PERMISSIONS: Final = "+sentinel|get-master-addr-by-name"
 """What a user of the Sentinels has to be allowed."""
