@@ -97,6 +97,7 @@ class Session:
     def note(self, text: str) -> None:
         """Tell people something that is not the result."""
         if not self.quiet:
+            self.out.flush()  # what was printed before stands before it, also in one pipe or file
             self.err.write(f"{text}\n")
             self.err.flush()
 
