@@ -1,6 +1,7 @@
 # Needs Python 3.11 or newer, git and make. Everything else is installed into .venv.
 PYTHON ?=
-WORKERS ?= 2
+# More than the two cores that this is sized for: tests of failovers wait more than they compute.
+WORKERS ?= 3
 SUITES ?= tests
 
 # Certificates that the machine trusts, as pip and git do.
