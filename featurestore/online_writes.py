@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from featurestore.config import RepoConfig, Settings
+from featurestore.errors import FeatureStoreError
 from featurestore.registered import RegisteredObjects
 from featurestore.time import MICROSECOND, Clock
 
@@ -162,6 +163,18 @@ class OnlineWrites(RegisteredObjects):
             rows_per_second=rows_per_second,
             progress=progress,
         )
+
+    def _views_online(self, names: Sequence[str]) -> set[str]:
+        """Return those of some views that have rows online, as far as the store can be asked."""
+        if not names:
+            return set()
+        live = self.live_state()
+        served = {(name, live.view(name).served.generation) for name in names}
+        try:
+            found = {(t.view, t.generation) for t in self.online_store.tables(self.project)}
+        except FeatureStoreError:  # definitions can be applied without it; nothing is lost so
+            found = served
+        return {name for name, _ in served & found}
 
     def _written_state(self) -> "LiveState":
         """Return what writes go to; it is read again only when the registry may have changed."""

@@ -134,7 +134,8 @@ class FeatureStore(OnlineWrites):
         if plan.deletions and not allow_destroy:
             raise DestructiveChangeError([str(change.ref) for change in plan.deletions])
         if not plan.is_empty:
-            self.registry.commit(plan, actor=_actor(), now=self.clock.now())
+            pushed = self._views_online(plan.new_generations)
+            self.registry.commit(plan, actor=_actor(), now=self.clock.now(), pushed=pushed)
         return plan
 
     # --- training ----------------------------------------------------------------------------

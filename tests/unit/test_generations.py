@@ -507,3 +507,34 @@ def test_a_push_knows_when_a_generation_is_kept_no_longer(filled: FeatureStore) 
     filled.push("reading", [pushed(1, 11.0)])
     assert dict(row for batch in filled.online_store.scan(FIRST) for row in batch) == rows_of_first
     assert served(filled)[0] == 121.0
+
+
+def test_a_view_that_was_only_pushed_to_keeps_its_rows(store: FeatureStore) -> None:
+    store.push("reading", [pushed(4, 40.0)])
+    store.apply([view(ttl="3650d")])
+    assert (generations(store), served(store, keys=(4,))) == ((1, 2, None), [40.0])
+    report = store.materialize()[1]
+    assert (report.carried, report.switched) == (1, True)
+    assert served(store, keys=(1, 4)) == [1.0, 40.0]
+
+
+def test_definitions_can_be_applied_without_the_online_store(store: FeatureStore) -> None:
+    class Gone(MemoryOnlineStore):
+        @override
+        def tables(self, project: str) -> list[TableId]:
+            raise StoreError("It is gone.")
+
+    store.online_store = Gone()
+    store.apply([SQUARE])
+    assert generations(store) == (1, 2, None), "who knows what is in there"
+    store.online_store = MemoryOnlineStore()
+    store.materialize()
+    assert served(store) == [1.0, 4.0, 9.0]
+
+
+def test_rows_of_a_view_that_was_deleted_hold_nothing_back(filled: FeatureStore) -> None:
+    gone = plan_deletion([ObjectRef("feature view", "reading")], filled.state())
+    filled.apply(gone, allow_destroy=True)
+    filled.apply([view()])
+    filled.apply([SQUARE])
+    assert generations(filled) == (3, 3, None)

@@ -1,6 +1,6 @@
 """Live generations in SQL: functions over an open transaction."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -104,8 +104,10 @@ def _last_revision_of(connection: Connection, project: str, view: str, generatio
     return replaced - 1
 
 
-def note_applied(connection: Connection, project: str, changes: Iterable[Change]) -> None:
-    """Keep what lookups read of views that mean something else now."""
+def note_applied(
+    connection: Connection, project: str, changes: Iterable[Change], pushed: Collection[str]
+) -> None:
+    """Keep what lookups read of views that mean something else now, and have something online."""
     for change in changes:
         if change.kind != FeatureView.kind:
             continue
@@ -116,7 +118,8 @@ def note_applied(connection: Connection, project: str, changes: Iterable[Change]
             serving = _read(connection, project, change.name)
             read = before if serving is None else serving.generation
             mark = read_watermark(connection, project, change.name, read)
-            stays = after_apply(serving, before=before, after=after, is_filled=mark is not None)
+            is_filled = mark is not None or change.name in pushed
+            stays = after_apply(serving, before=before, after=after, is_filled=is_filled)
             _write(connection, project, change.name, stays)
 
 

@@ -1,6 +1,6 @@
 """The registry: definitions, their history, and the ledger of materialization."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -145,7 +145,9 @@ class SqlRegistry:
         self.commits += 1
         return back
 
-    def commit(self, plan: Plan, *, actor: str, now: datetime) -> RegistryState:
+    def commit(
+        self, plan: Plan, *, actor: str, now: datetime, pushed: Collection[str] = ()
+    ) -> RegistryState:
         """Apply all of `plan`, or nothing, and return the new state.
 
         The revision rises by one; an empty plan changes nothing, the revision included. Interrupted
@@ -155,6 +157,8 @@ class SqlRegistry:
             plan: Made from a snapshot of this registry.
             actor: Who applies, for the log.
             now: When, aware, for the log.
+            pushed: Views of which rows are online although no run may have written any: lookups go
+                on with these until their new generation is complete.
 
         Raises:
             RegistryConflictError: The project's revision is no longer the plan's `base_revision`.
@@ -167,7 +171,7 @@ class SqlRegistry:
         with self._database.write() as connection:
             revision = objects.swap_revision(connection, plan, now)
             objects.write_changes(connection, plan, revision=revision, actor=actor, now=now)
-            generations.note_applied(connection, plan.project, plan.changes)
+            generations.note_applied(connection, plan.project, plan.changes, pushed)
             self._forget_outdated(connection, plan)
             # Read back before the commit: a state that cannot be read is never committed.
             state = objects.read_state(connection, plan.project)
