@@ -104,6 +104,7 @@ class Proxy:
             with suppress(OSError):
                 if self.fault is Fault.RESET or self.replies_left is not None:
                     each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+                    each.shutdown(socket.SHUT_RD)  # sends nothing, and wakes the thread that reads
                 else:
                     each.shutdown(socket.SHUT_RDWR)
             each.close()
@@ -125,6 +126,7 @@ class Proxy:
         self.reset_all()
         for thread in self._threads:
             thread.join(timeout=10)
+        assert not any(thread.is_alive() for thread in self._threads), "a thread waits for ever"
 
 
 @contextmanager

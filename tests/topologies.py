@@ -116,6 +116,8 @@ class LocalCluster:
     def _started(self, port: int, folder: Path | None, *more: str) -> LocalRedis:
         options = ["--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT_MS)]
         options += ["--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0"]
+        # A replica counts once it has an offset, which in an empty server the first ping brings.
+        options += ["--repl-ping-replica-period", "1"]
         options += [*self.options, *more]
         return self.stack.enter_context(
             local_redis(self.binary, *options, port=port, folder=folder)

@@ -381,7 +381,7 @@ def test_a_catalog_keeps_what_waits_as_json(filled: FeatureStore) -> None:
     assert json.loads(catalog.to_json())["switches"] == catalog.switches > 0
 
 
-def test_fields_of_the_old_meaning_are_checked_as_they_were(filled: FeatureStore) -> None:
+def test_better_words_are_no_new_generation(filled: FeatureStore) -> None:
     filled.apply([view(schema=[Field(name="x", dtype=Float64, description="only words")])])
     assert generations(filled) == (1, 1, None)
 
