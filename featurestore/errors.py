@@ -5,8 +5,9 @@ FeatureStoreError
 ├── ConfigError                feature_store.yaml or the environment says something unusable
 ├── NotFoundError              a view, feature, service, entity or source that is not registered
 ├── RequestError               the caller's request is wrong: it fails before any work
-│   ├── SpineError             the entity table: a missing column, a wrong type, an ambiguous time
-│   ├── RowsError              rows to write: a missing column, a wrong type, a null key
+│   ├── TableError             a table that was given, by column and row
+│   │   ├── SpineError         the entity table: a missing column, a wrong type, an ambiguous time
+│   │   └── RowsError          rows to write: a missing column, a wrong type, a null key
 │   ├── NameCollisionError     two result columns would share one name
 │   ├── SumOverflowError       a sum over a window is beyond its type
 │   └── EntityValueError       an online key or request field: missing, unknown, of a wrong type
@@ -94,8 +95,8 @@ class RequestError(FeatureStoreError):
     """The request itself is wrong; nothing was done."""
 
 
-class SpineError(RequestError):
-    """The entity table cannot be used.
+class TableError(RequestError):
+    """A table that was given cannot be used.
 
     Attributes:
         column: The column at fault, or None.
@@ -115,25 +116,15 @@ class SpineError(RequestError):
         self.row = row
 
 
-class RowsError(RequestError):
+class SpineError(TableError):
+    """The entity table cannot be used."""
+
+
+class RowsError(TableError):
     """Rows that an application writes cannot be taken; none of them was written.
 
-    Attributes:
-        column: The column at fault, as the source's files call it, or None.
-        row: The first row at fault (0-based), or None.
+    Columns are called what the source's files call them.
     """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        column: str | None = None,
-        row: int | None = None,
-        hint: str | None = None,
-    ) -> None:
-        super().__init__(message, hint=hint)
-        self.column = column
-        self.row = row
 
 
 class NameCollisionError(RequestError):

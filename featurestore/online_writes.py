@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from featurestore.registry.generations import LiveState
 
 
+ROWS_PER_SECOND: Final = 20_000
+"""How fast rows that nobody needs are deleted, unless asked otherwise."""
 FOREVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
@@ -74,7 +76,7 @@ class OnlineWrites(RegisteredObjects):
             StoreUnavailableError: The online store cannot be reached (retryable; pushing the same
                 rows again does no harm).
         """
-        return self._pusher.push(self._written_state().view(view), rows, append=append)
+        return self._pusher.push(view, rows, append=append)
 
     def write_to_online_store(self, view: str, rows: object) -> "PushReport":
         """Write rows into the online store; the same as `push`."""
@@ -102,7 +104,7 @@ class OnlineWrites(RegisteredObjects):
         from featurestore.materialize.delete import delete_entity
 
         return delete_entity(
-            self._written_state(),
+            self._written_state,
             entity,
             views,
             store=self.online_store,
@@ -114,7 +116,7 @@ class OnlineWrites(RegisteredObjects):
         self,
         *,
         dry_run: bool = False,
-        rows_per_second: int = 20_000,
+        rows_per_second: int = ROWS_PER_SECOND,
         progress: "Progress | None" = None,
     ) -> "list[DroppedTable]":
         """Drop tables of this project's online rows that nothing registered can reach any more.
@@ -135,7 +137,7 @@ class OnlineWrites(RegisteredObjects):
 
         return collect_garbage(
             self.online_store,
-            self.live_state,
+            self.registry,
             self.project,
             dry_run=dry_run,
             rows_per_second=rows_per_second,
@@ -143,7 +145,7 @@ class OnlineWrites(RegisteredObjects):
         )
 
     def teardown(
-        self, *, rows_per_second: int = 20_000, progress: "Progress | None" = None
+        self, *, rows_per_second: int = ROWS_PER_SECOND, progress: "Progress | None" = None
     ) -> "list[DroppedTable]":
         """Drop all of this project's online rows. Lookups find nothing until it is materialized.
 
@@ -196,6 +198,7 @@ class OnlineWrites(RegisteredObjects):
             store=self.online_store,
             clock=self.clock,
             root=self.config.root,
+            live=lambda name: self._written_state().view(name),
         )
 
     @property

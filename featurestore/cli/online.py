@@ -221,14 +221,19 @@ class WatchedCatalog:
 
     def __init__(self, store: "FeatureStore") -> None:
         self._store = store
+        self._version = self._read_version()
         self.catalog = store.serving_catalog()
+
+    def _read_version(self) -> object:
+        return self._store.registry.version(self._store.project)
 
     def newer(self) -> str | None:
         """Return the catalog as JSON if it has changed since it was last returned."""
-        stamp = self._store.registry.serving_stamp(self._store.project)
-        if stamp == (self.catalog.revision, self.catalog.switches):
+        version = self._read_version()  # first: what is applied meanwhile differs from it next time
+        if version == self._version:
             return None
         self.catalog = self._store.serving_catalog()
+        self._version = version
         return self.catalog.to_json()
 
 

@@ -92,6 +92,7 @@ class _Carrying:
     def carry(self, rows: Rows) -> Carried:
         """Copy some rows that no source has."""
         lifetime_us = remaining_us(self.new.definition)
+        rows = [row for row in rows if not self._is_over(row[1])]
         deleted = [row for row in rows if is_tombstone(row[1])]
         pushed = [row for row in rows if not is_tombstone(row[1])]
         if not _have_same_keys(self.old.definition, self.new.definition):
@@ -101,6 +102,13 @@ class _Carrying:
         if not _differ_by_ttl(self.old.definition, self.new.definition):
             return Carried(copied=copied, left=self._not_covered(pushed))
         return Carried(copied=copied + self._copy(pushed, lifetime_us))
+
+    def _is_over(self, value: bytes) -> bool:
+        """Whether a row is so old that the old generation might drop it."""
+        lifetime_us = remaining_us(self.old.definition)
+        if lifetime_us is None and is_tombstone(value):
+            lifetime_us = self.retention_us
+        return lifetime_us is not None and read_version(value)[0] + lifetime_us <= self.now_us
 
     @property
     def _table(self) -> TableId:
@@ -123,18 +131,12 @@ class _Carrying:
 
     def _not_covered(self, rows: Rows) -> int:
         """Return how many rows are newer than what the new generation has of their entities."""
-        lifetime_us = remaining_us(self.old.definition)
-        alive = [
-            (key, value)
-            for key, value in rows
-            if lifetime_us is None or read_version(value)[0] + lifetime_us > self.now_us
-        ]
-        if not alive:
+        if not rows:
             return 0
-        (found,) = self.store.read([ReadRequest(table=self._table, keys=[k for k, _ in alive])])
+        (found,) = self.store.read([ReadRequest(table=self._table, keys=[k for k, _ in rows])])
         return sum(
             there is None or _version(there) < _version(value)
-            for there, (_, value) in zip(found, alive, strict=True)
+            for there, (_, value) in zip(found, rows, strict=True)
         )
 
 

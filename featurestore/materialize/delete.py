@@ -1,12 +1,12 @@
 """Deleting an entity: tombstones in all views about it, which older rows cannot revive."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from featurestore.definitions import FeatureView
 from featurestore.errors import EntityValueError, RequestError, close_names, shown
-from featurestore.materialize.live import table_of
+from featurestore.materialize.live import generations, table_of
 from featurestore.materialize.plan import remaining_us
 from featurestore.online.codec import encode_keys, tombstone
 from featurestore.online.key_values import is_null
@@ -33,7 +33,7 @@ class DeletionReport:
 
 
 def delete_entity(
-    state: LiveState,
+    live: Callable[[], LiveState],
     entity: Mapping[str, Any],
     names: Sequence[str] | None,
     *,
@@ -42,29 +42,71 @@ def delete_entity(
     retention_us: int,
 ) -> DeletionReport:
     """Delete an entity from online views; see `FeatureStore.delete_entity`."""
-    views = state.online_views(names)
-    _check_keys(entity, [view.served for view in views])
-    if names is not None:
-        for view in views:
-            _check_is_about(view.served.definition, entity)
-    alive = [generation for view in views for generation in view.written]
-    chosen = [(view, _key(view.definition, entity)) for view in alive if _is_about(view, entity)]
-    skipped = _skipped(alive, entity)
-    if not chosen:
-        _check_is_about(next(v.definition for v in alive if v.definition.name in skipped), entity)
-    kept = set()
-    for about, key in chosen:  # all keys were looked at before the first is deleted
-        lifetime_us = remaining_us(about.definition)
-        kept_ms = (retention_us if lifetime_us is None else lifetime_us) // 1000
-        rows = EncodedRows(keys=[key], values=[tombstone(now_us)], remaining_ms=[kept_ms])
-        if store.write(table_of(state.state.project, about), rows).kept:
-            kept.add(about.definition.name)
-    found = dict.fromkeys(about.definition.name for about, _ in chosen)
+    state = live()
+    served = [view.served for view in state.online_views(names)]
+    keys = _keys(served, entity, must_have=names is not None)
+    about = [view.definition.name for view in served if _id(view) in keys]
+    kept: set[str] = set()
+    alive = _written(state, about)
+    for view in generations(alive, lambda: _written(live(), about)):
+        # Another generation may have other keys; then the tombstone holds the switch to it back.
+        key = keys.get(_id(view)) or _key_or_none(view, entity)
+        if key is not None and _delete(store, state.state.project, view, key, now_us, retention_us):
+            kept.add(view.definition.name)
     return DeletionReport(
-        deleted=tuple(name for name in found if name not in kept),
-        kept=tuple(name for name in found if name in kept),
-        skipped=skipped,
+        deleted=tuple(name for name in about if name not in kept),
+        kept=tuple(name for name in about if name in kept),
+        skipped=_skipped(served, entity),
     )
+
+
+def _keys(
+    views: Sequence[RegisteredView], entity: Mapping[str, Any], *, must_have: bool
+) -> dict[tuple[str, int], bytes]:
+    """Return the entity's key in those views that are about it, before any of it is deleted."""
+    _check_keys(entity, views)
+    if must_have:
+        for view in views:
+            _check_is_about(view.definition, entity)
+    keys = {_id(v): _key(v.definition, entity) for v in views if _is_about(v, entity)}
+    if not keys:
+        skipped = _skipped(views, entity)
+        _check_is_about(next(v.definition for v in views if v.definition.name in skipped), entity)
+    return keys
+
+
+def _delete(  # noqa: PLR0917 - where, whom and for how long
+    store: OnlineStore,
+    project: str,
+    view: RegisteredView,
+    key: bytes,
+    now_us: int,
+    retention_us: int,
+) -> bool:
+    """Write a tombstone; return whether a row of a later time stays instead."""
+    lifetime_us = remaining_us(view.definition)
+    kept_ms = (retention_us if lifetime_us is None else lifetime_us) // 1000
+    rows = EncodedRows(keys=[key], values=[tombstone(now_us)], remaining_ms=[kept_ms])
+    return bool(store.write(table_of(project, view), rows).kept)
+
+
+def _id(view: RegisteredView) -> tuple[str, int]:
+    return view.definition.name, view.generation
+
+
+def _written(state: LiveState, names: Sequence[str]) -> Iterator[RegisteredView]:
+    """Yield all generations of some views that are alive; a view may be gone."""
+    for name in names:
+        if name in state.views:
+            yield from state.views[name].written
+
+
+def _key_or_none(view: RegisteredView, entity: Mapping[str, Any]) -> bytes | None:
+    """Return the entity's key in a generation that lookups do not read, if it has one there."""
+    try:
+        return _key(view.definition, entity) if _is_about(view, entity) else None
+    except EntityValueError:
+        return None
 
 
 def _skipped(

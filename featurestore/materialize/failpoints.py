@@ -28,6 +28,8 @@ class Failpoint(StrEnum):
     """The ledger knows that a chunk is done."""
     WRITTEN = "written"
     """All chunks are done; the watermark is where it was."""
+    CARRIED = "carried"
+    """What no source has was taken over from the generation before, if there was any."""
     SWITCHED = "switched"
     """The watermark has moved and the task is gone; the lease is held still."""
 

@@ -2,16 +2,16 @@
 
 import time
 from collections.abc import Callable, Collection
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Final
 
-from featurestore.errors import LeaseHeldError, RequestError
+from featurestore.errors import RequestError
+from featurestore.materialize.lease import holder_name, leased
 from featurestore.materialize.live import reachable_tables
 from featurestore.online.store import OnlineStore, TableId
 from featurestore.registry.generations import LiveState
 from featurestore.registry.sql import SqlRegistry
 
-ROWS_PER_SECOND: Final = 20_000
 Progress = Callable[[str, int, int], None]
 """Called with (view, rows dropped so far, rows in all)."""
 
@@ -69,7 +69,7 @@ def unreachable(found: Collection[TableId], live: LiveState) -> list[TableId]:
 
 def collect_garbage(
     store: OnlineStore,
-    live_state: Callable[[], LiveState],
+    registry: SqlRegistry,
     project: str,
     *,
     dry_run: bool,
@@ -78,20 +78,25 @@ def collect_garbage(
 ) -> list[DroppedTable]:
     """Drop what is unreachable; see `FeatureStore.gc`."""
     found = store.tables(project)  # first: what is applied and filled after this is not in there
-    live = live_state()
+    live = registry.live(project)
     if live.state.revision == 0:
         raise RequestError(
             f"Nothing was ever applied to project {project!r} in this registry: it does not say"
             " which tables are in use.",
             hint="check the registry's path; featurestore teardown drops a whole project",
         )
-    return drop_tables(
-        store,
-        unreachable(found, live),
-        dry_run=dry_run,
-        rows_per_second=rows_per_second,
-        progress=progress,
-    )
+    pacer, dropped = Pacer(rows_per_second), []
+    for table in unreachable(found, live):
+        with ExitStack() as held:
+            if not dry_run and table.view in live.state.views:
+                # It may be served again meanwhile, and filled.
+                held.enter_context(leased(registry, project, table.view, holder_name()))
+                if table in reachable_tables(registry.live(project)):
+                    continue
+            if not dry_run:
+                registry.forget_watermarks(project, [(table.view, table.generation)])
+            dropped.append(drop_table(store, table, pacer, dry_run=dry_run, progress=progress))
+    return dropped
 
 
 def tear_down(
@@ -103,31 +108,28 @@ def tear_down(
     progress: Progress | None = None,
 ) -> list[DroppedTable]:
     """Drop all tables of a project; see `FeatureStore.teardown`."""
-    for view, lease in registry.leases(project).items():
-        left = lease.expires_at - registry.wall_now()
-        raise LeaseHeldError(view=view, holder=lease.holder, expires_in_s=left.total_seconds())
-    registry.forget_runs(project)  # first: an incremental run must not rely on rows that are gone
-    return drop_tables(
-        store, store.tables(project), rows_per_second=rows_per_second, progress=progress
-    )
+    pacer, holder = Pacer(rows_per_second), holder_name()
+    with ExitStack() as held:  # no run begins before all is gone
+        for view in registry.snapshot(project).views:
+            held.enter_context(leased(registry, project, view, holder))
+        registry.forget_runs(project)  # first: an incremental run must not rely on what is gone
+        tables = store.tables(project)
+        return [drop_table(store, table, pacer, progress=progress) for table in tables]
 
 
-def drop_tables(
+def drop_table(
     store: OnlineStore,
-    tables: Collection[TableId],
+    table: TableId,
+    pacer: Pacer,
     *,
     dry_run: bool = False,
-    rows_per_second: int,
     progress: Progress | None = None,
-) -> list[DroppedTable]:
-    """Drop tables one after the other, or only count their rows."""
-    pacer, dropped = Pacer(rows_per_second), []
-    for table in tables:
-        total = store.count(table) if dry_run or progress is not None else 0
-        pace = _reporting(pacer, table.view, progress, total=total)
-        rows = total if dry_run else store.drop(table, pace=pace)
-        dropped.append(DroppedTable(view=table.view, generation=table.generation, rows=rows))
-    return dropped
+) -> DroppedTable:
+    """Drop a table at a pace, or only count its rows."""
+    total = store.count(table) if dry_run or progress is not None else 0
+    pace = _reporting(pacer, table.view, progress, total=total)
+    rows = total if dry_run else store.drop(table, pace=pace)
+    return DroppedTable(view=table.view, generation=table.generation, rows=rows)
 
 
 def _reporting(

@@ -1,6 +1,9 @@
 """A view's lease, held and renewed while a run lasts."""
 
+import os
+import socket
 import threading
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,6 +13,11 @@ from featurestore.registry.sql import SqlRegistry
 
 LEASE_SECONDS = 30.0
 """How long a dead run is in the way of the next."""
+
+
+def holder_name() -> str:
+    """Return what a lease is taken as: unique, and telling in a message."""
+    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
 
 @contextmanager

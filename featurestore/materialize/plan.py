@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
 
 from featurestore.definitions import FeatureView
 from featurestore.definitions.base import duration_micros
 from featurestore.errors import RequestError
 from featurestore.offline.engine import RowFilter
-from featurestore.registry.runs import Watermark
+from featurestore.registry.runs import RunKind, Watermark
 from featurestore.registry.state import RegisteredView
 from featurestore.registry.tasks import MAX_CHUNKS, TaskRecord
 from featurestore.time import format_instant, from_micros
@@ -18,8 +17,6 @@ CHUNK_ENTITIES = 250_000
 WINDOW_CHUNK_ENTITIES = 1_000_000
 """The same of a view with windows, which reads the whole source once for each chunk."""
 MIN_GRACE_US = duration_micros(timedelta(days=1))
-
-Kind = Literal["full", "window", "incremental"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +35,7 @@ class Task:
     """
 
     view: RegisteredView
-    kind: Kind
+    kind: RunKind
     rows: RowFilter
     start_us: int | None
     end_us: int

@@ -4,7 +4,7 @@ They are rows of the view's source: what materialization does to those of files 
 zones, rounding) the same code does to them. All are checked before the first is written.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -15,10 +15,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from featurestore.definitions import FeatureView
-from featurestore.errors import RequestError, RowsError, SourceError, shown
+from featurestore.errors import (
+    NotFoundError,
+    RequestError,
+    RowsError,
+    SourceError,
+    StoreDataError,
+    shown,
+)
 from featurestore.materialize.append import AddedFile
 from featurestore.materialize.encode import RowEncoder
-from featurestore.materialize.live import table_of
+from featurestore.materialize.live import generations, table_of
 from featurestore.materialize.rows import Given, given_columns, source_table, with_created
 from featurestore.offline.arrow_values import taken
 from featurestore.offline.atomic import atomic_file
@@ -85,19 +92,22 @@ class Pusher:
         store: Where to.
         clock: Says what is the future, and when rows that do not say it were created.
         root: Folder that the sources' relative paths start at.
+        live: Returns a view with the generations that are alive now.
     """
 
     project: str
     store: OnlineStore
     clock: Clock
     root: Path
+    live: Callable[[str], LiveView]
 
-    def push(self, view: LiveView, rows: object, *, append: bool = False) -> PushReport:
+    def push(self, name: str, rows: object, *, append: bool = False) -> PushReport:
         """Write rows of a view's source; see `FeatureStore.push`.
 
         They go to all generations that are alive. What lookups read has to take them; an older or
         newer meaning of the view may need columns that the rows do not have.
         """
+        view = self.live(name)
         source = view.newest.definition.source
         given = given_columns(rows, times=_time_columns(view.served.definition))
         if not given:
@@ -115,29 +125,37 @@ class Pusher:
             return self._push(view, columns, file=added.path)
 
     def _push(self, view: LiveView, given: Given, file: Path | None = None) -> PushReport:
-        rows = len(next(iter(given.values())))
-        served, *others = view.written
-        prepared = [self._prepared(served, given)]
-        missed = {}
-        for other in others:
+        rows, now_us = len(next(iter(given.values()))), self.clock.now_micros()
+        served, *_ = view.written
+        first = self._prepared(served, given, now_us)  # what lookups read has to take them
+        counts = self._write(first)
+        missed: dict[int, str] = {}
+        for other in generations(view.written, lambda: self._alive(view.name)):
+            if other.generation == served.generation:
+                continue
             try:
-                prepared.append(self._prepared(other, given))
-            except (RequestError, SourceError) as error:
+                self._write(self._prepared(other, given, now_us))
+            except (RequestError, SourceError, StoreDataError) as error:
                 missed[other.generation] = error.message
-        counts, *_ = [self._write(each) for each in prepared]
         return PushReport(
             view=view.name,
             rows=rows,
             written=counts.written,
             kept=counts.kept,
-            filtered=prepared[0].filtered,
-            expired=rows - prepared[0].filtered - prepared[0].offered,
+            filtered=first.filtered,
+            expired=rows - first.filtered - first.offered,
             file=file,
             missed=missed,
         )
 
-    def _prepared(self, view: RegisteredView, given: Given) -> _Prepared:
-        definition, now_us = view.definition, self.clock.now_micros()
+    def _alive(self, name: str) -> Sequence[RegisteredView]:
+        try:
+            return self.live(name).written
+        except NotFoundError:  # the view was deleted meanwhile
+            return ()
+
+    def _prepared(self, view: RegisteredView, given: Given, now_us: int) -> _Prepared:
+        definition = view.definition
         types = column_types(definition, self.root)
         complete = with_created(definition.source, given, now_us)
         table = source_table(complete, types, source=definition.source.name)

@@ -5,10 +5,7 @@ its chunks before any is written, each chunk when the online store has acknowled
 watermark moves, and the task goes, in one transaction after the last.
 """
 
-import os
-import socket
 import time
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,7 +15,7 @@ from pathlib import Path
 from featurestore.errors import FeatureStoreError, ResumeError, shown
 from featurestore.materialize.carry import DEFAULT_RETENTION_US, Carried, Succession, carry_over
 from featurestore.materialize.failpoints import Failpoint, hit
-from featurestore.materialize.lease import leased
+from featurestore.materialize.lease import holder_name, leased
 from featurestore.materialize.plan import Task, chunk_count, chunk_entities, resumed_task
 from featurestore.materialize.write import BATCH_ROWS, Progress, RowWriter
 from featurestore.offline.engine import LatestRows, OfflineEngine, ScanSummary
@@ -110,9 +107,7 @@ class Materializer:
     registry: SqlRegistry
     clock: Clock
     root: Path
-    holder: str = field(
-        default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-    )
+    holder: str = field(default_factory=holder_name)
     chunk_entities: int | None = None
     batch_rows: int = BATCH_ROWS
     grace_s: float = DEFAULT_GRACE_S
@@ -174,19 +169,13 @@ class Materializer:
         left = [task for task in self.registry.tasks(self.project) if task.view == name]
         if not left:
             return None
-        view = next((v for v in generations if v.generation == left[0].generation), None)
-        if view is None:
-            newest = max(view.generation for view in generations)
-            raise ResumeError(
-                view=name,
-                reason=f"it is of generation {left[0].generation}, and the view has {newest}"
-                " by now",
-            )
+        _alive(generations, left[0])  # not to begin another attempt in vain
         with leased(self.registry, self.project, name, self.holder):
             hit(Failpoint.LEASED)
             record = self.registry.resume_task(self.project, name, self.holder)
             if record is None:  # it ended meanwhile
                 return None
+            view = _alive(generations, record)
             task = resumed_task(record, view)
             if view.generation != max(v.generation for v in generations):
                 succession = None
@@ -243,8 +232,9 @@ class Materializer:
             chunks = self._left(record) or self._divided(task, record, latest)
             written = self._writer(task, record, progress).write(latest, chunks)
             summary = latest.summary
-        carried = self._carry_over(task, succession)
         hit(Failpoint.WRITTEN)
+        carried = self._carry_over(task, succession)
+        hit(Failpoint.CARRIED)
         report = _report(
             task,
             summary,
@@ -262,9 +252,13 @@ class Materializer:
         """Take over what no source has, if lookups could switch after this run."""
         if succession is None or not task.advances_watermark:
             return Carried()
+        old, name = succession.old, task.view.definition.name
+        served = self.registry.watermark(self.project, name, old.generation)
+        if served is not None and task.end_us < served.end_us:
+            return Carried()  # a later run completes the generation
         return carry_over(
             self.store,
-            succession.old,
+            old,
             task.view,
             project=self.project,
             now_us=self.clock.now_micros(),
@@ -390,6 +384,18 @@ class Materializer:
             finished_at=now,
         )
         self.registry.record_run(run, holder=self.holder)
+
+
+def _alive(generations: Sequence[RegisteredView], task: TaskRecord) -> RegisteredView:
+    """Return the generation that an interrupted run is of; raise ResumeError if it is gone."""
+    for view in generations:
+        if view.generation == task.generation:
+            return view
+    newest = max(view.generation for view in generations)
+    raise ResumeError(
+        view=task.view,
+        reason=f"it is of generation {task.generation}, and the view has {newest} by now",
+    )
 
 
 def _report(

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from featurestore.errors import RowsError, SpineError, shown
+from featurestore.errors import TableError, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class GivenTables:
 
     noun: str
     singular: str
-    error: type[SpineError] | type[RowsError]
+    error: type[TableError]
     forms: str
 
     def table(self, given: object, *, times: Sequence[str]) -> pa.Table:
@@ -100,7 +100,7 @@ class GivenTables:
             raise self._unsupported(given, _brief(error)) from None
         raise self._unsupported(given)
 
-    def _unsupported(self, given: object, reason: str = "") -> SpineError | RowsError:
+    def _unsupported(self, given: object, reason: str = "") -> TableError:
         name = type(given).__name__
         return self.error(
             f"{self.singular} cannot be a value of type {name}{f': {reason}' if reason else ''}.",

@@ -119,6 +119,8 @@ def advanced(
     """
     if run.status != "succeeded" or reached is None:
         return current
+    if current is None and run.kind == "incremental":
+        return None  # what it went on from was forgotten since it was planned
     if current is not None and reached.end_us < current.end_us:
         return current
     files = tuple(ReadFile(*file) for file in run.source_files)

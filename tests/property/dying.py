@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -109,6 +109,35 @@ def attempt(  # noqa: PLR0917 - a process takes them by position
             materializer.run(task)
 
 
+def materialize(
+    folder: Path, settings: Mapping[str, Any], number: int, death: Death | None
+) -> None:
+    """Go on with what was interrupted, or write all generations of all views.
+
+    Args:
+        folder: The repository.
+        settings: Its configuration.
+        number: Which attempt it is; each comes when the lease of the one before is over.
+        death: What prevents that, or None.
+    """
+    with FeatureStore(folder, config={**settings, "registry": _REGISTRY}) as store:
+        wall = Clock(_WALL + timedelta(minutes=number))
+        store.registry = SqlRegistry(folder / _REGISTRY, wall_clock=wall)
+        if death is not None:
+            arrange(death)
+        if not store.materialize(resume=True):
+            store.materialize()
+
+
+def in_a_process(work: Callable[..., None], *arguments: Any) -> int:
+    """Return the exit code of a process that does some work."""
+    process = _FORKS.Process(target=work, args=arguments)
+    process.start()
+    process.join(_PATIENCE_S)
+    assert process.exitcode is not None, "it hangs"
+    return process.exitcode
+
+
 class DyingRunner(StoreRunner):
     """Plays scenarios of one view; every run dies until the deaths for it are used up.
 
@@ -141,15 +170,12 @@ class DyingRunner(StoreRunner):
                 return  # the watermark has moved: what is missing now will be missed
         raise AssertionError("it died without a reason")
 
-    def _attempt(self, call: Materialize, death: Death | None) -> int | None:
+    def _attempt(self, call: Materialize, death: Death | None) -> int:
         self._attempts += 1
         now_us = to_micros(self.clock.now())
-        arguments = (self.folder, self._settings, now_us, self._attempts, call, death)
-        process = _FORKS.Process(target=attempt, args=arguments)
-        process.start()
-        process.join(_PATIENCE_S)
-        assert process.exitcode is not None, "it hangs"
-        return process.exitcode
+        return in_a_process(
+            attempt, self.folder, self._settings, now_us, self._attempts, call, death
+        )
 
     def _successes(self) -> int:
         runs = self.store.registry.runs(self.store.project, limit=1_000)

@@ -1,6 +1,7 @@
 """kill -9 anywhere, then go on: online at T is what training says of T all the same."""
 
 import random
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -15,14 +16,17 @@ import pytest
 
 from featurestore.definitions import Aggregation, Entity, FeatureView, Field, FileSource
 from featurestore.materialize.failpoints import Failpoint
+from featurestore.store import FeatureStore
 from featurestore.testing.growth import BASE_US, Growth, check_law
 from featurestore.testing.oracle_rows import instant
 from featurestore.testing.oracle_runner import OracleRunner
 from featurestore.testing.plain import PlainTable, Row
 from featurestore.testing.scenario import Append, Materialize
 from featurestore.types import Float64, Int64
-from tests.property.dying import Death, DyingRunner
+from tests.property.dying import Death, DyingRunner, in_a_process, materialize
 from tests.servers import redis_url
+from tests.unit.projects import FILE, NOW, view, write
+from tests.unit.projects import rows as plain_rows
 
 __all__ = ["redis_url"]
 
@@ -121,6 +125,33 @@ def test_a_run_that_is_killed_at_a_step_is_resumed_as_if_nothing_had_happened(
     deaths = [Death(point=point)]
     runner = play(replace(grown, steps=steps), tmp_path, online_store, repeat(deaths))
     assert runner.killed == deaths * 2, "a failpoint was not hit"
+
+
+@pytest.mark.parametrize("point", Failpoint)
+def test_lookups_mean_one_thing_when_the_run_that_makes_them_switch_is_killed(
+    tmp_path: Path, online_store: dict[str, Any], point: Failpoint
+) -> None:
+    write(tmp_path / FILE, plain_rows(3))
+    settings = {"project": f"p{uuid.uuid4().hex}", "clock": NOW, "online_store": online_store}
+    with FeatureStore(tmp_path, config={**settings, "registry": "registry.db"}) as store:
+        store.apply([view()])
+        store.materialize()
+        store.delete_entity({"k": 2})
+        store.apply([view(transform="SELECT x * x AS x FROM readings")])
+
+        def looked_up() -> list[Any]:
+            found = store.get_online_features(["reading:x"], {"k": [1, 2, 3]}).to_dict()["x"]
+            return list(found)
+
+        # The first hit is that of the generation which lookups read, the second that of the new.
+        killed = in_a_process(materialize, tmp_path, settings, 1, Death(point=point, hit=2))
+        assert killed == -signal.SIGKILL, "the failpoint was not hit"
+        is_over = point is Failpoint.SWITCHED
+        assert looked_up() == ([1.0, None, 9.0] if is_over else [1.0, None, 3.0])
+        for number in (2, 3):
+            assert in_a_process(materialize, tmp_path, settings, number, None) == 0
+        assert looked_up() == [1.0, None, 9.0]
+        assert store.verify().ok
 
 
 def random_deaths(draw: random.Random) -> Iterator[list[Death]]:

@@ -137,9 +137,11 @@ class Application:
         self.store, self.project = store, project
         self.clock = MovableClock()
         self.clock.put(START_US)
-        self.pusher = Pusher(project=project, store=store, clock=self.clock, root=Path())
         state = RegistryState(project=project, revision=1, views={"reading": VIEW})
         self.live = LiveState.settled(state)
+        self.pusher = Pusher(
+            project=project, store=store, clock=self.clock, root=Path(), live=self.live.view
+        )
 
     def run(self, step: tuple[Any, ...]) -> object:
         now_us = self.clock.now_micros()
@@ -147,7 +149,12 @@ class Application:
             self.clock.put(now_us + step[1])
         elif step[0] == "delete":
             report = delete_entity(
-                self.live, {"k": step[1]}, None, store=self.store, now_us=now_us, retention_us=0
+                lambda: self.live,
+                {"k": step[1]},
+                None,
+                store=self.store,
+                now_us=now_us,
+                retention_us=0,
             )
             return report.kept == ()
         elif step[0] == "push":
@@ -167,7 +174,7 @@ class Application:
                 None if row.created_us is None else from_micros(START_US + row.created_us)
                 for row in pushed
             ]
-        report = self.pusher.push(self.live.view("reading"), columns)
+        report = self.pusher.push("reading", columns)
         return report.written, report.kept, report.expired
 
     def _read(self) -> list[tuple[str, float | None, int | None]]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from featurestore.errors import LeaseHeldError, RequestError
-from featurestore.materialize.garbage import Pacer, drop_tables
+from featurestore.materialize.garbage import Pacer, drop_table
 from featurestore.online.lmdb import LmdbOnlineStore
 from featurestore.online.memory import MemoryOnlineStore
 from featurestore.online.redis import RedisOnlineStore
@@ -86,6 +86,28 @@ def test_a_view_that_was_deleted_is_garbage(store: FeatureStore) -> None:
 def test_a_view_that_is_not_served_any_more_is_garbage(store: FeatureStore) -> None:
     store.apply([view(name="other", online=False)])
     assert dropped(store.gc()) == {("other", 1): 3}
+    store.apply([view(name="other")])
+    assert store.status(views=["other"])[0].situation == "never"
+    assert [run.written for run in store.materialize_incremental(views=["other"])] == [3]
+    assert store.get_online_features(["other:x"], {"k": [1]}).to_dict()["x"] == [1.0]
+
+
+def test_a_view_that_is_served_again_meanwhile_is_not_filled_before_it_is_empty(
+    store: FeatureStore,
+) -> None:
+    store.apply([view(name="other", online=False)])
+    refused: list[LeaseHeldError] = []
+
+    def serve_again(*_: object) -> None:
+        store.apply([view(name="other")])
+        with pytest.raises(LeaseHeldError) as error:
+            store.materialize(views=["other"])
+        refused.append(error.value)
+
+    assert dropped(store.gc(progress=serve_again)) == {("other", 1): 3}
+    assert refused
+    store.materialize_incremental(views=["other"])
+    assert store.get_online_features(["other:x"], {"k": [1]}).to_dict()["x"] == [1.0]
 
 
 def test_a_generation_is_garbage_when_no_rollback_can_read_it(store: FeatureStore) -> None:
@@ -129,6 +151,21 @@ def test_a_project_that_is_being_written_is_not_torn_down(store: FeatureStore) -
         store.teardown()
     assert tables(store) == {("reading", 1): 3, ("other", 1): 3}
     assert store.status(views=["other"])[0].situation == "ready"
+
+
+def test_no_run_begins_while_a_project_is_torn_down(store: FeatureStore) -> None:
+    refused: list[LeaseHeldError] = []
+
+    def materialize(*_: object) -> None:
+        for name in ("reading", "other"):
+            with pytest.raises(LeaseHeldError) as error:
+                store.materialize(views=[name])
+            refused.append(error.value)
+
+    store.teardown(progress=materialize)
+    assert len(refused) == 4
+    assert {run.kind for run in store.materialize_incremental()} == {"full"}
+    assert store.verify().ok
 
 
 def test_nothing_outside_the_project_is_touched_whatever_it_is_called(
@@ -184,10 +221,11 @@ def test_every_row_is_reported_and_paced(online: OnlineStore, count: int) -> Non
     table = TableId(project=f"p{uuid.uuid4().hex}", view="v", generation=1)
     write(online, table, [(b"\x02%d" % i, row(1)) for i in range(count)])
     told: list[tuple[str, int, int]] = []
-    (found,) = drop_tables(
-        online, [table], rows_per_second=10**9, progress=lambda *said: told.append(said)
-    )
+    waited: list[float] = []
+    pacer = Pacer(1_000, now=lambda: 0.0, wait=waited.append)  # a second takes for ever
+    found = drop_table(online, table, pacer, progress=lambda *said: told.append(said))
     assert found.rows == count
+    assert waited[-1:] == ([count / 1_000] if count else []), "all rows were paced"
     assert [said[1:] for said in told[-1:]] == ([(count, count)] if count else [])
     assert online.tables(table.project) == []
 

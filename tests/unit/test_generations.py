@@ -20,8 +20,9 @@ from featurestore.definitions import (
     OnDemandFeatureView,
 )
 from featurestore.errors import NotFoundError, RequestError, SourceError, StoreError
+from featurestore.online.codec import encode_keys, read_version
 from featurestore.online.memory import MemoryOnlineStore
-from featurestore.online.store import EncodedRows, TableId, WriteCounts
+from featurestore.online.store import EncodedRows, ReadRequest, TableId, WriteCounts
 from featurestore.registry import ObjectRef, plan_deletion
 from featurestore.registry.generations import LiveState, Serving
 from featurestore.registry.sql import SqlRegistry
@@ -306,10 +307,10 @@ def test_history_says_who_switched(filled: FeatureStore) -> None:
 
 
 def test_the_stamp_changes_with_whatever_lookups_mean(filled: FeatureStore) -> None:
-    stamps = [filled.registry.serving_stamp("plant")]
+    stamps = [filled.registry.version("plant")]
 
     def changes() -> bool:
-        stamps.append(filled.registry.serving_stamp("plant"))
+        stamps.append(filled.registry.version("plant"))
         return stamps[-1] != stamps[-2]
 
     filled.materialize()
@@ -322,7 +323,7 @@ def test_the_stamp_changes_with_whatever_lookups_mean(filled: FeatureStore) -> N
     assert not changes()
     filled.rollback("reading")
     assert changes()
-    assert filled.registry.serving_stamp("nobody") == (0, 0)
+    assert filled.registry.version("nobody") == ((), 0)
 
 
 def test_status_says_what_is_served(filled: FeatureStore) -> None:
@@ -538,3 +539,105 @@ def test_rows_of_a_view_that_was_deleted_hold_nothing_back(filled: FeatureStore)
     filled.apply([view()])
     filled.apply([SQUARE])
     assert generations(filled) == (3, 3, None)
+
+
+@pytest.mark.parametrize("how", ["window", "failed"])
+def test_nothing_but_a_run_that_fills_it_lets_lookups_switch(
+    filled: FeatureStore, root: Path, how: str
+) -> None:
+    filled.push("reading", [pushed(4, 40.0)])
+    filled.apply([SQUARE])
+    assert filled.materialize()[1].left_pushed == 1
+    if how == "window":
+        filled.materialize(start="2020-01-01T00:00:00Z")
+    else:
+        (root / FILE).unlink()
+        with pytest.raises(SourceError):
+            filled.materialize_incremental()
+    assert generations(filled) == (1, 2, None)
+    assert served(filled, keys=(2, 4)) == [2.0, 40.0]
+
+
+class Overtaken(MemoryOnlineStore):
+    """A store behind whose first write of an application a generation is applied and filled."""
+
+    def __init__(self, store: FeatureStore, to: FeatureView) -> None:
+        super().__init__()
+        self._feature_store, self._to = store, to
+        self.is_armed = False
+
+    @override
+    def write(self, table: TableId, rows: EncodedRows, *, overwrite: bool = False) -> WriteCounts:
+        if self.is_armed:
+            self.is_armed = False
+            self._feature_store.apply([self._to])
+            self._feature_store.materialize()
+        return super().write(table, rows, overwrite=overwrite)
+
+
+@pytest.fixture
+def overtaken(store: FeatureStore) -> Overtaken:
+    store.online_store = made = Overtaken(store, SQUARE)
+    store.materialize()
+    made.is_armed = True
+    return made
+
+
+def test_a_delete_reaches_a_generation_that_overtakes_it(
+    store: FeatureStore, overtaken: Overtaken
+) -> None:
+    assert store.delete_entity({"k": 2}).deleted == ("reading",)
+    assert not overtaken.is_armed
+    assert generations(store) == (2, 2, 1)
+    assert served(store) == [1.0, None, 9.0]
+
+
+def test_a_push_reaches_a_generation_that_overtakes_it(
+    store: FeatureStore, overtaken: Overtaken
+) -> None:
+    store.push("reading", [pushed(2, 20.0)])
+    assert not overtaken.is_armed
+    assert generations(store) == (2, 2, 1)
+    assert served(store) == [1.0, 400.0, 9.0]
+
+
+def test_an_entity_is_deleted_while_other_join_keys_wait(filled: FeatureStore, root: Path) -> None:
+    write(root / "other.parquet", rows(3, u=["a", "b", "c"]))
+    filled.apply([view("other.parquet", keys={"u": String})])
+    assert filled.delete_entity({"k": 2}).deleted == ("reading",)
+    assert served(filled) == [1.0, None, 3.0]
+    write(root / "other.parquet", rows(3, k=["1", "2", "3"]))
+    filled.apply([view("other.parquet", keys={"k": String})])
+    assert filled.delete_entity({"k": 3}).deleted == ("reading",)
+    assert served(filled) == [1.0, None, None]
+    assert filled.materialize()[1].left_pushed == 2, "nobody knows who they are in the new keys"
+
+
+def test_a_tombstone_that_is_over_holds_nothing_back(root: Path) -> None:
+    with project(root, clock="2024-01-02T00:00:00Z") as store:
+        store.apply([view(ttl="1d")])
+        store.materialize()
+        store.delete_entity({"k": 2})
+        store.clock = Clock(datetime(2024, 3, 1, tzinfo=UTC))
+        write(root / "other.parquet", rows(3, u=["a", "b", "c"]))
+        store.apply([view("other.parquet", keys={"u": String})])
+        report = store.materialize()[1]
+        assert (report.left_pushed, report.switched) == (0, True)
+
+
+def test_all_generations_take_a_pushed_row_with_one_created_time(root: Path) -> None:
+    times = pa.array([THEN] * 3, UTC_US)
+    write(root / FILE, rows(3, made=times))
+    of: dict[str, Any] = {"reads": {"created_timestamp_column": "made"}}
+    with project(root, clock="system") as store:
+        store.apply([view(**of)])
+        store.materialize()
+        store.apply([view(**of, transform="SELECT x * x AS x FROM readings")])
+        store.push("reading", [{"k": 1, "t": THEN + timedelta(days=1), "x": 10.0}])
+        (key,) = encode_keys(["int64"], [[1]])
+        tables = [replace(FIRST, generation=number) for number in (1, 2)]
+        requests = [ReadRequest(table=table, keys=[key or b""]) for table in tables]
+        (first,), (second,) = store.online_store.read(requests)
+        assert first is not None
+        assert second is not None
+        assert read_version(first) == read_version(second)

@@ -951,6 +951,17 @@ def test_a_run_without_a_watermark_moves_nothing(registry: SqlRegistry) -> None:
     assert registry.watermark("shop", "spend", 1) is None
 
 
+def test_an_incremental_run_does_not_go_on_from_what_was_forgotten(registry: SqlRegistry) -> None:
+    apply(registry, SPEND)
+    registry.record_run(run(10), watermark=mark(10, 9, 8))
+    registry.forget_watermarks("shop", [("spend", 2), ("other", 1)])
+    assert registry.watermark("shop", "spend", 1) is not None
+    registry.forget_watermarks("shop", [("spend", 1)])
+    late = registry.record_run(run(20, kind="incremental"), watermark=mark(20, 19, 18))
+    assert (late.watermark, registry.watermark("shop", "spend", 1)) == (None, None)
+    assert registry.record_run(run(20), watermark=mark(20, 19, 18)).watermark is not None
+
+
 @pytest.mark.parametrize(
     ("kind", "before", "reached", "after"),
     [

@@ -15,7 +15,6 @@ from featurestore.registry.runs import MAX_HOLDER, Lease, Recorded, RunRecord, W
 from featurestore.registry.sql import forget, generations, objects, tasks
 from featurestore.registry.sql import runs as ledger
 from featurestore.registry.sql.database import Database
-from featurestore.registry.sql.generations import Stamp
 from featurestore.registry.sql.objects import Version, plain
 from featurestore.registry.sql.upgrade import has_tasks
 from featurestore.registry.state import RegistryState
@@ -109,13 +108,6 @@ class SqlRegistry:
             if connection is None:
                 return LiveState.settled(RegistryState(project=project))
             return generations.read_live(connection, project, now=self._wall_clock.now())
-
-    def serving_stamp(self, project: str) -> Stamp:
-        """Return what changes with everything that may change what lookups mean."""
-        with self._database.read() as connection:
-            return (
-                Stamp(0, 0) if connection is None else generations.read_stamp(connection, project)
-            )
 
     def roll_back(
         self, project: str, view: str, *, actor: str, grace_s: float = DEFAULT_GRACE_S
@@ -224,7 +216,7 @@ class SqlRegistry:
         """Record a run that is over and move its generation's watermark, both or neither.
 
         Lookups switch to the generation in the same step, if it is the newest, not held back, and
-        filled up to where the one that they read is.
+        this run filled it up to where the one that they read is.
 
         Args:
             run: The run.
@@ -251,7 +243,8 @@ class SqlRegistry:
                 self._end_task(connection, run, plain(holder, MAX_HOLDER))
             reached = ledger.write_run(connection, run, watermark)
             now = self._wall_clock.now()
-            switched = may_switch and generations.switch_if_complete(
+            fills = watermark is not None and may_switch
+            switched = fills and generations.switch_if_complete(
                 connection, run, reached, grace_s=grace_s, now=now, actor=holder or ""
             )
         self.commits += switched
@@ -329,10 +322,16 @@ class SqlRegistry:
     def forget_runs(self, project: str) -> None:
         """Forget how far a project is online, for when its rows are gone.
 
-        Definitions, the log of changes and that of runs stay.
+        Definitions, the log of changes and that of runs stay. Whoever calls it holds the leases.
         """
         with self._database.write() as connection:
             forget.forget_runs(connection, project)
+        self.commits += 1
+
+    def forget_watermarks(self, project: str, generations: Collection[tuple[str, int]]) -> None:
+        """Forget how far some (view, generation) are online, for when their rows are gone."""
+        with self._database.write() as connection:
+            forget.forget_watermarks(connection, project, generations)
 
     def wall_now(self) -> datetime:
         """Return the time that leases expire by."""
