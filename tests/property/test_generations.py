@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from featurestore.definitions import FeatureView
-from featurestore.errors import RequestError
+from featurestore.errors import RequestError, SourceError
 from featurestore.registry.sql import SqlRegistry
 from featurestore.time import Clock
 from tests.unit.projects import FILE, THEN, UTC_US, project, rows, view, write
@@ -26,10 +26,37 @@ DEPTH = settings.default.max_examples if settings.default else 100
 
 @dataclass
 class Generation:
-    """What the model knows of one: its factor, and the day up to which it was filled."""
+    """What the model knows of one.
+
+    Attributes:
+        factor: What it multiplies with.
+        filled: The day up to which full and incremental runs filled it.
+        rows: Key -> (day of its row, what is multiplied); half days are pushed.
+        is_deleted: Whether there is a tombstone of the last key.
+    """
 
     factor: int
     filled: int | None = None
+    rows: dict[int, tuple[float, float]] = field(default_factory=dict)
+    is_deleted: bool = False
+
+    @property
+    def is_online(self) -> bool:
+        return self.filled is not None or bool(self.rows) or self.is_deleted
+
+    def offer(self, key: int, day: float, value: float) -> None:
+        if key not in self.rows or day >= self.rows[key][0]:
+            self.rows[key] = day, value
+
+    def value(self, key: int) -> float | None:
+        if key not in self.rows or (key == KEYS and self.is_deleted):
+            return None
+        return self.factor * self.rows[key][1]
+
+    def misses_pushes_of(self, other: "Generation") -> bool:
+        """Whether the other has a pushed row that is newer than what is here."""
+        day = other.rows.get(1, (0.0, 0.0))[0]
+        return day % 1 > 0 and day > self.rows.get(1, (0.0, 0.0))[0]
 
 
 @dataclass
@@ -49,20 +76,32 @@ class Model:
         self.newest += 1
         self.of[self.newest] = Generation(factor)
         self.held = False
-        if self.of[self.served].filled is None:
+        if not self.of[self.served].is_online:
             self.served, self.kept = self.newest, None
 
     def alive(self, now: datetime) -> set[int]:
         kept = {self.kept} if self.kept is not None and now < self.kept_until else set()
         return {self.served, self.newest, *kept}
 
+    def write(self, day: int, now: datetime) -> None:
+        for generation in self.alive(now):
+            for key in range(1, KEYS + 1):
+                self.of[generation].offer(key, day, day)
+
     def fill(self, day: int, now: datetime) -> None:
+        self.write(day, now)
+        old, new = self.of[self.served], self.of[self.newest]
         for generation in self.alive(now):
             before = self.of[generation].filled
             self.of[generation].filled = day if before is None else max(before, day)
-        new, old = self.of[self.newest].filled, self.of[self.served].filled
-        is_complete = new is not None and (old is None or new >= old)
-        if self.newest != self.served and not self.held and is_complete:
+        is_next = self.newest != self.served and not self.held
+        # It is the run that has to come up to where lookups are, not what came before it.
+        if is_next and (old.filled is None or day >= old.filled):
+            new.is_deleted |= old.is_deleted
+            if new.misses_pushes_of(old):
+                if new.factor != old.factor:
+                    return
+                new.offer(1, *old.rows[1])
             self.kept, self.served = self.served, self.newest
             self.kept_until = now + GRACE
 
@@ -131,6 +170,32 @@ class Generations(RuleBasedStateMachine):
         self.model.fill(day, self.now)
         assert any(r.switched for r in reports) == (self.model.served != before)
 
+    @rule(back=st.integers(0, 2))
+    def write_a_window(self, back: int) -> None:
+        day = max(1, self.day - back)
+        self.store.materialize(start="2020-01-01T00:00:00Z", end=THEN + timedelta(days=day))
+        self.model.write(day, self.now)
+
+    @rule()
+    def fail(self) -> None:
+        (self.root / FILE).unlink()
+        with pytest.raises(SourceError):
+            self.store.materialize_incremental()
+        self._write()
+
+    @rule(back=st.integers(0, 2))
+    def push(self, back: int) -> None:
+        day = max(1, self.day - back) + 0.5
+        self.store.push("reading", {"k": [1], "t": [THEN + timedelta(days=day)], "x": [100.0]})
+        for generation in self.model.alive(self.now):
+            self.model.of[generation].offer(1, day, 100.0)
+
+    @rule()
+    def delete(self) -> None:
+        self.store.delete_entity({"k": KEYS})
+        for generation in self.model.alive(self.now):
+            self.model.of[generation].is_deleted = True
+
     @rule()
     def roll_back(self) -> None:
         if self.model.roll_back(self.now):
@@ -141,10 +206,9 @@ class Generations(RuleBasedStateMachine):
 
     @invariant()
     def lookups_are_of_the_generation_that_is_served(self) -> None:
-        served = self.model.of[self.model.served]
-        expected = None if served.filled is None else float(served.factor * served.filled)
-        found = self.store.get_online_features(["reading:x"], {"k": [1, KEYS]}).to_dict()["x"]
-        assert found == [expected] * KEYS, (found, self.model)
+        served, keys = self.model.of[self.model.served], list(range(1, KEYS + 1))
+        found = self.store.get_online_features(["reading:x"], {"k": keys}).to_dict()["x"]
+        assert found == [served.value(key) for key in keys], (found, self.model)
 
     def teardown(self) -> None:
         self.store.close()
