@@ -356,7 +356,7 @@ class FeatureStore(OnlineWrites):
         """Return the newest features of some entities without holding up the event loop.
 
         A few entities from a store in this process (LMDB, memory) are looked up at once, which
-        takes less than a millisecond; everything else is done by a few threads. Arguments, result
+        takes about a millisecond; everything else is done by a few threads. Arguments, result
         and errors are those of `get_online_features`.
         """
         return await self._lookups.get_async(
