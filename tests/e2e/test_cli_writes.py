@@ -143,6 +143,11 @@ BAD: dict[str, tuple[str, str, str]] = {
         json.dumps(profile_rows(event_timestamp="2026-02-28T09:00:00.0000001Z")),
         "no time",
     ),
+    "nanoseconds after a comma": (
+        "rows.jsonl",
+        json.dumps(profile_rows(event_timestamp="2026-02-28T09:00:00,0000001Z")),
+        "no time",
+    ),
     "an ending that is unknown": ("rows.xlsx", "", "no file of rows"),
     "no UTF-8": ("rows.csv", "\udcff", "not UTF-8"),
     "two columns of a name": ("rows.csv", "a,a\n1,2\n", "two columns 'a'"),
