@@ -217,6 +217,45 @@ def test_wrong_entities_are_refused(repo: Repository, arguments: list[str], word
     assert None not in looked_up(repo, 1).values()
 
 
+def test_who_was_deleted_before_an_entity_that_is_refused_is_said(repo: Repository) -> None:
+    arguments = ["delete-entity", "-e", "user_id=1", "-e", '{"user_id": null}', "-e", "user_id=2"]
+    outcome = repo.run(*arguments)
+    assert (outcome.code, "is null" in outcome.err) == (exits.ERROR, True)
+    assert outcome.lines_with("profile") == [["user_id=1", "profile", "deleted"]]
+    assert 'it ended at {"user_id": null}' in outcome.err
+    assert set(looked_up(repo, 1).values()) == {None}
+    assert looked_up(repo, 2)["country"] == "DE"
+    outcome = repo.run(*arguments, "--json")
+    assert outcome.code == exits.ERROR
+    assert outcome.document["error"]["type"] == "EntityValueError"
+    assert outcome.document["entities"] == [
+        {"entity": "user_id=1", "deleted": ["profile"], "kept": [], "skipped": {}}
+    ]
+
+
+def test_an_entity_is_named_by_the_keys_that_lookups_read(repo: Repository) -> None:
+    """Also while the next generation, with another key, is not complete."""
+    text = (repo.folder / "features.py").read_text()
+    buyer = 'buyer = Entity(name="buyer", join_keys={"orders": Int64})\nusers = '
+    changed = (
+        text.replace("users = ", buyer, 1)
+        .replace('name="profile", entities=[user]', 'name="profile", entities=[buyer]')
+        .replace(', Field(name="orders", dtype=Int64)', "")
+        .replace(', "orders"]', "]")
+    )
+    repo.define(changed)
+    repo.succeed("apply")
+    assert looked_up_country(repo, 1) == "SE"
+    outcome = repo.succeed("delete-entity", "-e", "user_id=1")
+    assert outcome.lines_with("profile") == [["user_id=1", "profile", "deleted"]]
+    assert looked_up_country(repo, 1) is None
+
+
+def looked_up_country(repo: Repository, user: int) -> object:
+    arguments = ["get-online", "profile:country", "--entity", f"user_id={user}", "--json"]
+    return repo.succeed(*arguments).document["entities"][0]["features"]["country"]["value"]
+
+
 def test_garbage_is_collected(repo: Repository) -> None:
     assert "Nothing to drop." in repo.succeed("gc").out
     text = (repo.folder / "features.py").read_text()
