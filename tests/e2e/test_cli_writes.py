@@ -99,13 +99,19 @@ def test_csv_is_pushed(repo: Repository) -> None:
 
 
 def test_parquet_is_pushed_and_older_rows_lose(repo: Repository) -> None:
-    table = pq.read_table(repo.folder / "data/users.parquet")
+    stored = pq.read_table(repo.folder / "data/users.parquet").slice(2, 1)  # user 2, 25 February
+    older = stored.set_column(3, "country", pa.array(["FI"]))
+    older = older.set_column(
+        1, "event_timestamp", pa.array([at(2, 24)], stored.schema.field(1).type)
+    )
+    newer = older.set_column(0, "user_id", pa.array([1]))  # user 1 has a row of 20 February
     file = repo.folder / "rows.parquet"
-    pq.write_table(table, file)
+    pq.write_table(pa.concat_tables([older, newer]), file)
     document = repo.succeed("push", "profile", str(file), "--json").document
-    assert document["rows"] == table.num_rows
-    before = repo.succeed("verify", "--json").document
-    assert before["defects"] == 0
+    assert (document["rows"], document["written"], document["kept"]) == (2, 1, 1)
+    assert looked_up(repo, 2)["country"] == "DE"
+    assert looked_up(repo, 1)["country"] == "FI"
+    assert repo.succeed("verify", "--json").document["defects"] == 0
 
 
 def test_rows_are_appended(repo: Repository) -> None:
