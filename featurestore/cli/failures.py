@@ -14,18 +14,19 @@ from featurestore.errors import FeatureStoreError
 
 def report_error(session: Session, error: FeatureStoreError) -> int:
     """Report an error that was raised on purpose."""
-    _report(
-        session,
-        {
-            "type": type(error).__name__,
-            "message": error.message,
-            "hint": error.hint,
-            "retryable": error.retryable,
-            "facts": _facts(error),
-        },
-        error,
-    )
+    _report(session, error_document(error), error)
     return exits.RETRY if error.retryable else exits.ERROR
+
+
+def error_document(error: FeatureStoreError) -> dict[str, Any]:
+    """Return an error as `--json` prints it."""
+    return {
+        "type": type(error).__name__,
+        "message": error.message,
+        "hint": error.hint,
+        "retryable": error.retryable,
+        "facts": _facts(error),
+    }
 
 
 def report_usage(session: Session, error: typer.TyperException) -> int:

@@ -6,24 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from featurestore.cli.completion import complete_views
 from featurestore.cli.output import print_table
 from featurestore.cli.progress import progress
 from featurestore.cli.session import Session, UsageError
+from featurestore.cli.views import Views
 
 if TYPE_CHECKING:
     from featurestore.materialize.estimate import RunEstimate
     from featurestore.materialize.run import RunReport
 
-Views = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--view",
-        metavar="NAME",
-        help="Only this view; may be repeated [default: all online].",
-        autocompletion=complete_views,
-    ),
-]
 End = Annotated[
     str | None,
     typer.Option(

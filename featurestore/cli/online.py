@@ -13,7 +13,6 @@ from featurestore.cli.session import Session
 from featurestore.errors import MissingExtraError, UnsupportedError
 
 if TYPE_CHECKING:
-    from featurestore.serving.plan import LookupPlan
     from featurestore.serving.response import OnlineResponse
     from featurestore.store import FeatureStore
 
@@ -55,20 +54,19 @@ def get_online(
     session = Session.of(context)
     request = feature_request(features)
     with session.store() as store, session.foreign_code():
-        plan = store.serving_catalog().prepare(request, full_feature_names=full_feature_names)
-        types = dict(plan.request_columns)
+        prepared = store.prepare_online(request, full_feature_names=full_feature_names)
+        types = prepared.request_columns
         rows = [entity_row(e, types, row=n) for n, e in enumerate(entity or [""])]
-        response = store.get_online_features(request, rows, full_feature_names=full_feature_names)
-    _show(session, plan, response)
+        response = prepared.get(rows)
+    _show(session, response)
 
 
-def _show(session: Session, plan: "LookupPlan", response: "OnlineResponse") -> None:
-    keys = [name for name, _ in plan.columns]
+def _show(session: Session, response: "OnlineResponse") -> None:
     if session.as_json:
-        session.answer(_document(keys, plan, response))
+        session.answer(_document(response))
         return
-    headers = (*keys, "feature", "value", "status", "age", "event time")
-    rows = ((entity, cell) for entity, cells in _entities(plan, response) for cell in cells)
+    headers = (*response.entity_names, "feature", "value", "status", "age", "event time")
+    rows = ((entity, cell) for entity, cells in _entities(response) for cell in cells)
     print_table(session.out, headers, (_row(entity, cell) for entity, cell in rows))
 
 
@@ -96,9 +94,7 @@ class Cell:
         return {"value": self.value, "status": self.status, **times}
 
 
-def _entities(
-    plan: "LookupPlan", response: "OnlineResponse"
-) -> Iterator[tuple[list[Any], list[Cell]]]:
+def _entities(response: "OnlineResponse") -> Iterator[tuple[list[Any], list[Cell]]]:
     """Yield for every entity, as asked, its keys and its values, as asked; values are JSON."""
     from featurestore.cli.values import json_column
 
@@ -119,12 +115,10 @@ def _entities(
                 age_us=age_us,
             )
             cells.append(cell)
-        yield [columns[name][row] for name, _ in plan.columns], cells
+        yield [columns[name][row] for name in response.entity_names], cells
 
 
-def _document(
-    keys: Sequence[str], plan: "LookupPlan", response: "OnlineResponse"
-) -> dict[str, Any]:
+def _document(response: "OnlineResponse") -> dict[str, Any]:
     from featurestore.cli.values import instant_text
 
     return {
@@ -135,10 +129,10 @@ def _document(
         ],
         "entities": [
             {
-                "keys": dict(zip(keys, entity, strict=True)),
+                "keys": dict(zip(response.entity_names, entity, strict=True)),
                 "features": {cell.feature: cell.to_document() for cell in cells},
             }
-            for entity, cells in _entities(plan, response)
+            for entity, cells in _entities(response)
         ],
     }
 

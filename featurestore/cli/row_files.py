@@ -1,6 +1,7 @@
 """Rows in files of the command line: Parquet, CSV with a header, JSON lines."""
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 STANDARD_INPUT: Final = Path("-")
 MAX_BYTES: Final = 512 << 20
 MAX_FRACTION: Final = 6
+_FRACTION: Final = re.compile(r"[.,](\d+)")  # ISO 8601 has both marks, and so has fromisoformat
 _LINES: Final = (".jsonl", ".ndjson", ".json")
 
 Types = Mapping[str, "pa.DataType | None"]
@@ -167,8 +169,6 @@ def _time(value: Any) -> datetime:
     """
     if not isinstance(value, str):
         raise ValueError(value)  # noqa: TRY004 - a value of the user's, not of ours
-    _, _, fraction = value.partition(".")
-    digits = len(fraction) - len(fraction.lstrip("0123456789"))
-    if digits > MAX_FRACTION:
+    if any(len(digits) > MAX_FRACTION for digits in _FRACTION.findall(value)):
         raise ValueError(value)
     return datetime.fromisoformat(value.strip())

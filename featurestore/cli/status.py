@@ -8,21 +8,12 @@ from featurestore.cli.completion import complete_views
 from featurestore.cli.listing import RUN_HEADERS, generation_text, run_document, run_row
 from featurestore.cli.output import print_heading, print_table
 from featurestore.cli.session import Session
+from featurestore.cli.views import Views
 
 if TYPE_CHECKING:
     from featurestore.monitoring.status import ViewStatus
     from featurestore.registry.log import LogEntry
     from featurestore.registry.tasks import TaskRecord
-
-Views = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--view",
-        metavar="NAME",
-        help="Only this view; may be repeated [default: all online].",
-        autocompletion=complete_views,
-    ),
-]
 
 
 def status(context: typer.Context, *, view: Views = None) -> None:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from featurestore.cli import exits
-from featurestore.cli.completion import complete_views
 from featurestore.cli.output import listed, print_heading, print_table
 from featurestore.cli.progress import progress
 from featurestore.cli.session import Session
+from featurestore.cli.views import Views
 
 if TYPE_CHECKING:
     from featurestore.monitoring.verify import Difference, VerificationReport, ViewVerification
@@ -18,15 +18,7 @@ if TYPE_CHECKING:
 def verify(
     context: typer.Context,
     *,
-    view: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--view",
-            metavar="NAME",
-            help="Only this view; may be repeated [default: all online].",
-            autocompletion=complete_views,
-        ),
-    ] = None,
+    view: Views = None,
     sample: Annotated[
         int, typer.Option("--sample", min=1, help="Compare at most so many entities of a view.")
     ] = 10_000,

@@ -8,13 +8,15 @@ import typer
 
 from featurestore.cli import exits
 from featurestore.cli.completion import complete_views
+from featurestore.cli.failures import error_document
 from featurestore.cli.output import listed, print_facts, print_table
 from featurestore.cli.session import Session
+from featurestore.errors import FeatureStoreError
 
 if TYPE_CHECKING:
     from featurestore.materialize.delete import DeletionReport
     from featurestore.materialize.push import PushReport
-    from featurestore.registry.state import RegisteredView
+    from featurestore.registry.generations import LiveView
 
 
 def push(
@@ -97,28 +99,57 @@ def delete_entity(
     """Delete entities from the online store.
 
     Lookups do not find them any more, and older rows cannot bring them back; sources are not
-    touched. Ends with 1 if a row of a later time than now stays.
+    touched. One after the other; what was deleted before one that fails is said. Ends with 1 if a
+    row of a later time than now stays.
     """
     from featurestore.cli.values import entity_row
 
     session = Session.of(context)
+    reports: list[DeletionReport] = []
     with session.store() as store:
-        types = _key_types(store.state().online_views(view or None))
+        types = _key_types(store.live_state().online_views(view or None))
         entities = [entity_row(text, types, row=row) for row, text in enumerate(entity)]
-        reports = [store.delete_entity(each, views=view or None) for each in entities]
+        try:
+            for each in entities:
+                reports.append(store.delete_entity(each, views=view or None))  # noqa: PERF401 - see except
+        except FeatureStoreError as error:
+            if reports:
+                _show_unfinished(session, entity, reports, error)
+            raise
     if session.as_json:
-        session.answer({"entities": list(map(_deleted, entity, reports))})
+        session.answer(_document(entity, reports))
     else:
         _show_deletions(session, entity, reports)
     if any(report.kept for report in reports):
         raise typer.Exit(exits.ERROR)
 
 
-def _key_types(views: Sequence["RegisteredView"]) -> dict[str, str]:
+def _key_types(views: Sequence["LiveView"]) -> dict[str, str]:
+    """Return the types of the keys by which lookups find rows now."""
     from featurestore.types import type_name
 
-    keys = {n: dtype for view in views for n, dtype in view.definition.join_keys.items()}
+    served = [view.served.definition for view in views]
+    keys = {name: dtype for view in served for name, dtype in view.join_keys.items()}
     return {name: type_name(dtype) for name, dtype in keys.items()}
+
+
+def _show_unfinished(
+    session: Session,
+    entities: Sequence[str],
+    reports: Sequence["DeletionReport"],
+    error: FeatureStoreError,
+) -> None:
+    """Say what was deleted before an entity that failed; whoever runs commands says why."""
+    done, failed = entities[: len(reports)], entities[len(reports)]
+    if session.as_json:
+        session.answer({**_document(done, reports), "error": error_document(error)})
+        return
+    _show_deletions(session, done, reports)
+    session.note(f"note: it ended at {failed}: this entity and those after it may still be there")
+
+
+def _document(entities: Sequence[str], reports: Sequence["DeletionReport"]) -> dict[str, Any]:
+    return {"entities": list(map(_deleted, entities, reports))}
 
 
 def _deleted(entity: str, report: "DeletionReport") -> dict[str, Any]:

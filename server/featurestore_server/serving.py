@@ -64,8 +64,9 @@ def serve(
         options: What to serve, and where.
         on_ready: Called once all workers serve; by default one line goes to standard error.
         newer_catalog: Called every `options.reload_every_s`; returns a catalog to serve from then
-            on, as `ServingCatalog.to_json` writes it, or None while it is still the same. What it
-            raises is logged, and the server goes on as it was.
+            on, as `ServingCatalog.to_json` writes it, or None while it is still the same. A
+            FeatureStoreError that it raises is logged, and the server goes on as it was; anything
+            else ends the server.
 
     Raises:
         ServeError: The address cannot be taken, or a worker cannot serve.

@@ -99,13 +99,19 @@ def test_csv_is_pushed(repo: Repository) -> None:
 
 
 def test_parquet_is_pushed_and_older_rows_lose(repo: Repository) -> None:
-    table = pq.read_table(repo.folder / "data/users.parquet")
+    stored = pq.read_table(repo.folder / "data/users.parquet").slice(2, 1)  # user 2, 25 February
+    older = stored.set_column(3, "country", pa.array(["FI"]))
+    older = older.set_column(
+        1, "event_timestamp", pa.array([at(2, 24)], stored.schema.field(1).type)
+    )
+    newer = older.set_column(0, "user_id", pa.array([1]))  # user 1 has a row of 20 February
     file = repo.folder / "rows.parquet"
-    pq.write_table(table, file)
+    pq.write_table(pa.concat_tables([older, newer]), file)
     document = repo.succeed("push", "profile", str(file), "--json").document
-    assert document["rows"] == table.num_rows
-    before = repo.succeed("verify", "--json").document
-    assert before["defects"] == 0
+    assert (document["rows"], document["written"], document["kept"]) == (2, 1, 1)
+    assert looked_up(repo, 2)["country"] == "DE"
+    assert looked_up(repo, 1)["country"] == "FI"
+    assert repo.succeed("verify", "--json").document["defects"] == 0
 
 
 def test_rows_are_appended(repo: Repository) -> None:
@@ -141,6 +147,11 @@ BAD: dict[str, tuple[str, str, str]] = {
     "nanoseconds": (
         "rows.jsonl",
         json.dumps(profile_rows(event_timestamp="2026-02-28T09:00:00.0000001Z")),
+        "no time",
+    ),
+    "nanoseconds after a comma": (
+        "rows.jsonl",
+        json.dumps(profile_rows(event_timestamp="2026-02-28T09:00:00,0000001Z")),
         "no time",
     ),
     "an ending that is unknown": ("rows.xlsx", "", "no file of rows"),
@@ -210,6 +221,45 @@ def test_wrong_entities_are_refused(repo: Repository, arguments: list[str], word
     outcome = repo.run("delete-entity", *arguments)
     assert (outcome.code, words in outcome.err) == (exits.ERROR, True)
     assert None not in looked_up(repo, 1).values()
+
+
+def test_who_was_deleted_before_an_entity_that_is_refused_is_said(repo: Repository) -> None:
+    arguments = ["delete-entity", "-e", "user_id=1", "-e", '{"user_id": null}', "-e", "user_id=2"]
+    outcome = repo.run(*arguments)
+    assert (outcome.code, "is null" in outcome.err) == (exits.ERROR, True)
+    assert outcome.lines_with("profile") == [["user_id=1", "profile", "deleted"]]
+    assert 'it ended at {"user_id": null}' in outcome.err
+    assert set(looked_up(repo, 1).values()) == {None}
+    assert looked_up(repo, 2)["country"] == "DE"
+    outcome = repo.run(*arguments, "--json")
+    assert outcome.code == exits.ERROR
+    assert outcome.document["error"]["type"] == "EntityValueError"
+    assert outcome.document["entities"] == [
+        {"entity": "user_id=1", "deleted": ["profile"], "kept": [], "skipped": {}}
+    ]
+
+
+def test_an_entity_is_named_by_the_keys_that_lookups_read(repo: Repository) -> None:
+    """Also while the next generation, with another key, is not complete."""
+    text = (repo.folder / "features.py").read_text()
+    buyer = 'buyer = Entity(name="buyer", join_keys={"orders": Int64})\nusers = '
+    changed = (
+        text.replace("users = ", buyer, 1)
+        .replace('name="profile", entities=[user]', 'name="profile", entities=[buyer]')
+        .replace(', Field(name="orders", dtype=Int64)', "")
+        .replace(', "orders"]', "]")
+    )
+    repo.define(changed)
+    repo.succeed("apply")
+    assert looked_up_country(repo, 1) == "SE"
+    outcome = repo.succeed("delete-entity", "-e", "user_id=1")
+    assert outcome.lines_with("profile") == [["user_id=1", "profile", "deleted"]]
+    assert looked_up_country(repo, 1) is None
+
+
+def looked_up_country(repo: Repository, user: int) -> object:
+    arguments = ["get-online", "profile:country", "--entity", f"user_id={user}", "--json"]
+    return repo.succeed(*arguments).document["entities"][0]["features"]["country"]["value"]
 
 
 def test_garbage_is_collected(repo: Repository) -> None:

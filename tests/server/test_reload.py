@@ -11,12 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import psutil
 import pytest
 from featurestore_protos.v1.serving_pb2_grpc import ServingServiceStub
 from featurestore_protos.v1.values_pb2 import Values
 from featurestore_server.protocol import lines_from
 
-from featurestore.definitions import FeatureService, FeatureView
+from featurestore.definitions import (
+    FeatureService,
+    FeatureView,
+    Field,
+    OnDemandFeatureView,
+    RequestSource,
+)
 from featurestore.store import FeatureStore
 from featurestore.types import Float64, String
 from tests.unit.projects import FILE, NOW, rows, view, write
@@ -26,6 +33,12 @@ from .calls import lookup
 PATIENCE_S = 60
 PROGRAM = str(Path(sys.executable).with_name("featurestore"))
 SERVE = [PROGRAM, "serve", "--address", "127.0.0.1:0"]
+FUNCTION = """
+import pyarrow as pa
+
+def text(batch: pa.RecordBatch) -> pa.RecordBatch:
+    return pa.record_batch({"priced_text": batch["text"]})
+"""
 CONFIGURATION = f"""
 project: plant
 clock: {NOW}
@@ -144,6 +157,68 @@ def test_a_registry_that_cannot_be_read_changes_nothing(store: FeatureStore) -> 
         registry.write_bytes(kept)
         store.apply([service(view(description="better words"))])
         client.wait_for(lambda revision, _: revision == 2)
+    assert client.errors == []
+
+
+def replace_workers(process: "subprocess.Popen[str]", client: Client) -> None:
+    """Kill all workers, and wait until their successors answer."""
+    killed = psutil.Process(process.pid).children()
+    assert killed
+    for worker in killed:
+        worker.kill()
+    psutil.wait_procs(killed, timeout=PATIENCE_S)
+    asked = len(client.replies)
+    # One reply may have been on its way to this process.
+    client.wait_for(lambda *_: len(client.replies) > asked + 1)
+
+
+def test_successors_of_workers_serve_what_was_taken_over(store: FeatureStore) -> None:
+    with serving(store.config.root) as (process, address), Client(address) as client:
+        store.apply([service(view(features={"x": Float64, "y": String}))])
+        store.materialize()
+        new = {"x": [2.0], "y": ["b"]}
+        client.wait_for(lambda _revision, found: found == new)
+        replace_workers(process, client)
+        assert client.replies[-1] == (2, new)
+
+
+def test_a_server_that_does_not_look_serves_what_it_began_with(store: FeatureStore) -> None:
+    text = CONFIGURATION.replace("reload_every_ms: 50", "reload_every_ms: 0")
+    (store.config.root / "feature_store.yaml").write_text(text)
+    with serving(store.config.root) as (process, address), Client(address) as client:
+        client.wait_for(lambda *_: True)
+        store.apply([service(view(features={"x": Float64, "y": String}))])
+        store.materialize()
+        # The loop that looks is the one that starts workers again: it has had its turns by then.
+        replace_workers(process, client)
+        assert {reply[0] for reply in client.replies} == {1}
+        assert client.replies[-1][1] == {"x": [2.0]}
+
+
+def test_a_function_that_cannot_be_loaded_leaves_what_was_served(store: FeatureStore) -> None:
+    root = store.config.root
+    for folder in ("here", "there"):
+        (root / folder).mkdir()
+    (root / "here" / "pricing.py").write_text(FUNCTION)
+    (root / "feature_store.yaml").write_text(f"{CONFIGURATION}functions: there\n")
+    request = RequestSource(name="request", schema=[Field(name="text", dtype=String)])
+    priced = OnDemandFeatureView(
+        name="priced",
+        sources=[request],
+        function="pricing:text",
+        schema=[Field(name="priced_text", dtype=String)],
+    )
+    config = {"project": "plant", "clock": NOW, "functions": "here"}
+    with serving(root) as (process, address), Client(address) as client:
+        client.wait_for(lambda *_: True)
+        with FeatureStore(root, config=config) as other:
+            other.apply([request, priced])
+        assert process.stderr is not None
+        while "the new definitions cannot be served" not in process.stderr.readline():
+            assert process.poll() is None
+        asked = len(client.replies)
+        client.wait_for(lambda *_: len(client.replies) > asked + 10)
+        assert client.replies[-1] == (1, {"x": [2.0]})
     assert client.errors == []
 
 

@@ -140,13 +140,15 @@ def test_a_forked_process_asks_by_a_connection_of_its_own(registry: SqlRegistry)
     before = registry.stamp()
     child = os.fork()
     if child == 0:
+        code = 1
         try:
             mine = registry.stamp()
             apply(registry, "b")
-            fine = mine != before and registry.stamp() != mine
+            is_fine = mine != before and registry.stamp() != mine
             registry.close()
+            code = 0 if is_fine else 1
         finally:
-            os._exit(0 if fine else 1)
+            os._exit(code)  # whatever happened: an error would go on as a second pytest
     assert os.waitpid(child, 0)[1] == 0
     after = registry.stamp()
     assert after != before
