@@ -200,17 +200,20 @@ class RedisOnlineStore:
         prefix = row_prefix(table)
         seen: set[bytes] = set()
         cursor: Any = b"0"
-        while True:
-            cursor, keys = self._connections.call(
-                "SCAN", cursor, "MATCH", prefix + b"*", "COUNT", KEYS_PER_SCAN
-            )
-            # What the pattern means is the server's affair; what belongs to a table is ours.
-            ours = {k for k in keys if k.startswith(prefix) and k.endswith(b"}")} - seen
-            seen |= ours
-            if ours:
-                yield list(ours)
-            if int(cursor) == 0:
-                return
+        # One connection for all of it, which ends with its server: a cursor of that one means
+        # nothing to the next, nor to the same one started again.
+        with self._connections.channel() as channel:
+            while True:
+                cursor, keys = channel.call(
+                    "SCAN", cursor, "MATCH", prefix + b"*", "COUNT", KEYS_PER_SCAN
+                )
+                # What the pattern means is the server's affair; what belongs to a table is ours.
+                ours = {k for k in keys if k.startswith(prefix) and k.endswith(b"}")} - seen
+                seen |= ours
+                if ours:
+                    yield list(ours)
+                if int(cursor) == 0:
+                    return
 
     def count(self, table: TableId) -> int:
         """Return how many rows a table holds, tombstones included. Looks at every key."""
@@ -220,12 +223,19 @@ class RedisOnlineStore:
         """Delete a table's rows and return how many there were. Looks at every key."""
         dropped = 0
         for keys in self._scan_keys(table):
-            deleted = self._connections.call("UNLINK", *keys)
+            deleted = self._change("UNLINK", *keys)
             dropped += deleted
             if pace is not None and deleted:
                 pace(deleted)
-        self._connections.call("HDEL", catalogue_key(table.project), table_digest(table))
+        self._change("HDEL", catalogue_key(table.project), table_digest(table))
         return dropped
+
+    def _change(self, *command: str | bytes | int) -> Any:
+        """Return the reply to a command, once so many replicas have what it changed."""
+        with self._connections.channel() as channel:
+            reply = channel.call(*command)
+            channel.wait(*self._wait)
+        return reply
 
     def tables(self, project: str) -> list[TableId]:
         """Return the tables of a project; see `OnlineStore.tables`."""

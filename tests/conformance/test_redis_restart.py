@@ -88,6 +88,30 @@ def test_a_server_that_keeps_nothing_is_filled_again(tmp_path: Path) -> None:
         assert write(store, TABLE, [(key, row(-1)) for key, _ in ROWS]).kept == len(ROWS)
 
 
+def test_a_scan_does_not_go_on_in_a_server_that_was_started_again(tmp_path: Path) -> None:
+    """It keeps its keys, but in another order: a cursor from before would leave some out."""
+    with (
+        restarted(tmp_path, "--appendonly", "yes", "--appendfsync", "always") as server,
+        closing(RedisOnlineStore(server.url)) as store,
+    ):
+        write(store, TABLE, ROWS)
+        scan = store.scan(TABLE, batch_rows=100)
+        assert len(next(scan)) == 100
+        server.restart()
+        with pytest.raises(StoreUnavailableError):
+            list(scan)
+        assert store.count(TABLE) == len(ROWS)
+
+        def restart(_: int) -> None:
+            server.restart()
+
+        with pytest.raises(StoreUnavailableError):
+            store.drop(TABLE, pace=restart)
+        assert store.tables("restart") == [TABLE]
+        store.drop(TABLE)
+        assert (store.count(TABLE), store.tables("restart")) == (0, [])
+
+
 def test_a_cluster_that_keeps_nothing_is_filled_again() -> None:
     with (
         local_cluster() as cluster,
