@@ -35,6 +35,8 @@ class MemoryOnlineStore:
     def write(self, table: TableId, rows: EncodedRows, *, overwrite: bool = False) -> WriteCounts:
         """Store rows; see `OnlineStore.write`."""
         check_rows(table, rows)
+        if not rows.keys:
+            return WriteCounts(written=0, kept=0)
         with self._lock:
             self._check_open()
             held = self._tables.setdefault(table, {})

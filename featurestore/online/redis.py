@@ -18,11 +18,12 @@ from featurestore.online.redis_commands import (
     catalogue_key,
     chosen_rows,
     chunks_of,
+    label_command,
     part_of,
+    row_prefix,
     script_command,
 )
 from featurestore.online.redis_connection import Channel, Connections, NoScriptError
-from featurestore.online.redis_labels import Labels
 from featurestore.online.redis_patience import patiently
 from featurestore.online.redis_reads import pack_reads
 from featurestore.online.redis_replies import expected_reply
@@ -36,7 +37,7 @@ from featurestore.online.store import (
     TableId,
     WriteCounts,
 )
-from featurestore.online.tables import check_rows, read_label, table_digest, table_label
+from featurestore.online.tables import check_rows, read_label, table_digest
 
 FIRST_CALLS: Final = 4
 """Calls sent before the first is answered."""
@@ -78,11 +79,12 @@ class RedisOnlineStore:
         self._failover_s = address.options["failover_timeout_ms"] / 1000
         self._wait = address.options["wait_replicas"], address.options["wait_timeout_ms"]
         self._script_id = b""
-        self._labels = Labels()
 
     def write(self, table: TableId, rows: EncodedRows, *, overwrite: bool = False) -> WriteCounts:
         """Store rows, atomically one by one; see `OnlineStore.write`."""
         check_rows(table, rows)
+        if not rows.keys:
+            return WriteCounts(written=0, kept=0)
         if self._sentinels is None:
             try:
                 return self._write_once(table, rows, overwrite=overwrite)
@@ -97,9 +99,9 @@ class RedisOnlineStore:
         )
 
     def _write_once(self, table: TableId, rows: EncodedRows, *, overwrite: bool) -> WriteCounts:
-        prefix, offered, added = _prefix(table), len(rows.keys), 0
+        prefix, offered, added = row_prefix(table), len(rows.keys), 0
         with self._connections.channel() as channel:
-            self._label(channel, table)
+            channel.send_ahead(label_command(table))
             if not overwrite and offered > ROWS_PER_CALL:
                 added, rows = _add(channel, prefix, rows)
             written = added + self._write(channel, prefix, rows, b"1" if overwrite else b"0")
@@ -110,13 +112,6 @@ class RedisOnlineStore:
         """Forget what may not hold for another primary, or for a server that was started again."""
         self._connections.drop_idle()
         self._script_id = b""
-        self._labels.forget()
-
-    def _label(self, channel: Channel, table: TableId) -> None:
-        if self._labels.is_due(table):
-            label = (catalogue_key(table.project), table_digest(table), table_label(table))
-            channel.call("HSET", *label)
-            self._labels.note(table)
 
     def _write(self, channel: Channel, prefix: bytes, rows: EncodedRows, option: bytes) -> int:
         chunks = chunks_of(rows.values)
@@ -187,7 +182,7 @@ class RedisOnlineStore:
 
         The keys seen are kept in memory, because the server may report one several times.
         """
-        start = len(_prefix(table))
+        start = len(row_prefix(table))
         waiting: list[bytes] = []
         for keys in self._scan_keys(table):
             waiting += keys
@@ -202,20 +197,23 @@ class RedisOnlineStore:
         return [(key[start:-1], value) for key, value in pairs if value is not None]
 
     def _scan_keys(self, table: TableId) -> Iterator[list[bytes]]:
-        prefix = _prefix(table)
+        prefix = row_prefix(table)
         seen: set[bytes] = set()
         cursor: Any = b"0"
-        while True:
-            cursor, keys = self._connections.call(
-                "SCAN", cursor, "MATCH", prefix + b"*", "COUNT", KEYS_PER_SCAN
-            )
-            # What the pattern means is the server's affair; what belongs to a table is ours.
-            ours = {k for k in keys if k.startswith(prefix) and k.endswith(b"}")} - seen
-            seen |= ours
-            if ours:
-                yield list(ours)
-            if int(cursor) == 0:
-                return
+        # One connection for all of it, which ends with its server: a cursor of that one means
+        # nothing to the next, nor to the same one started again.
+        with self._connections.channel() as channel:
+            while True:
+                cursor, keys = channel.call(
+                    "SCAN", cursor, "MATCH", prefix + b"*", "COUNT", KEYS_PER_SCAN
+                )
+                # What the pattern means is the server's affair; what belongs to a table is ours.
+                ours = {k for k in keys if k.startswith(prefix) and k.endswith(b"}")} - seen
+                seen |= ours
+                if ours:
+                    yield list(ours)
+                if int(cursor) == 0:
+                    return
 
     def count(self, table: TableId) -> int:
         """Return how many rows a table holds, tombstones included. Looks at every key."""
@@ -225,13 +223,19 @@ class RedisOnlineStore:
         """Delete a table's rows and return how many there were. Looks at every key."""
         dropped = 0
         for keys in self._scan_keys(table):
-            deleted = self._connections.call("UNLINK", *keys)
+            deleted = self._change("UNLINK", *keys)
             dropped += deleted
-            if pace is not None:
+            if pace is not None and deleted:
                 pace(deleted)
-        self._connections.call("HDEL", catalogue_key(table.project), table_digest(table))
-        self._labels.forget(table)
+        self._change("HDEL", catalogue_key(table.project), table_digest(table))
         return dropped
+
+    def _change(self, *command: str | bytes | int) -> Any:
+        """Return the reply to a command, once so many replicas have what it changed."""
+        with self._connections.channel() as channel:
+            reply = channel.call(*command)
+            channel.wait(*self._wait)
+        return reply
 
     def tables(self, project: str) -> list[TableId]:
         """Return the tables of a project; see `OnlineStore.tables`."""
@@ -249,10 +253,6 @@ class RedisOnlineStore:
         self._connections.close()
         if self._sentinels:
             self._sentinels.close()
-
-
-def _prefix(table: TableId) -> bytes:
-    return table_digest(table) + b"{"
 
 
 def _joined(replies: list[list[bytes | None]]) -> list[bytes | None]:

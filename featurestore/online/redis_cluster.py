@@ -21,11 +21,12 @@ from featurestore.online.redis_commands import (
     add_commands,
     catalogue_key,
     chosen_rows,
+    label_command,
     packed,
+    row_prefix,
     script_command,
 )
-from featurestore.online.redis_labels import Labels
-from featurestore.online.redis_lanes import Piece, exchange
+from featurestore.online.redis_lanes import Lane, Piece, exchange
 from featurestore.online.redis_nodes import Nodes
 from featurestore.online.redis_routes import Keyed, Moving, Routes
 from featurestore.online.redis_slots import Place, key_slot, row_slots
@@ -38,7 +39,7 @@ from featurestore.online.store import (
     TableId,
     WriteCounts,
 )
-from featurestore.online.tables import check_rows, read_label, table_digest, table_label
+from featurestore.online.tables import check_rows, read_label, table_digest
 
 KEYS_PER_SCAN: Final = 1_000
 MAX_SCANS: Final = 5
@@ -77,32 +78,41 @@ class RedisClusterOnlineStore:
             script=_LOAD,
             wait=(given["wait_replicas"], given["wait_timeout_ms"]),
         )
-        self._labels = Labels()
 
     def write(self, table: TableId, rows: EncodedRows, *, overwrite: bool = False) -> WriteCounts:
         """Store rows, atomically one by one; see `OnlineStore.write`."""
         check_rows(table, rows)
+        if not rows.keys:
+            return WriteCounts(written=0, kept=0)
         until = time.monotonic() + self._write_s
-        self._label(table, until)
-        prefix, offered = _prefix(table), len(rows.keys)
+        prefix, offered = row_prefix(table), len(rows.keys)
         slots = row_slots(prefix, rows.keys)
+        label = Keyed(key_slot(catalogue_key(table.project)), label_command(table))
         left: Sequence[int] = range(offered)
+        labels = [label]
         if not overwrite and offered > ROWS_PER_CALL:
-            left = self._add(prefix, rows, slots)
-        written = offered - len(left)
-        option = b"1" if overwrite else b"0"
-        written += self._write(_Offer(prefix, rows, option), left, slots, until)
+            beside = self._lanes_of(label)
+            left = self._add(prefix, rows, slots, beside)
+            labels = [] if any(map(_is_well, beside)) else [label]
+        offer = _Offer(prefix, rows, b"1" if overwrite else b"0")
+        written = offered - len(left) + self._write(offer, left, slots, labels, until)
         return WriteCounts(written=written, kept=offered - written)
 
-    def _label(self, table: TableId, until: float) -> None:
-        if self._labels.is_due(table):
-            key = catalogue_key(table.project)
-            command = packed(b"HSET", key, table_digest(table), table_label(table))
-            self._routes.write([Keyed(key_slot(key), command)], until=until)
-            self._labels.note(table)
+    def _lanes_of(self, command: Keyed) -> list[Lane]:
+        """Return a lane for one command; none while nobody has its slot."""
+        place = self._nodes.slots().owners[command.slot]
+        return [self._routes.offer(place, [Piece(command.packed, 1)])] if place else []
 
-    def _add(self, prefix: bytes, rows: EncodedRows, slots: Sequence[int]) -> list[int]:
+    def _add(
+        self, prefix: bytes, rows: EncodedRows, slots: Sequence[int], beside: list[Lane]
+    ) -> list[int]:
         """Write rows whose keys are free, if most of the first ones are.
+
+        Args:
+            prefix: That of their keys.
+            rows: All rows.
+            slots: Of each row.
+            beside: What goes out at the same time.
 
         Returns:
             The positions of the others: those whose keys are taken, those that were not tried, and
@@ -115,9 +125,8 @@ class RedisClusterOnlineStore:
         others = lanes.pop(None, [])
         first = FIRST_PIECES * ROWS_PER_CALL
         failed: set[int] = set()
-        taken = self._add_some(
-            prefix, rows, {p: positions[:first] for p, positions in lanes.items() if p}, failed
-        )
+        begun = {p: positions[:first] for p, positions in lanes.items() if p}
+        taken = self._add_some(prefix, rows, begun, failed, beside)
         rest = {p: positions[first:] for p, positions in lanes.items() if p}
         if 2 * (len(taken) + len(failed)) <= sum(min(first, len(p)) for p in lanes.values()):
             taken += self._add_some(prefix, rows, rest, failed)
@@ -129,7 +138,12 @@ class RedisClusterOnlineStore:
         return sorted({*others, *taken})
 
     def _add_some(
-        self, prefix: bytes, rows: EncodedRows, lanes: dict[Place, list[int]], failed: set[int]
+        self,
+        prefix: bytes,
+        rows: EncodedRows,
+        lanes: dict[Place, list[int]],
+        failed: set[int],
+        beside: Sequence[Lane] = (),
     ) -> list[int]:
         """Return which rows were not written because their keys are taken; note which failed."""
         sent = []
@@ -138,7 +152,7 @@ class RedisClusterOnlineStore:
             parts = [positions[start : start + ROWS_PER_CALL] for start in starts]
             pieces = [Piece(add_commands(prefix, chosen_rows(rows, p)), len(p)) for p in parts]
             sent.append((self._routes.offer(place, pieces), positions))
-        exchange([lane for lane, _ in sent])
+        exchange([*(lane for lane, _ in sent), *beside])
         taken: list[int] = []
         for lane, positions in sent:
             answers = (answer for answers in lane.answers for answer in answers)
@@ -150,19 +164,27 @@ class RedisClusterOnlineStore:
         return taken
 
     def _write(
-        self, offer: "_Offer", chosen: Sequence[int], slots: Sequence[int], until: float
+        self,
+        offer: "_Offer",
+        chosen: Sequence[int],
+        slots: Sequence[int],
+        labels: Sequence[Keyed],
+        until: float,
     ) -> int:
-        """Write rows through the script, those of one slot in order, and return how many."""
+        """Write rows through the script, those of one slot in order, and return how many.
+
+        Labels go out with the first of them.
+        """
         queues: dict[int, deque[list[int]]] = {}
         for slot, positions in _by_slot(chosen, slots).items():
             queues[slot] = deque(offer.chunks(positions))
         written = 0
-        while queues:
+        while queues or labels:
             under_way = {slot: queue.popleft() for slot, queue in queues.items()}
             commands = [offer.command(slot, chunk) for slot, chunk in under_way.items()]
-            for reply, (slot, chunk) in zip(
-                self._routes.write(commands, until=until), under_way.items(), strict=True
-            ):
+            replies = self._routes.write([*labels, *commands], until=until)[len(labels) :]
+            labels = []
+            for reply, (slot, chunk) in zip(replies, under_way.items(), strict=True):
                 if isinstance(reply, Moving):
                     queues[slot].extendleft([position] for position in reversed(chunk))
                 else:
@@ -174,7 +196,7 @@ class RedisClusterOnlineStore:
         """Return the values of each request, from all nodes at once; see `OnlineStore.read`."""
         commands: list[Keyed] = []
         for request in requests:
-            commands += _gets(_prefix(request.table), request.keys)
+            commands += _gets(row_prefix(request.table), request.keys)
         if not commands:
             return [[] for _ in requests]
         values = self._routes.read(commands, until=time.monotonic() + self._read_s)
@@ -224,7 +246,7 @@ class RedisClusterOnlineStore:
                 return
 
     def _scan_node(self, place: Place, table: TableId, seen: set[bytes]) -> Iterator[list[bytes]]:
-        prefix = _prefix(table)
+        prefix = row_prefix(table)
         node = self._nodes.at(place)
         cursor: Any = b"0"
         while True:
@@ -243,7 +265,7 @@ class RedisClusterOnlineStore:
 
     def drop(self, table: TableId, *, pace: Pace | None = None) -> int:
         """Delete a table's rows and return how many there were. Looks at every key."""
-        prefix, dropped = _prefix(table), 0
+        prefix, dropped = row_prefix(table), 0
         for entities in self._scan_entities(table):
             commands = [
                 Keyed(slot, packed(b"UNLINK", prefix + entity + b"}"))
@@ -252,12 +274,11 @@ class RedisClusterOnlineStore:
             until = time.monotonic() + self._write_s
             deleted = sum(self._routes.write(commands, until=until))
             dropped += deleted
-            if pace is not None:
+            if pace is not None and deleted:
                 pace(deleted)
         key = catalogue_key(table.project)
         gone = Keyed(key_slot(key), packed(b"HDEL", key, table_digest(table)))
         self._routes.write([gone], until=time.monotonic() + self._write_s)
-        self._labels.forget(table)
         return dropped
 
     def tables(self, project: str) -> list[TableId]:
@@ -298,8 +319,8 @@ class _Offer:
         return Keyed(slot, command, several=len(positions) > 1)
 
 
-def _prefix(table: TableId) -> bytes:
-    return table_digest(table) + b"{"
+def _is_well(lane: Lane) -> bool:
+    return not any(isinstance(answer, Exception) for found in lane.answers for answer in found)
 
 
 def _by_slot(chosen: Sequence[int], slots: Sequence[int]) -> dict[int, list[int]]:

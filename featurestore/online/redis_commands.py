@@ -5,10 +5,12 @@ server needs for the row.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import chain, repeat
 from typing import Final
 
-from featurestore.online.store import EncodedRows
+from featurestore.online.store import EncodedRows, TableId
+from featurestore.online.tables import table_digest, table_label
 
 ROWS_PER_CALL: Final = 256
 """Rows of one script call. The server does nothing else meanwhile: about a millisecond."""
@@ -55,6 +57,21 @@ _FEW: Final = 8
 def catalogue_key(project: str) -> bytes:
     """Return the key of the hash that tells which tables a project has."""
     return b"featurestore:catalogue:" + project.encode("utf-8", "surrogatepass")
+
+
+@lru_cache(maxsize=1_024)
+def label_command(table: TableId) -> bytes:
+    """Return the command that tells the catalogue of a table.
+
+    It goes along with every write: whoever drops the table, or empties the server, tells nobody.
+    """
+    key, digest = catalogue_key(table.project), table_digest(table)
+    return packed(b"HSET", key, digest, table_label(table))
+
+
+def row_prefix(table: TableId) -> bytes:
+    """Return what stands in front of the entity bytes in the key of a row."""
+    return table_digest(table) + b"{"
 
 
 def add_commands(prefix: bytes, rows: EncodedRows) -> bytes:

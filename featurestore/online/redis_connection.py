@@ -28,17 +28,35 @@ class Channel:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._ahead = b""
+        self._unheeded = 0
+
+    def send_ahead(self, command: bytes) -> None:
+        """Have a command go out in one piece with the next one, in front of it.
+
+        Its reply is not returned; if it is an error, the next `receive` raises it.
+        """
+        self._ahead += command
+        self._unheeded += 1
 
     def send(self, *command: str | bytes | int) -> None:
         """Send a command without waiting for its reply."""
-        self._connection.send_command(*command)  # type: ignore[no-untyped-call]
+        self._send(self._connection.pack_command(*command))  # type: ignore[no-untyped-call]
 
     def send_packed(self, commands: bytes) -> None:
         """Send commands that are bytes already, without waiting for their replies."""
-        self._connection.send_packed_command([commands])  # type: ignore[no-untyped-call]
+        self._send([commands])
+
+    def _send(self, parts: Sequence[bytes]) -> None:
+        if self._ahead:
+            parts, self._ahead = [b"".join([self._ahead, *parts])], b""
+        self._connection.send_packed_command(parts)  # type: ignore[no-untyped-call]
 
     def receive(self) -> Any:
         """Return the next reply; an error reply is raised, and those behind it stay readable."""
+        while self._unheeded:
+            self._unheeded -= 1
+            self._connection.read_response(disconnect_on_error=False)
         return self._connection.read_response(disconnect_on_error=False)
 
     def call(self, *command: str | bytes | int) -> Any:

@@ -97,7 +97,12 @@ class Lane:
         self.end(is_clean=True)
 
     def fail(self, error: Exception) -> None:
-        """Make an error the answer to all that is unanswered."""
+        """Make an error the answer to all that is unanswered.
+
+        Where replicas are waited for, that is everything: nobody knows whether any has it.
+        """
+        if self._wait[0]:
+            self.answers = []
         missing = self._pieces[len(self.answers) :]
         self.answers += [[error] * piece.replies for piece in missing]
         self.end(is_clean=False)

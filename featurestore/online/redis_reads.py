@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from featurestore.online.redis_commands import row_prefix
 from featurestore.online.store import ReadRequest
-from featurestore.online.tables import table_digest
 
 _CLOSING: Final = b"}\r\n"
 
@@ -24,7 +24,7 @@ def pack_reads(requests: Sequence[ReadRequest], *, most_keys: int) -> tuple[byte
             if len(entities) > room:
                 commands.append(_mget(arguments, most_keys - room))
                 arguments, room = [], most_keys
-            arguments.append(_key_arguments(table_digest(request.table) + b"{", entities))
+            arguments.append(_key_arguments(row_prefix(request.table), entities))
             room -= len(entities)
     if arguments:
         commands.append(_mget(arguments, most_keys - room))

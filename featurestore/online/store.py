@@ -15,6 +15,7 @@ VERSION_END = VERSION_START + 16
 
 
 Pace = Callable[[int], None]
+"""Told how many rows were just deleted, at least 1; it may wait, and so limit the rate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -109,6 +109,7 @@ class StoredRowsConformance(StoreFixtures):
     def test_an_empty_batch_writes_nothing(self, store: OnlineStore, table: TableId) -> None:
         assert write(store, table, []) == WriteCounts(written=0, kept=0)
         assert store.count(table) == 0
+        assert store.tables(table.project) == []
 
     @pytest.mark.parametrize(
         ("rows", "words"),

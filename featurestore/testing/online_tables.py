@@ -1,12 +1,13 @@
 """Tables are apart, whatever their names; scans, counts and drops see one of them, whole."""
 
+from contextlib import closing
 from typing import Final
 
 import pytest
 
 from featurestore.online.codec import tombstone
 from featurestore.online.store import OnlineStore, ReadRequest, TableId
-from featurestore.testing.online_cases import KEY, StoreFixtures, read, row, write
+from featurestore.testing.online_cases import KEY, Opener, StoreFixtures, read, row, write
 
 HOSTILE_NAMES: Final = (
     *("a", "aa", "ab", "A", "a b", "a*", "*", "?", "a?", "[a]", "[a-z]*", "a{b}", "{", "}", "{}"),
@@ -103,6 +104,21 @@ class TablesConformance(StoreFixtures):
         write(store, table, [(KEY, row(1))])
         assert sorted(t.generation for t in store.tables(table.project)) == [1, 2]
         store.drop(second)
+
+    @pytest.mark.parametrize("rows", [1, 1_000])
+    def test_a_table_that_was_dropped_elsewhere_is_named_once_it_is_written(
+        self, store: OnlineStore, opener: Opener | None, table: TableId, rows: int
+    ) -> None:
+        if not store.capabilities.shared:
+            pytest.skip("this store lives in one handle (capabilities.shared)")
+        assert opener is not None, "a shared store needs the fixture `opener`"
+        with closing(opener()) as other:
+            for turn in range(2):
+                for event_us in range(2):  # of which the second replaces rows
+                    write(store, table, [(b"\x02%d" % i, row(event_us)) for i in range(rows)])
+                    assert other.tables(table.project) == [table], turn
+                assert other.drop(table) == rows
+                assert store.tables(table.project) == []
 
     def test_a_drop_tells_of_every_row(self, store: OnlineStore, table: TableId) -> None:
         write(store, table, [(b"\x02%d" % i, row(1)) for i in range(2_500)])

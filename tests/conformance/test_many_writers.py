@@ -18,6 +18,7 @@ import pytest
 from featurestore.online.codec import version_bytes
 from featurestore.online.lmdb import LmdbOnlineStore
 from featurestore.online.redis import RedisOnlineStore
+from featurestore.online.redis_cluster import RedisClusterOnlineStore
 from featurestore.online.store import EncodedRows, OnlineStore, TableId
 from featurestore.testing.online import Opener
 
@@ -90,6 +91,9 @@ def newest(events: Events) -> dict[bytes, bytes]:
 STORES: dict[str, Callable[[pytest.FixtureRequest], Opener]] = {
     "lmdb": lambda request: partial(LmdbOnlineStore, _folder(request)),
     "redis": lambda request: partial(RedisOnlineStore, request.getfixturevalue("redis_url")),
+    "redis cluster": lambda request: partial(
+        RedisClusterOnlineStore, request.getfixturevalue("redis_cluster_url")
+    ),
 }
 
 

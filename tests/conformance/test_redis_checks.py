@@ -134,6 +134,18 @@ def test_a_write_that_no_replica_has_is_a_retryable_error() -> None:
                 assert read(other, TABLE, KEY) == [row(2)]
 
 
+def test_a_drop_that_no_replica_has_is_a_retryable_error() -> None:
+    with (
+        local_redis(local_binary()) as server,
+        closing(RedisOnlineStore(server.url)) as store,
+        closing(RedisOnlineStore(server.url, wait_replicas=1, wait_timeout_ms=50)) as careful,
+    ):
+        write(store, TABLE, [(KEY, row(1))])
+        with pytest.raises(StoreUnavailableError, match="only 0 of 1 replicas"):
+            careful.drop(TABLE)
+        assert store.tables(TABLE.project) == [TABLE]
+
+
 def test_a_cluster_waits_for_the_replicas_of_each_node(cluster: LocalCluster) -> None:
     rows = [(b"\x02%d" % number, row(number)) for number in range(1_000)]
     options = {"timeout_ms": 1_000, "wait_timeout_ms": 500, "failover_timeout_ms": 2_000}

@@ -13,7 +13,7 @@ from featurestore.online.store import TableId
 from featurestore.testing.online import KEY, read, row, write
 from tests.conformance.traffic import Traffic
 from tests.servers import LocalRedis, free_port, local_binary, local_redis
-from tests.topologies import local_cluster
+from tests.topologies import ask, local_cluster
 
 TABLE = TableId(project="restart", view="view", generation=1)
 ROWS = [(b"\x02%d" % number, row(number)) for number in range(2_000)]
@@ -88,6 +88,30 @@ def test_a_server_that_keeps_nothing_is_filled_again(tmp_path: Path) -> None:
         assert write(store, TABLE, [(key, row(-1)) for key, _ in ROWS]).kept == len(ROWS)
 
 
+def test_a_scan_does_not_go_on_in_a_server_that_was_started_again(tmp_path: Path) -> None:
+    """It keeps its keys, but in another order: a cursor from before would leave some out."""
+    with (
+        restarted(tmp_path, "--appendonly", "yes", "--appendfsync", "always") as server,
+        closing(RedisOnlineStore(server.url)) as store,
+    ):
+        write(store, TABLE, ROWS)
+        scan = store.scan(TABLE, batch_rows=100)
+        assert len(next(scan)) == 100
+        server.restart()
+        with pytest.raises(StoreUnavailableError):
+            list(scan)
+        assert store.count(TABLE) == len(ROWS)
+
+        def restart(_: int) -> None:
+            server.restart()
+
+        with pytest.raises(StoreUnavailableError):
+            store.drop(TABLE, pace=restart)
+        assert store.tables("restart") == [TABLE]
+        store.drop(TABLE)
+        assert (store.count(TABLE), store.tables("restart")) == (0, [])
+
+
 def test_a_cluster_that_keeps_nothing_is_filled_again() -> None:
     with (
         local_cluster() as cluster,
@@ -100,6 +124,33 @@ def test_a_cluster_that_keeps_nothing_is_filled_again() -> None:
             cluster.restart(node)
         cluster.wait_until_well()
         assert set(read(store, TABLE, *(key for key, _ in ROWS))) == {None}
+        assert store.tables("restart") == []
         assert write(store, TABLE, ROWS).written == len(ROWS)
+        assert store.tables("restart") == [TABLE]
         assert write(store, TABLE, [(key, row(-1)) for key, _ in ROWS]).kept == len(ROWS)
         assert store.drop(TABLE) == len(ROWS)
+        assert store.tables("restart") == []
+
+
+@pytest.mark.parametrize("rows", [1, 1_000])
+def test_a_server_that_was_emptied_without_a_word_is_filled_again(rows: int) -> None:
+    with local_redis(local_binary()) as server, closing(RedisOnlineStore(server.url)) as store:
+        for _ in range(2):
+            assert write(store, TABLE, ROWS[:rows]).written == rows
+            assert store.tables("restart") == [TABLE]
+            ask(server, "FLUSHALL")
+            ask(server, "SCRIPT", "FLUSH")
+
+
+@pytest.mark.parametrize("rows", [1, 1_000])
+def test_a_cluster_that_was_emptied_without_a_word_is_filled_again(rows: int) -> None:
+    with (
+        local_cluster() as cluster,
+        closing(RedisClusterOnlineStore(cluster.url)) as store,
+    ):
+        for _ in range(2):
+            assert write(store, TABLE, ROWS[:rows]).written == rows
+            assert store.tables("restart") == [TABLE]
+            for node in cluster.nodes:
+                ask(node, "FLUSHALL")
+                ask(node, "SCRIPT", "FLUSH")

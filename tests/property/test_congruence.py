@@ -20,6 +20,7 @@ from featurestore.testing.online import row
 Stores = dict[str, OnlineStore]
 
 KEYS = (b"\x02a", b"\x02b", b"}", b"{", b"\x02a\0", b"x" * 255)
+MANY = (*KEYS, *(b"\x02%d" % number for number in range(300)))
 LASTING_MS = 3_600_000
 
 
@@ -56,6 +57,29 @@ batches = st.fixed_dictionaries(
         "lasting": st.booleans(),
     }
 )
+
+
+def many_rows(count: int, first: int, some: list[bytes]) -> list[tuple[bytes, bytes]]:
+    """More rows than one call takes, of keys in turn, with some values in turn."""
+    return [
+        (MANY[(first + number) % len(MANY)], some[number % len(some)]) for number in range(count)
+    ]
+
+
+bulks = st.fixed_dictionaries(
+    {
+        "do": st.just("write"),
+        "table": tables,
+        "rows": st.builds(
+            many_rows,
+            st.integers(257, 700),
+            st.integers(0, len(MANY) - 1),
+            st.lists(values, min_size=1, max_size=7),
+        ),
+        "overwrite": st.booleans(),
+        "lasting": st.booleans(),
+    }
+)
 drops = st.fixed_dictionaries({"do": st.just("drop"), "table": tables})
 reads = st.fixed_dictionaries(
     {
@@ -64,7 +88,10 @@ reads = st.fixed_dictionaries(
     }
 )
 looks = st.fixed_dictionaries({"do": st.sampled_from(["count", "scan"]), "table": tables})
-programs = st.lists(st.one_of(batches, batches, reads, drops, looks), max_size=20)
+catalogues = st.just({"do": "tables"})
+programs = st.lists(
+    st.one_of(batches, batches, bulks, reads, drops, looks, catalogues), max_size=20
+)
 
 
 class Model:
@@ -72,16 +99,21 @@ class Model:
 
     def __init__(self) -> None:
         self.tables: dict[tuple[str, int], dict[bytes, bytes]] = defaultdict(dict)
+        self.named: set[tuple[str, int]] = set()
 
     def run(self, step: dict) -> object:  # type: ignore[type-arg]
         if step["do"] == "read":
             return [[self.tables[t].get(key) for key in keys] for t, keys in step["requests"]]
+        if step["do"] == "tables":
+            return sorted(self.named)
         held = self.tables[step["table"]]
         if step["do"] == "write":
+            self.named |= {step["table"]} if step["rows"] else set()
             return self._write(held, step)
         if step["do"] == "drop":
             count = len(held)
             held.clear()
+            self.named.discard(step["table"])
             return count
         return len(held) if step["do"] == "count" else sorted(held.items())
 
@@ -103,6 +135,8 @@ def perform(store: OnlineStore, project: str, step: dict) -> object:  # type: ig
         return store.read(
             [ReadRequest(table=table(name), keys=keys) for name, keys in step["requests"]]
         )
+    if step["do"] == "tables":
+        return sorted((found.view, found.generation) for found in store.tables(project))
     target = table(step["table"])
     if step["do"] == "write":
         rows = EncodedRows(

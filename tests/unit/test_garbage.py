@@ -231,14 +231,10 @@ def test_every_row_is_reported_and_paced(online: OnlineStore, count: int) -> Non
 
 
 def test_a_table_that_another_process_dropped_is_named_again_when_it_is_written(
-    online: OnlineStore,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
+    online: OnlineStore, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     if isinstance(online, MemoryOnlineStore):
         pytest.skip("one process has it")
-    monkeypatch.setattr("featurestore.online.redis_labels.EVERY_S", 0.0)
     other: OnlineStore
     if isinstance(online, RedisOnlineStore):
         other = RedisOnlineStore(request.getfixturevalue("redis_url"))
