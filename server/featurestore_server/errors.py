@@ -6,13 +6,17 @@ FeatureStoreError (featurestore.errors)
 │   ├── AddressInUseError       another process listens there
 │   ├── InsecureAddressError    other machines could reach it, and nothing is encrypted
 │   └── WorkerError             a worker process did not come up
-└── RequestError
-    ├── MalformedMessageError   the bytes of a request are no request
-    └── LimitExceededError      a request asks for more than the server takes
+├── RequestError
+│   ├── MalformedMessageError   the bytes of a request are no request
+│   └── LimitExceededError      a request asks for more than the server takes
+├── UnauthenticatedError        nobody knows who calls
+├── PermissionDeniedError       whoever calls may not do this
+├── OverloadedError             the server has more calls than it can answer in time (retryable)
+└── DeadlinePassedError         the caller does not wait any longer
 
-Messages of the last two, and of the core's errors about requests and computed features, are about
-what the caller sent, and are sent back. Those of all other errors may name hosts, files or keys:
-they stay in the server's log, under an id that the caller gets instead.
+Messages of all but ServeError, and of the core's errors about requests and computed features, are
+about what the caller sent, and are sent back. Those of all other errors may name hosts, files or
+keys: they stay in the server's log, under an id that the caller gets instead.
 """
 
 from collections.abc import Mapping
@@ -88,6 +92,20 @@ class LimitExceededError(core.RequestError):
         self.field = field
 
 
+class UnauthenticatedError(core.FeatureStoreError):
+    """The call does not say who makes it, or not in a way that can be believed."""
+
+
+class PermissionDeniedError(core.FeatureStoreError):
+    """The caller is known, and may not do this."""
+
+
+class OverloadedError(core.FeatureStoreError):
+    """The server has more calls than it can answer in time; nothing was done."""
+
+    retryable = True
+
+
 class DeadlinePassedError(core.FeatureStoreError):
     """The caller's deadline passed before the work began."""
 
@@ -123,6 +141,9 @@ ANSWERS: Final[Mapping[type[BaseException], Answer]] = {
     ),
     core.NotFoundError: Answer("NOT_FOUND", "NOT_FOUND"),
     core.UnsupportedError: Answer("UNIMPLEMENTED", "UNSUPPORTED"),
+    UnauthenticatedError: Answer("UNAUTHENTICATED", "UNAUTHENTICATED"),
+    PermissionDeniedError: Answer("PERMISSION_DENIED", "PERMISSION_DENIED"),
+    OverloadedError: Answer("UNAVAILABLE", "OVERLOADED", retry_after_s=0.1),
     DeadlinePassedError: Answer("DEADLINE_EXCEEDED", "DEADLINE_PASSED"),
     core.StoreUnavailableError: Answer(
         "UNAVAILABLE",

@@ -3,6 +3,7 @@
 import functools
 import logging
 import secrets
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NoReturn
 
@@ -10,6 +11,7 @@ import grpc
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
+from featurestore_server.calls import NO_DEADLINE, Call, Observer
 from featurestore_server.errors import MalformedMessageError, answer_to
 from featurestore_server.statuses import status_of
 
@@ -54,6 +56,41 @@ def _guarded_replies(replies: Iterator[Any], context: grpc.ServicerContext) -> I
         yield from replies
     except Exception as error:  # noqa: BLE001 - as above
         abort(context, error)
+
+
+def observed(method: str, answer: Callable[[Call], bytes], observer: Observer) -> Behavior:
+    """Return the behaviour of a method that answers calls as the lookup loop does.
+
+    Args:
+        method: Its full name.
+        answer: Answers a call, or raises.
+        observer: Told how each call ended.
+    """
+
+    def behave(request: bytes, context: grpc.ServicerContext) -> bytes:
+        call = call_of(method, request, context)
+        try:
+            reply = answer(call)
+        except Exception as error:
+            observer.ended(call, error)
+            raise
+        observer.ended(call, None)
+        return reply
+
+    return behave
+
+
+def call_of(method: str, request: bytes, context: grpc.ServicerContext) -> Call:
+    """Return what grpcio's own server knows about a call."""
+    left_s: float | None = context.time_remaining()  # never below 0; None without a deadline
+    return Call(
+        method,
+        request,
+        tuple(context.invocation_metadata()),
+        deadline=NO_DEADLINE if left_s is None else time.time() + left_s,
+        peer=context.peer,
+        identities=lambda: [name.decode() for name in context.peer_identities() or ()],
+    )
 
 
 def abort(context: grpc.ServicerContext, error: Exception) -> NoReturn:

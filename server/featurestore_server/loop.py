@@ -21,12 +21,12 @@ import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 from grpc_status import rpc_status
 
-from featurestore_server.errors import DeadlinePassedError
+from featurestore_server.calls import Call, Observer, Observers
 from featurestore_server.guard import logged_status
 
 LOGGER: Final = logging.getLogger("featurestore_server")
 
-AnswerAll: TypeAlias = Callable[[Sequence[bytes]], list[bytes | Exception]]
+AnswerAll: TypeAlias = Callable[[Sequence[Call]], list[bytes | Exception]]
 
 TESTED: Final = ((1, 76), (1, 85))
 """First and last minor version of grpcio that passed the server's tests with this loop."""
@@ -54,15 +54,21 @@ def is_supported(version: str = grpc.__version__) -> bool:
     return TESTED[0] <= (int(major), int(minor)) <= TESTED[1]
 
 
-class _Call:
-    """A call whose request has come."""
+class _Call(Call):
+    """A call, and what the loop does with it."""
 
-    __slots__ = ("call", "deadline", "is_watched", "request")
+    __slots__ = ("call", "is_watched")
 
-    def __init__(self, call: Any, deadline: float, request: bytes) -> None:
-        self.call = call
-        self.deadline = deadline  # seconds since the epoch, or infinity
-        self.request = request
+    def __init__(self, method: str, event: Any) -> None:
+        call = self.call = event.call
+        super().__init__(
+            method,
+            b"",
+            event.invocation_metadata,
+            deadline=event.call_details.deadline,
+            peer=lambda: call.peer().decode(),
+            identities=lambda: [name.decode() for name in cygrpc.peer_identities(call) or ()],
+        )
         self.is_watched = False  # whether its end, early or not, is asked for already
 
 
@@ -75,6 +81,7 @@ class LookupLoop:
         answer_all: Answers requests together.
         threads: How many times that may go on at once.
         max_calls: Calls under way or waiting; more get RESOURCE_EXHAUSTED.
+        observer: Told how each call ended.
     """
 
     def __init__(
@@ -85,7 +92,9 @@ class LookupLoop:
         *,
         threads: int,
         max_calls: int,
+        observer: Observer | None = None,
     ) -> None:
+        self._observer = observer or Observers()
         self._server: Any = server._state.server  # type: ignore[attr-defined]  # noqa: SLF001
         self._method = method
         self._answer_all = answer_all
@@ -195,18 +204,18 @@ class LookupLoop:
         if self._under_way > self._max_calls:
             self._end(event.call, _REFUSED)
             return
-        call, deadline = event.call, event.call_details.deadline
+        waiting = _Call(self._method, event)
 
         def on_request(received: Any) -> None:
-            self._on_request(call, deadline, received.batch_operations[0].message())
+            self._on_request(waiting, received.batch_operations[0].message())
 
-        call.start_server_batch((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), on_request)
+        waiting.call.start_server_batch((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), on_request)
 
-    def _on_request(self, call: Any, deadline: float, request: bytes | None) -> None:
+    def _on_request(self, waiting: _Call, request: bytes | None) -> None:
         if request is None:
-            self._end(call, _NO_REQUEST)
+            self._end(waiting.call, _NO_REQUEST)
             return
-        waiting = _Call(call, deadline, request)
+        waiting.request = request
         with self._turns:
             if self._answering >= self._max_answering:
                 self._watch(waiting)
@@ -234,21 +243,13 @@ class LookupLoop:
     # --- answers ---------------------------------------------------------------------------------
 
     def _answer(self, calls: list[_Call]) -> None:
-        now = time.time()
-        due = [call for call in calls if call.deadline > now]
-        if len(due) < len(calls):
-            late = DeadlinePassedError("The deadline passed while the request waited.")
-            for call in calls:
-                if call.deadline <= now:
-                    self._reply(call, late)
-        if not due:
-            return
         try:
-            answers = self._answer_all([call.request for call in due])
+            answers = self._answer_all(calls)
         except Exception as error:  # noqa: BLE001 - this is the last place that can catch it
-            answers = [error] * len(due)
-        for call, answer in zip(due, answers, strict=True):
+            answers = [error] * len(calls)
+        for call, answer in zip(calls, answers, strict=True):
             self._reply(call, answer)
+            self._observer.ended(call, answer if isinstance(answer, Exception) else None)
 
     def _reply(self, to: _Call, answer: bytes | Exception) -> None:
         if isinstance(answer, Exception):

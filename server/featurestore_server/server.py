@@ -11,12 +11,13 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from featurestore.functions import FunctionLoader
 from featurestore.online.store import OnlineStore
 from featurestore.serving.plan import ServingCatalog
+from featurestore_server.calls import Gate, Observer, Observers
 from featurestore_server.errors import AddressInUseError
-from featurestore_server.guard import HandlerCollector, add_guarded
+from featurestore_server.guard import HandlerCollector, add_guarded, observed
 from featurestore_server.loop import LookupLoop, is_supported
 from featurestore_server.monitor import StoreMonitor
 from featurestore_server.options import Limits
-from featurestore_server.service import SERVING_SERVICE, OnlineFeatures
+from featurestore_server.service import LOOKUP_METHOD, SERVING_SERVICE, OnlineFeatures
 
 LOGGER: Final = logging.getLogger("featurestore_server")
 
@@ -40,6 +41,8 @@ class FeatureServer:
         functions: Loads the Python functions of on-demand features; None refuses them.
         reflect: Whether clients may ask what services there are.
         fast_lookups: Whether lookups are answered by `loop`, where this grpcio permits it.
+        gate: Decides who may look up what; None lets everybody.
+        observer: Told how each lookup ended.
 
     Raises:
         FunctionLoadError: A function of the catalog cannot be loaded.
@@ -55,8 +58,11 @@ class FeatureServer:
         functions: FunctionLoader | None = None,
         reflect: bool = True,
         fast_lookups: bool = True,
+        gate: Gate | None = None,
+        observer: Observer | None = None,
     ) -> None:
         limits = limits or Limits()
+        self._observer = observer or Observers()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="call")
         self._server = grpc.server(
             self._pool, options=_options(limits), maximum_concurrent_rpcs=limits.max_calls
@@ -71,6 +77,7 @@ class FeatureServer:
             limits=limits,
             store_answers=self._store_answers,
             functions=functions or FunctionLoader(),
+            gate=gate,
         )
         self._loop = self._lookup_loop(threads, limits.max_calls) if fast_lookups else None
         self._add_services(reflect=reflect)
@@ -84,15 +91,16 @@ class FeatureServer:
             return None
         return LookupLoop(
             self._server,
-            f"/{SERVING_SERVICE}/GetOnlineFeatures",
+            LOOKUP_METHOD,
             self.online_features.answer_all,
             threads=threads,
             max_calls=max_calls,
+            observer=self._observer,
         )
 
     def _add_services(self, *, reflect: bool) -> None:
         lookup: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(
-            self.online_features.get, None, None
+            observed(LOOKUP_METHOD, self.online_features.answer, self._observer), None, None
         )
         services = HandlerCollector()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, services)

@@ -1,10 +1,10 @@
 """The online lookup: bytes in, bytes out."""
 
+import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeVar
 
-import grpc
 from featurestore_protos.v1.serving_pb2 import DESCRIPTOR, GetOnlineFeaturesRequest
 
 from featurestore.errors import NotFoundError, StoreUnavailableError
@@ -14,6 +14,7 @@ from featurestore.serving.lookup import Lookup, Question
 from featurestore.serving.on_demand import OnDemandLookup, OnDemandQuestion, open_lookup
 from featurestore.serving.plan import ServingCatalog
 from featurestore.time import Clock, parse_clock
+from featurestore_server.calls import Call, Gate, OpenGate, Permission
 from featurestore_server.errors import DeadlinePassedError
 from featurestore_server.guard import parse
 from featurestore_server.options import Limits
@@ -23,6 +24,7 @@ from featurestore_server.requests import Selection, read_entities, read_selectio
 Result = TypeVar("Result")
 
 SERVING_SERVICE: Final = DESCRIPTOR.services_by_name["ServingService"].full_name
+LOOKUP_METHOD: Final = f"/{SERVING_SERVICE}/GetOnlineFeatures"
 
 
 class OnlineFeatures:
@@ -35,6 +37,7 @@ class OnlineFeatures:
         store_answers: Whether the store is known to answer; when it says no, requests fail at once
             instead of each waiting for the store's timeout.
         functions: Loads the Python functions of on-demand features.
+        gate: Decides who may look up what.
 
     Raises:
         FunctionLoadError: A function of the catalog cannot be loaded.
@@ -48,7 +51,9 @@ class OnlineFeatures:
         limits: Limits,
         store_answers: Callable[[], bool],
         functions: FunctionLoader,
+        gate: Gate | None = None,
     ) -> None:
+        self._gate = gate or OpenGate()
         self._functions = functions
         self._store = store
         self._limits = limits
@@ -64,29 +69,24 @@ class OnlineFeatures:
         _load_functions(catalog, self._functions)
         self._served = _Served(catalog, self._store, limits=self._limits, functions=self._functions)
 
-    def get(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+    def answer(self, call: Call) -> bytes:
         """Answer a serialized `GetOnlineFeaturesRequest` with a serialized response.
 
         Raises:
             FeatureStoreError: As the table in `errors` has them.
         """
-        if context.time_remaining() == 0:  # never below; None without a deadline
-            raise DeadlinePassedError("The deadline passed while the request waited.")
-        return self.answer(request)
+        [answer] = self.answer_all([call])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
-    def answer(self, request: bytes) -> bytes:
-        """Answer as `get` does, without a call around it."""
-        asked = self._ask(request)
-        reads = asked.question.reads
-        return self._reply(asked, self._store.read(reads) if reads else [])
-
-    def answer_all(self, requests: Sequence[bytes]) -> list[bytes | Exception]:
+    def answer_all(self, calls: Sequence[Call]) -> list[bytes | Exception]:
         """Answer several requests with one trip to the store.
 
         Returns:
             Each one's reply, or what `answer` would have raised.
         """
-        asked = [_attempt(self._ask, request) for request in requests]
+        asked = [_attempt(self._ask, call) for call in calls]
         reads = [r for a in asked if isinstance(a, _Asked) for r in a.question.reads]
         found = _attempt(self._store.read, reads) if reads else []
         if isinstance(found, Exception):
@@ -99,22 +99,29 @@ class OnlineFeatures:
             for a in asked
         ]
 
-    def _ask(self, request: bytes) -> "_Asked":
+    def _ask(self, call: Call) -> "_Asked":
+        call.began = time.perf_counter()
+        if call.deadline <= time.time():
+            raise DeadlinePassedError("The deadline passed while the request waited.")
+        caller = call.caller = self._gate.admit(call)
         served = self._served
-        message: GetOnlineFeaturesRequest = parse(GetOnlineFeaturesRequest.FromString, request)
+        message: GetOnlineFeaturesRequest = parse(GetOnlineFeaturesRequest.FromString, call.request)
         _check_project(message.project, served.catalog)
-        lookup = served.lookup(read_selection(message, self._limits), message.full_feature_names)
+        selection = read_selection(message, self._limits)
+        call.service = selection if isinstance(selection, str) else ""
+        self._gate.authorize(caller, Permission.READ_ONLINE, service=call.service)
+        lookup = served.lookup(selection, message.full_feature_names)
         columns = read_entities(message.entities, self._limits)
         if not self._store_answers():
             raise StoreUnavailableError("The online store does not answer the server's probes.")
         question = lookup.ask(columns, count=message.entity_count or None)
-        return _Asked(lookup, question, served.catalog)
+        return _Asked(call, lookup, question, served.catalog)
 
     def _reply(self, asked: "_Asked", answers: Sequence[Sequence[bytes | None]]) -> bytes:
+        result = asked.lookup.answer(asked.question, answers)
+        asked.call.entities = len(result)
         return serialize_reply(
-            asked.lookup.answer(asked.question, answers),
-            project=asked.catalog.project,
-            revision=asked.catalog.revision,
+            result, project=asked.catalog.project, revision=asked.catalog.revision
         )
 
 
@@ -160,6 +167,7 @@ def _load_functions(catalog: ServingCatalog, functions: FunctionLoader) -> None:
 
 
 class _Asked(NamedTuple):
+    call: Call
     lookup: Any  # Lookup with a Question, or OnDemandLookup with an OnDemandQuestion
     question: Question | OnDemandQuestion
     catalog: ServingCatalog

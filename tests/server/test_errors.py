@@ -9,6 +9,9 @@ from featurestore_server.errors import (
     DeadlinePassedError,
     LimitExceededError,
     MalformedMessageError,
+    OverloadedError,
+    PermissionDeniedError,
+    UnauthenticatedError,
     answer_to,
 )
 from featurestore_server.statuses import status_of
@@ -55,6 +58,9 @@ CASES: list[tuple[Exception, StatusCode, str]] = [
     ),
     (core.NotFoundError("feature", "x"), StatusCode.NOT_FOUND, "FEATURE_NOT_FOUND"),
     (core.UnsupportedError("cannot"), StatusCode.UNIMPLEMENTED, "UNSUPPORTED"),
+    (UnauthenticatedError("who?"), StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED"),
+    (PermissionDeniedError("not you"), StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED"),
+    (OverloadedError("much to do"), StatusCode.UNAVAILABLE, "OVERLOADED"),
     (DeadlinePassedError("late"), StatusCode.DEADLINE_EXCEEDED, "DEADLINE_PASSED"),
     (core.StoreUnavailableError(PRIVATE), StatusCode.UNAVAILABLE, "ONLINE_STORE_UNAVAILABLE"),
     (core.StoreDataError(PRIVATE), StatusCode.DATA_LOSS, "STORED_ROW_UNREADABLE"),
@@ -123,7 +129,7 @@ def test_suggestions_are_in_the_message_and_in_the_facts() -> None:
 def test_only_what_is_worth_a_retry_asks_for_one() -> None:
     asked = {type(e) for e, _, _ in CASES if _detail(status_of(e), RetryInfo) is not None}
     retryable = {type(e) for e, _, _ in CASES if getattr(e, "retryable", False)}
-    assert asked == retryable == {core.StoreUnavailableError}
+    assert asked == retryable == {core.StoreUnavailableError, OverloadedError}
 
 
 @pytest.mark.parametrize("letter", ["a", "ü", "\U0001f6eb", "%"])

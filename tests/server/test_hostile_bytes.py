@@ -3,7 +3,9 @@
 import pytest
 from featurestore_protos.v1.serving_pb2 import GetOnlineFeaturesResponse
 from featurestore_protos.v1.values_pb2 import Lists, Values
+from featurestore_server.calls import Call
 from featurestore_server.server import FeatureServer
+from featurestore_server.service import LOOKUP_METHOD
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,7 +32,7 @@ SEEDS = [
 
 def _answer(request: bytes) -> None:
     try:
-        reply = ONLINE_FEATURES.answer(request)
+        reply = ONLINE_FEATURES.answer(Call(LOOKUP_METHOD, request))
     except (RequestError, NotFoundError):
         return
     GetOnlineFeaturesResponse.FromString(reply)

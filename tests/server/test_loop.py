@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 from featurestore_protos.v1.serving_pb2_grpc import ServingServiceStub
 from featurestore_protos.v1.values_pb2 import Values
+from featurestore_server.calls import Call
 from featurestore_server.loop import is_supported
 from featurestore_server.server import FeatureServer
-from featurestore_server.service import OnlineFeatures
+from featurestore_server.service import LOOKUP_METHOD, OnlineFeatures
 
 from featurestore.errors import EntityValueError, NotFoundError, StoreUnavailableError
 from featurestore.online.memory import MemoryOnlineStore
@@ -38,6 +39,10 @@ def _online_features(store: OnlineStore) -> OnlineFeatures:
     return FeatureServer(shop.catalog(), store).online_features
 
 
+def _calls(*requests: bytes) -> list[Call]:
+    return [Call(LOOKUP_METHOD, request) for request in requests]
+
+
 def test_requests_answered_together_get_what_each_gets_alone(store: OnlineStore) -> None:
     features = _online_features(store)
     requests = [
@@ -45,8 +50,8 @@ def test_requests_answered_together_get_what_each_gets_alone(store: OnlineStore)
         for users in ([1], [2, 1, 404], [], [404], list(range(50)))
     ]
     requests.append(lookup(["rates:rate"]).SerializeToString())
-    together = features.answer_all(requests)
-    assert together == [features.answer(request) for request in requests]
+    together = features.answer_all(_calls(*requests))
+    assert together == [features.answer(call) for call in _calls(*requests)]
 
 
 def test_requests_answered_together_fail_alone(store: OnlineStore) -> None:
@@ -54,8 +59,8 @@ def test_requests_answered_together_fail_alone(store: OnlineStore) -> None:
     bad = lookup("checkout", user_id=Values(strings=["1"])).SerializeToString()
     unknown = lookup("chekout", user_id=ONE).SerializeToString()
     features = _online_features(store)
-    first, wrong, missing, last = features.answer_all([good, bad, unknown, good])
-    assert first == last == features.answer(good)
+    first, wrong, missing, last = features.answer_all(_calls(good, bad, unknown, good))
+    assert first == last == features.answer(*_calls(good))
     assert isinstance(wrong, EntityValueError)
     assert isinstance(missing, NotFoundError)
 
@@ -70,7 +75,7 @@ class Down(MemoryOnlineStore):
 def test_a_store_that_fails_fails_all_that_asked_it() -> None:
     unknown = lookup("chekout", user_id=ONE).SerializeToString()
     good = GOOD.SerializeToString()
-    answers = _online_features(Down()).answer_all([good, unknown, good])
+    answers = _online_features(Down()).answer_all(_calls(good, unknown, good))
     kinds = [type(answer) for answer in answers]
     assert kinds == [StoreUnavailableError, NotFoundError, StoreUnavailableError]
 

@@ -211,11 +211,12 @@ def test_a_worker_loads_no_engine_and_no_registry(online_store: dict[str, Any]) 
 import json, sys
 from featurestore_server.protocol import WorkerTask
 from featurestore_server import worker
+from featurestore_server.calls import Call
 task = WorkerTask.from_line(sys.argv[1])
 store = worker.open_configured_store(task.online_store)
 server = worker.FeatureServer(worker.ServingCatalog.from_json(task.catalog_json), store)
 request = bytes.fromhex({_request().hex()!r})
-assert server.online_features.answer(request)
+assert server.online_features.answer(Call('', request))
 print(*sorted(m for m in sys.modules if "." not in m))
 """
     line = WorkerTask.of(ServeOptions(**_options(online_store)), ()).to_line()
