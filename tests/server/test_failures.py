@@ -366,7 +366,8 @@ def test_calls_beyond_the_limit_are_refused_at_once(serve: Serve, dial: Dial) ->
         first = stub.GetOnlineFeatures.future(lookup("checkout", user_id=ONE), timeout=30)
         assert store.waiting.acquire(timeout=30)
         failure = fails(lambda: stub.GetOnlineFeatures(lookup("checkout", user_id=ONE), timeout=30))
-        assert failure.code == StatusCode.RESOURCE_EXHAUSTED
+        assert (failure.code, failure.reason) == (StatusCode.UNAVAILABLE, "OVERLOADED")
+        assert failure.detail(RetryInfo).retry_delay.ToMilliseconds() > 0
         store.gate.set()
         assert first.result().features
         _wait_for_room(stub)
