@@ -44,7 +44,7 @@ class Admission:
         self._per_call_s = 0.0
         self._credit = _MAX_CREDIT
         self._is_overloaded = False
-        self._since = now()  # when calls last waited as in the other state
+        self._changing_since: float | None = None
 
     def answered(self, calls: int, seconds: float, *, at_once: int = 1) -> None:
         """Take note of calls that were answered together.
@@ -63,10 +63,14 @@ class Admission:
 
         Args:
             waiting: How many wait now.
+
+        Returns:
+            At least 1 when none waits.
         """
         if not self._overloaded(waiting):
             return UNBOUNDED
-        return max(0, int(self._target_s / self._per_call_s) - waiting)
+        most = max(1, int(self._target_s / self._per_call_s))
+        return max(0, most - waiting)
 
     def refuses(self, waiting: int) -> bool:
         """Whether to refuse a call that comes now; it is counted as refused.
@@ -85,12 +89,11 @@ class Admission:
         if not self._target_s:
             return False
         wait_s, now = waiting * self._per_call_s, self._now()
-        if self._is_overloaded:
-            if wait_s >= self._target_s / RELIEF:
-                self._since = now
-            self._is_overloaded = now - self._since < PATIENCE_S
-        elif wait_s < self._target_s:
-            self._since = now
-        else:
-            self._is_overloaded = now - self._since >= PATIENCE_S
+        is_long = wait_s >= self._target_s / (RELIEF if self._is_overloaded else 1)
+        if is_long == self._is_overloaded:
+            self._changing_since = None
+        elif self._changing_since is None:
+            self._changing_since = now
+        elif now - self._changing_since >= PATIENCE_S:
+            self._is_overloaded, self._changing_since = is_long, None
         return self._is_overloaded

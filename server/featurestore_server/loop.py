@@ -23,7 +23,7 @@ from grpc_status import rpc_status
 
 from featurestore_server.admission import Admission
 from featurestore_server.calls import Call, Observer, Observers
-from featurestore_server.errors import OverloadedError
+from featurestore_server.errors import DeadlinePassedError, OverloadedError
 from featurestore_server.guard import logged_status
 
 LOGGER: Final = logging.getLogger("featurestore_server")
@@ -33,7 +33,7 @@ AnswerAll: TypeAlias = Callable[[Sequence[Call]], list[bytes | Exception]]
 TESTED: Final = ((1, 76), (1, 85))
 """First and last minor version of grpcio that passed the server's tests with this loop."""
 
-CALLS_AT_HAND: Final = 512
+CALLS_AT_HAND: Final = 128
 """Calls that gRPC may hand over before it is asked for more."""
 EVENTS_AT_ONCE: Final = 128
 """Events taken before those calls are answered whose requests have come."""
@@ -121,6 +121,7 @@ class LookupLoop:
         self._turns = threading.Lock()
         self._waiting: deque[_Call] = deque()
         self._answering = 0
+        self._unanswered = 0  # calls whose request has come; others cost nothing but memory
 
     def start(self) -> None:
         """Take calls; after the server was started."""
@@ -165,6 +166,11 @@ class LookupLoop:
             self._answering -= 1
             return []
 
+    @property
+    def _queued(self) -> int:
+        """How many calls wait for those that are being answered; with `_turns` held."""
+        return max(0, self._unanswered - self._max_answering)
+
     def _some_waiting(self) -> list[_Call]:
         calls: list[_Call] = []
         size = 0
@@ -192,7 +198,7 @@ class LookupLoop:
     def _want_calls(self) -> None:
         """Ask for as many calls as there is room for; what is too much gRPC gives up by itself."""
         with self._turns:
-            room = self._admission.room(self._under_way)
+            room = self._admission.room(self._queued)
         while self._at_hand < min(CALLS_AT_HAND, room):
             try:
                 self._server.request_registered_call(
@@ -215,8 +221,9 @@ class LookupLoop:
         self._want_calls()
         waiting = _Call(self._method, event)
         with self._turns:
-            is_refused = self._admission.refuses(self._under_way)
-        is_refused |= self._under_way > self._max_calls
+            is_refused = self._unanswered >= self._max_calls or self._admission.refuses(
+                self._unanswered
+            )
         if is_refused:
             self._refuse(waiting)
             return
@@ -235,6 +242,7 @@ class LookupLoop:
             if self._answering >= self._max_answering:
                 self._watch(waiting)
             self._waiting.append(waiting)
+            self._unanswered += 1
 
     def _watch(self, waiting: _Call) -> None:
         """Give up a call whose caller does not wait as long as it would have to."""
@@ -244,6 +252,7 @@ class LookupLoop:
             with self._turns:
                 if waiting in self._waiting:
                     self._waiting.remove(waiting)
+                    self._unanswered -= 1
                     self._under_way -= 1
             self._want_calls()
 
@@ -265,12 +274,18 @@ class LookupLoop:
             answers = self._answer_all(calls)
         except Exception as error:  # noqa: BLE001 - this is the last place that can catch it
             answers = [error] * len(calls)
+        with self._turns:  # before the replies, whose ends make room for others
+            self._unanswered -= len(calls)
         for call, answer in zip(calls, answers, strict=True):
             self._reply(call, answer)
             self._observer.ended(call, answer if isinstance(answer, Exception) else None)
         took_s = time.perf_counter() - began
-        with self._turns:
-            self._admission.answered(len(calls), took_s, at_once=self._answering)
+        # A call that came to its end while it waited costs next to nothing: it says nothing of
+        # how long the next one takes.
+        worked_on = sum(not isinstance(answer, DeadlinePassedError) for answer in answers)
+        if worked_on:
+            with self._turns:
+                self._admission.answered(worked_on, took_s, at_once=self._answering)
 
     def _reply(self, to: _Call, answer: bytes | Exception) -> None:
         if isinstance(answer, Exception):

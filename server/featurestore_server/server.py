@@ -25,9 +25,9 @@ _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
 MAX_STREAMS: Final = 1_000
 """Calls under way on one connection."""
-FEW_PENDING: Final = 50
+FEW_PENDING: Final = 150
 """Calls that came and were not taken: more of them, and gRPC begins to give some up."""
-MAX_PENDING: Final = 100
+MAX_PENDING: Final = 300
 """Calls that came and were not taken: all beyond are given up."""
 OTHER_CALLS: Final = 256
 """Calls of other methods under way, and lookups that are being refused."""
@@ -82,7 +82,7 @@ class FeatureServer:
         self._server = grpc.server(
             self._pool,
             interceptors=[self._admission],
-            options=_options(limits),
+            options=_options(limits, has_loop=fast_lookups and is_supported()),
             maximum_concurrent_rpcs=limits.max_calls + OTHER_CALLS,
         )
         self._health = health.HealthServicer()
@@ -202,13 +202,17 @@ def _monitor(
     return StoreMonitor(store, any_view.table, on_change=report)
 
 
-def _options(limits: Limits) -> list[tuple[str, int]]:
+def _options(limits: Limits, *, has_loop: bool) -> list[tuple[str, int]]:
+    # grpcio's own server takes calls one by one, so that many wait to be taken whenever many come.
+    short_queue = [
+        ("grpc.server.max_pending_requests", FEW_PENDING),
+        ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING),
+    ]
     return [
+        *(short_queue if has_loop else ()),
         ("grpc.so_reuseport", 1),
         # More wait in the client, where they cost nothing.
         ("grpc.max_concurrent_streams", MAX_STREAMS),
-        ("grpc.server.max_pending_requests", FEW_PENDING),
-        ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING),
         ("grpc.max_receive_message_length", limits.max_request_bytes),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
