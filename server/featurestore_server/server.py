@@ -62,7 +62,7 @@ class FeatureServer:
         observer: Observer | None = None,
     ) -> None:
         limits = limits or Limits()
-        self._observer = observer or Observers()
+        self.observer = observer or Observers()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="call")
         self._server = grpc.server(
             self._pool, options=_options(limits), maximum_concurrent_rpcs=limits.max_calls
@@ -75,7 +75,7 @@ class FeatureServer:
             catalog,
             store,
             limits=limits,
-            store_answers=self._store_answers,
+            store_answers=self.store_answers,
             functions=functions or FunctionLoader(),
             gate=gate,
         )
@@ -95,12 +95,12 @@ class FeatureServer:
             self.online_features.answer_all,
             threads=threads,
             max_calls=max_calls,
-            observer=self._observer,
+            observer=self.observer,
         )
 
     def _add_services(self, *, reflect: bool) -> None:
         lookup: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(
-            observed(LOOKUP_METHOD, self.online_features.answer, self._observer), None, None
+            observed(LOOKUP_METHOD, self.online_features.answer, self.observer), None, None
         )
         services = HandlerCollector()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, services)
@@ -162,7 +162,8 @@ class FeatureServer:
             self._loop.join(_END_S)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _store_answers(self) -> bool:
+    def store_answers(self) -> bool:
+        """Whether the store is known to answer."""
         return self._monitor is None or self._monitor.store_answers
 
 
