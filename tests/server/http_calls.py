@@ -38,6 +38,14 @@ class Reply(NamedTuple):
         return [violation["field"] for violation in self.error["field_violations"]]
 
 
+class Served(NamedTuple):
+    """A server of both, and a client of its HTTP."""
+
+    client: "Client"
+    server: FeatureServer
+    twin: HttpServer
+
+
 class Client:
     """Keeps one connection."""
 
@@ -82,7 +90,7 @@ def http_served(
     patience: Patience = PATIENT,
     cors_origins: tuple[str, ...] = (),
     **options: Any,
-) -> Iterator[tuple[Client, FeatureServer]]:
+) -> Iterator[Served]:
     """A server of both, of which only HTTP is listened to; `options` are a FeatureServer's."""
     server = FeatureServer(catalog, store, **options)
     server.listen("127.0.0.1:0")
@@ -100,7 +108,7 @@ def http_served(
     twin.start()
     client = Client(f"127.0.0.1:{port}")
     try:
-        yield client, server
+        yield Served(client, server, twin)
     finally:
         client.connection.close()
         twin.stop(5)

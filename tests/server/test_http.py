@@ -27,7 +27,7 @@ ONE = {"feature_service": "checkout", "entities": {"user_id": [1]}}
 def client() -> Iterator[Client]:
     store = MemoryOnlineStore()
     shop.fill(store)
-    with http_served(shop.catalog(), store) as (client, _):
+    with http_served(shop.catalog(), store) as (client, *_):
         yield client
 
 
@@ -321,7 +321,7 @@ def test_pages_may_not_call_by_default(client: Client) -> None:
 
 @pytest.mark.parametrize("allowed", [ORIGIN, "*"])
 def test_pages_of_allowed_origins_may_call(store: OnlineStore, allowed: str) -> None:
-    with http_served(shop.catalog(), store, cors_origins=(allowed,)) as (client, _):
+    with http_served(shop.catalog(), store, cors_origins=(allowed,)) as (client, *_):
         wanted = {
             "Origin": ORIGIN,
             "Access-Control-Request-Method": "POST",
@@ -347,7 +347,7 @@ def test_pages_of_allowed_origins_may_call(store: OnlineStore, allowed: str) -> 
 
 def test_what_is_too_much_is_refused(store: OnlineStore) -> None:
     limits = Limits(max_entities=2, max_features=1, max_request_bytes=2_000)
-    with http_served(shop.catalog(), store, limits=limits) as (client, _):
+    with http_served(shop.catalog(), store, limits=limits) as (client, *_):
         three = client.post(ONE | {"entities": {"user_id": [1, 2, 3]}})
         rows = client.post(ONE | {"entities": [{"user_id": 1}] * 3})
         names = {"features": ["users:credit", "users:visits"], "entities": {"user_id": [1]}}
@@ -362,7 +362,7 @@ def test_what_is_too_much_is_refused(store: OnlineStore) -> None:
 
 
 def test_a_body_that_is_too_large_is_refused_before_it_comes(store: OnlineStore) -> None:
-    with http_served(shop.catalog(), store, limits=Limits(max_request_bytes=100)) as (client, _):
+    with http_served(shop.catalog(), store, limits=Limits(max_request_bytes=100)) as (client, *_):
         client.connection.putrequest("POST", PATH)
         client.connection.putheader("Content-Type", "application/json")
         client.connection.putheader("Content-Length", str(1 << 40))
@@ -378,7 +378,10 @@ def test_a_body_of_unknown_length_is_counted_while_it_comes(store: OnlineStore) 
         for _ in range(1_000):
             yield b" " * 1_000
 
-    with http_served(shop.catalog(), store, limits=Limits(max_request_bytes=10_000)) as (client, _):
+    with http_served(shop.catalog(), store, limits=Limits(max_request_bytes=10_000)) as (
+        client,
+        *_,
+    ):
         try:
             client.connection.request("POST", PATH, pieces(), AS_JSON)
         except (BrokenPipeError, ConnectionResetError):
@@ -404,7 +407,7 @@ def test_a_deadline_that_is_none_is_refused(client: Client, text: str) -> None:
 
 
 def test_a_call_is_answered_no_later_than_its_deadline() -> None:
-    with gated() as store, http_served(shop.catalog(), store) as (client, _):
+    with gated() as store, http_served(shop.catalog(), store) as (client, *_):
         reply = client.post(ONE, X_Timeout_Ms="50")
         assert (reply.status, reply.error["reason"]) == (504, "DEADLINE_PASSED")
         assert reply.error["code"] == "DEADLINE_EXCEEDED"
@@ -413,7 +416,7 @@ def test_a_call_is_answered_no_later_than_its_deadline() -> None:
 
 
 def test_calls_that_wait_are_answered_with_one_trip() -> None:
-    with gated() as store, http_served(shop.catalog(), store, threads=1) as (client, _):
+    with gated() as store, http_served(shop.catalog(), store, threads=1) as (client, *_):
         replies: list[int] = []
 
         def ask() -> None:
@@ -434,7 +437,7 @@ def test_calls_that_wait_are_answered_with_one_trip() -> None:
 
 def test_more_calls_than_are_taken_are_told_to_come_back() -> None:
     limits = Limits(max_calls=1)
-    with gated() as store, http_served(shop.catalog(), store, limits=limits) as (client, _):
+    with gated() as store, http_served(shop.catalog(), store, limits=limits) as (client, *_):
         first = threading.Thread(target=post_once, args=(client.address, ONE))
         first.start()
         assert store.waiting.acquire(timeout=30)
@@ -476,7 +479,7 @@ def test_what_fails_inside_is_told_by_an_id_alone(
 ) -> None:
     store = Failing()
     shop.fill(store)
-    with http_served(shop.catalog(), store) as (client, _):
+    with http_served(shop.catalog(), store) as (client, *_):
         store.error = error
         reply = client.post(ONE)
         store.error = None
@@ -490,7 +493,7 @@ def test_what_fails_inside_is_told_by_an_id_alone(
 def test_a_store_that_is_gone_makes_the_server_unready_and_no_less_alive() -> None:
     store = Failing()
     shop.fill(store)
-    with http_served(shop.catalog(), store) as (client, server):
+    with http_served(shop.catalog(), store) as (client, server, _):
         assert client.request("GET", "/readyz").body == {"status": "SERVING"}
         store.error = StoreUnavailableError("gone")
         _wait_until(lambda: not server.store_answers())
@@ -511,7 +514,7 @@ def _wait_until(condition: Any) -> None:
 
 
 def test_another_catalog_is_served_from_the_next_call_on(store: OnlineStore) -> None:
-    with http_served(shop.catalog(), store) as (client, server):
+    with http_served(shop.catalog(), store) as (client, server, _):
         assert client.post(ONE).body["revision"] == 7
         server.replace_catalog(replace(shop.catalog(), revision=8, services={}))
         assert client.post(ONE).error["reason"] == "FEATURE_SERVICE_NOT_FOUND"
@@ -548,7 +551,7 @@ class Notes(Observer):
 
 def test_the_gate_and_the_observers_are_those_of_grpc(store: OnlineStore) -> None:
     notes = Notes()
-    with http_served(shop.catalog(), store, gate=Doorman(), observer=notes) as (client, _):
+    with http_served(shop.catalog(), store, gate=Doorman(), observer=notes) as (client, *_):
         nobody = client.post(ONE)
         assert (nobody.status, nobody.headers["www-authenticate"]) == (401, "Bearer")
         key = {"Authorization": "Bearer fs_key"}

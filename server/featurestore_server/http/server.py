@@ -88,6 +88,11 @@ class HttpServer:
         if not self._server.has_started.wait(_START_S):
             raise RuntimeError("the HTTP server did not start")
 
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._server.server_state.connections)
+
     def begin_stop(self, grace_s: float) -> None:
         """Take no new connections, and let calls under way end; returns at once.
 
