@@ -27,6 +27,19 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HttpOptions:
+    """The HTTP twin of the lookup.
+
+    Attributes:
+        address: `host:port` or `[ipv6]:port`; port 0 picks a free one.
+        cors_origins: Origins whose pages may call, as in "https://app.example.com"; "*" for all.
+    """
+
+    address: str
+    cors_origins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServeOptions:
     """How to serve one project.
 
@@ -44,6 +57,7 @@ class ServeOptions:
         grace_s: How long calls under way may go on after the signal to stop, in seconds.
         reload_every_s: How often to look for newer definitions, in seconds; 0 never does.
         limits: What one request may take.
+        http: Where lookups are served over HTTP, too; None for nowhere.
     """
 
     catalog_json: str
@@ -58,3 +72,4 @@ class ServeOptions:
     grace_s: float = 30.0
     reload_every_s: float = 2.0
     limits: Limits = field(default_factory=Limits)
+    http: HttpOptions | None = None

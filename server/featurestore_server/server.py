@@ -70,14 +70,14 @@ class FeatureServer:
         observer: Observer | None = None,
     ) -> None:
         limits = limits or Limits()
-        self._observer = observer or Observers()
+        self.observer = observer or Observers()
         self._pool = WatchedPool(threads)
         self._admission = LookupAdmission(
             LOOKUP_METHOD,
             self._pool,
             threads=threads,
             max_calls=limits.max_calls,
-            observer=self._observer,
+            observer=self.observer,
         )
         self._server = grpc.server(
             self._pool,
@@ -93,7 +93,7 @@ class FeatureServer:
             catalog,
             store,
             limits=limits,
-            store_answers=self._store_answers,
+            store_answers=self.store_answers,
             functions=functions or FunctionLoader(),
             gate=gate,
         )
@@ -113,13 +113,13 @@ class FeatureServer:
             self.online_features.answer_all,
             threads=threads,
             max_calls=max_calls,
-            observer=self._observer,
+            observer=self.observer,
         )
 
     def _add_services(self, *, reflect: bool) -> None:
         lookup: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(
             self._admission.timed(
-                observed(LOOKUP_METHOD, self.online_features.answer, self._observer)
+                observed(LOOKUP_METHOD, self.online_features.answer, self.observer)
             ),
             None,
             None,
@@ -185,7 +185,8 @@ class FeatureServer:
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._admission.shutdown()
 
-    def _store_answers(self) -> bool:
+    def store_answers(self) -> bool:
+        """Whether the store is known to answer."""
         return self._monitor is None or self._monitor.store_answers
 
 
