@@ -16,6 +16,6 @@ SCENARIOS = read_scenarios(Path(__file__).parents[1] / "scenarios")
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=[scenario.id for scenario in SCENARIOS])
 def test_the_server_answers_as_the_scenario_says(scenario: Scenario, tmp_path: Path) -> None:
-    settings = {"online_store": {"type": "memory"}}
+    settings = {"online_store": {"type": "lmdb"}}
     with closing(ServedRunner(tmp_path, settings)) as runner:
         play(scenario, runner)
