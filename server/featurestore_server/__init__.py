@@ -12,6 +12,7 @@ from featurestore_server.errors import (
     WorkerError,
 )
 from featurestore_server.options import DEFAULT_ADDRESS, Limits, ServeOptions
+from featurestore_server.probe import Health, check_health
 from featurestore_server.serving import Serving, serve
 from featurestore_server.supervisor import Supervisor
 
@@ -19,6 +20,7 @@ __all__ = [
     "DEFAULT_ADDRESS",
     "AddressError",
     "AddressInUseError",
+    "Health",
     "InsecureAddressError",
     "Limits",
     "ServeError",
@@ -26,5 +28,6 @@ __all__ = [
     "Serving",
     "Supervisor",
     "WorkerError",
+    "check_health",
     "serve",
 ]
