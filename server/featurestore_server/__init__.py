@@ -12,6 +12,7 @@ from featurestore_server.errors import (
     WorkerError,
 )
 from featurestore_server.options import DEFAULT_ADDRESS, HttpOptions, Limits, ServeOptions
+from featurestore_server.probe import Health, check_health
 from featurestore_server.serving import Serving, serve
 from featurestore_server.supervisor import Supervisor
 
@@ -20,6 +21,7 @@ __all__ = [
     "AddressError",
     "AddressInUseError",
     "HttpOptions",
+    "Health",
     "InsecureAddressError",
     "Limits",
     "ServeError",
@@ -27,5 +29,6 @@ __all__ = [
     "Serving",
     "Supervisor",
     "WorkerError",
+    "check_health",
     "serve",
 ]
