@@ -3,8 +3,9 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Final, TypeAlias
 
 from featurestore_server.calls import NO_DEADLINE, Call
@@ -25,7 +26,7 @@ class Answering:
     Args:
         answer_all: Answers calls together.
         threads: How many times that may go on at once.
-        max_calls: Calls under way or waiting; more are refused.
+        max_calls: Calls under way, waiting or still coming; more are refused.
     """
 
     def __init__(self, answer_all: AnswerAll, *, threads: int, max_calls: int) -> None:
@@ -36,12 +37,25 @@ class Answering:
         self._waiting: deque[tuple[Call, asyncio.Future[Answer]]] = deque()
         self._answering = 0
         self._tasks: set[asyncio.Task[None]] = set()  # the loop alone would let them be collected
-        self._under_way = 0
+        self._places_taken = 0
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold a place for one call, from before its body is read.
+
+        Raises:
+            OverloadedError: All are taken.
+        """
+        if self._places_taken >= self._max_calls:
+            raise OverloadedError("The server has as many calls as it takes; nothing was done.")
+        self._places_taken += 1
+        try:
+            yield
+        finally:
+            self._places_taken -= 1
 
     async def answer(self, call: Call) -> Answer:
         """Return a call's reply, or why there is none; no later than its deadline."""
-        if self._under_way >= self._max_calls:
-            return OverloadedError("The server has as many calls as it takes; nothing was done.")
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((call, future))
         if self._answering < self._max_answering:
@@ -49,14 +63,11 @@ class Answering:
             task = asyncio.create_task(self._answer_waiting())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        self._under_way += 1
         try:
             async with asyncio.timeout(_left_s(call)):
                 return await future
         except TimeoutError:
             return DeadlinePassedError("The deadline passed before there was an answer.")
-        finally:
-            self._under_way -= 1
 
     async def _answer_waiting(self) -> None:
         while calls := self._some_waiting():
