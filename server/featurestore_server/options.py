@@ -15,7 +15,7 @@ class Limits:
         max_entities: Entities in one request.
         max_features: Features named in one request; a feature service may have more.
         max_request_bytes: Size of a serialized request.
-        max_calls: Calls under way or waiting in one worker; more get RESOURCE_EXHAUSTED.
+        max_calls: Lookups under way or waiting in one worker; more are refused.
         cached_plans: Prepared lookups that one worker keeps.
     """
 

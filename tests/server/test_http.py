@@ -468,10 +468,10 @@ class Failing(MemoryOnlineStore):
 
     error: Exception | None = None
 
-    def read(self, requests: Any) -> Any:
+    def read(self, requests: Any, *, until: float | None = None) -> Any:
         if self.error:
             raise self.error
-        return super().read(requests)
+        return super().read(requests, until=until)
 
 
 PRIVATE = "redis://user:secret@10.0.0.7 /var/lib/online"
