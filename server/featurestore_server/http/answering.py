@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Final, TypeAlias
 
+from featurestore_server.admission import Admission
 from featurestore_server.calls import NO_DEADLINE, Call
 from featurestore_server.errors import DeadlinePassedError, OverloadedError
 
@@ -27,10 +28,19 @@ class Answering:
         answer_all: Answers calls together.
         threads: How many times that may go on at once.
         max_calls: Calls under way, waiting or still coming; more are refused.
+        admission: Decides which calls are refused because too many wait.
     """
 
-    def __init__(self, answer_all: AnswerAll, *, threads: int, max_calls: int) -> None:
+    def __init__(
+        self,
+        answer_all: AnswerAll,
+        *,
+        threads: int,
+        max_calls: int,
+        admission: Admission | None = None,
+    ) -> None:
         self._answer_all = answer_all
+        self._admission = admission or Admission()
         self._max_answering = threads
         self._max_calls = max_calls
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="http_lookup")
@@ -56,6 +66,8 @@ class Answering:
 
     async def answer(self, call: Call) -> Answer:
         """Return a call's reply, or why there is none; no later than its deadline."""
+        if self._admission.refuses(len(self._waiting)):
+            return OverloadedError("The server has more requests than it can answer in time.")
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((call, future))
         if self._answering < self._max_answering:
@@ -72,11 +84,14 @@ class Answering:
     async def _answer_waiting(self) -> None:
         while calls := self._some_waiting():
             loop = asyncio.get_running_loop()
+            began = time.perf_counter()
             try:
                 asked = [call for call, _ in calls]
                 answers = await loop.run_in_executor(self._pool, self._answer_all, asked)
             except Exception as error:  # noqa: BLE001 - whoever asked is told
                 answers = [error] * len(calls)
+            took_s = time.perf_counter() - began
+            self._admission.answered(len(calls), took_s, at_once=self._answering)
             for (_, future), answer in zip(calls, answers, strict=True):
                 if not future.done():
                     future.set_result(answer)
