@@ -342,7 +342,7 @@ class TestLoad:
             return b""
 
         # h2load takes whole seconds only.
-        brief = {} if generator == "h2load" else {"seconds": 0.3, "warmup_s": 0.1}
+        brief: dict[str, Any] = {} if generator == "h2load" else {"seconds": 0.3, "warmup_s": 0.1}
         arguments = load_arguments(grpc_method(overloaded), tmp_path / "body", rate=50, **brief)
         with pytest.raises(WrongAnswerError, match="error"):
             load.JOBS[generator](arguments)
