@@ -173,7 +173,9 @@ def serve(
     ] = None,
     insecure: Annotated[
         bool,
-        typer.Option("--insecure", help="Allow an address that other machines can reach."),
+        typer.Option(
+            "--insecure", help="Allow plain text on an address that other machines can reach."
+        ),
     ] = False,
 ) -> None:
     """Serve online features over gRPC.
@@ -197,6 +199,7 @@ def serve(
             fast_lookups=chosen.fast_lookups,
             reload_every_s=chosen.reload_every_ms / 1e3,
             limits=server.Limits(max_entities=chosen.max_entities),
+            tls=store.config.tls_files(),
         )
         _refuse_private_store(store)
         server.serve(
@@ -260,7 +263,8 @@ def _announce(session: Session, ready: Any) -> None:
     """Say that the server is ready: what waits for that reads it from standard output."""
     if session.as_json:
         facts = {
-            k: getattr(ready, k) for k in ("address", "project", "revision", "workers", "clock")
+            k: getattr(ready, k)
+            for k in ("address", "project", "revision", "workers", "clock", "encrypts")
         }
         session.answer(facts)
     else:

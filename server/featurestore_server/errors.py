@@ -60,7 +60,7 @@ class InsecureAddressError(ServeError):
         self.address = address
         super().__init__(
             f"{address} can be reached from other machines, and this server does not encrypt.",
-            hint="listen on localhost or a unix socket, or allow it with --insecure",
+            hint="set server.tls, or listen on localhost, or allow it with --insecure",
         )
 
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from featurestore.certificates import TlsFiles
+
 DEFAULT_ADDRESS: Final = "localhost:6566"
 
 
@@ -44,6 +46,7 @@ class ServeOptions:
         grace_s: How long calls under way may go on after the signal to stop, in seconds.
         reload_every_s: How often to look for newer definitions, in seconds; 0 never does.
         limits: What one request may take.
+        tls: What connections are encrypted with; None for plain text.
     """
 
     catalog_json: str
@@ -58,3 +61,4 @@ class ServeOptions:
     grace_s: float = 30.0
     reload_every_s: float = 2.0
     limits: Limits = field(default_factory=Limits)
+    tls: TlsFiles | None = None

@@ -7,8 +7,10 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, TextIO
 
+from featurestore.certificates import TlsFiles
 from featurestore.errors import FeatureStoreError
 from featurestore_server.errors import WorkerError
 from featurestore_server.options import Limits, ServeOptions
@@ -30,6 +32,7 @@ class WorkerTask:
         fast_lookups: Whether lookups go past grpcio's thread pool.
         grace_s: How long calls under way may go on after the signal to stop, in seconds.
         limits: What one request may take.
+        tls: What connections are encrypted with; None for plain text.
     """
 
     targets: tuple[str, ...]
@@ -41,6 +44,7 @@ class WorkerTask:
     fast_lookups: bool
     grace_s: float
     limits: Limits = field(default_factory=Limits)
+    tls: TlsFiles | None = None
 
     @classmethod
     def of(cls, options: ServeOptions, targets: tuple[str, ...]) -> "WorkerTask":
@@ -55,11 +59,12 @@ class WorkerTask:
             fast_lookups=options.fast_lookups,
             grace_s=options.grace_s,
             limits=options.limits,
+            tls=options.tls,
         )
 
     def to_line(self) -> str:
         """Return the task as one line."""
-        return json.dumps(asdict(self)) + "\n"
+        return json.dumps(asdict(self), default=str) + "\n"
 
     @classmethod
     def from_line(cls, line: str) -> "WorkerTask":
@@ -68,6 +73,9 @@ class WorkerTask:
         facts["targets"] = tuple(facts["targets"])
         facts["function_roots"] = tuple(facts["function_roots"])
         facts["limits"] = Limits(**facts["limits"])
+        if facts["tls"]:
+            files = {name: file and Path(file) for name, file in facts["tls"].items()}
+            facts["tls"] = TlsFiles(**files)
         return cls(**facts)
 
 

@@ -8,6 +8,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
+from featurestore.certificates import TlsFiles
 from featurestore.functions import FunctionLoader
 from featurestore.online.store import OnlineStore
 from featurestore.serving.plan import ServingCatalog
@@ -18,6 +19,7 @@ from featurestore_server.loop import LookupLoop, is_supported
 from featurestore_server.monitor import StoreMonitor
 from featurestore_server.options import Limits
 from featurestore_server.service import LOOKUP_METHOD, SERVING_SERVICE, OnlineFeatures
+from featurestore_server.tls import FollowedFiles
 
 LOGGER: Final = logging.getLogger("featurestore_server")
 
@@ -43,8 +45,10 @@ class FeatureServer:
         fast_lookups: Whether lookups are answered by `loop`, where this grpcio permits it.
         gate: Decides who may look up what; None lets everybody.
         observer: Told how each lookup ended.
+        tls: What connections are encrypted with; None for plain text.
 
     Raises:
+        CertificateError: A file of `tls` cannot be used.
         FunctionLoadError: A function of the catalog cannot be loaded.
     """
 
@@ -60,7 +64,9 @@ class FeatureServer:
         fast_lookups: bool = True,
         gate: Gate | None = None,
         observer: Observer | None = None,
+        tls: TlsFiles | None = None,
     ) -> None:
+        self._credentials = FollowedFiles(tls).credentials() if tls else None
         limits = limits or Limits()
         self._observer = observer or Observers()
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="call")
@@ -124,6 +130,8 @@ class FeatureServer:
             AddressInUseError: That did not work.
         """
         try:
+            if self._credentials:
+                return self._server.add_secure_port(target, self._credentials)
             return self._server.add_insecure_port(target)
         except RuntimeError:
             raise AddressInUseError(target) from None

@@ -33,6 +33,7 @@ class Serving:
         revision: The revision of the project's registry that it serves.
         workers: How many worker processes it has.
         clock: "system", or the instant at which its clock stands still.
+        encrypts: Whether connections are encrypted.
     """
 
     address: str
@@ -40,11 +41,12 @@ class Serving:
     revision: int
     workers: int
     clock: str
+    encrypts: bool = False
 
     def __str__(self) -> str:
         workers = "1 worker" if self.workers == 1 else f"{self.workers} workers"
         line = f"serving project {self.project!r}, revision {self.revision}, at {self.address}"
-        line += f" with {workers}"
+        line += f" with {workers}{' over TLS' if self.encrypts else ''}"
         if not parse_clock(self.clock).is_system:
             line += f"; the clock stands still at {self.clock}"
         return line
@@ -71,6 +73,7 @@ def serve(
     Raises:
         ServeError: The address cannot be taken, or a worker cannot serve.
         ConfigError: The catalog or the store's configuration cannot be used.
+        CertificateError: A file of `options.tls` cannot be used.
     """
     catalog = ServingCatalog.from_json(options.catalog_json)
     with _stop_signals() as stop, Supervisor(options) as supervisor:
@@ -80,6 +83,7 @@ def serve(
             revision=catalog.revision,
             workers=options.workers,
             clock=catalog.clock,
+            encrypts=options.tls is not None,
         )
         (on_ready or _announce)(ready)
         look_at = time.monotonic() + options.reload_every_s

@@ -7,9 +7,11 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final, Self, TextIO, cast
 
+from featurestore.certificates import read_tls
 from featurestore_server.addresses import Reservation, reserve
 from featurestore_server.errors import WorkerError
 from featurestore_server.options import ServeOptions
@@ -119,13 +121,18 @@ class Supervisor:
     """A server of several worker processes.
 
     Raises:
+        CertificateError: A file of `options.tls` cannot be used.
         ServeError: The address cannot be taken, or a worker cannot serve.
     """
 
     def __init__(self, options: ServeOptions) -> None:
         self._options = options
+        if options.tls:
+            read_tls(options.tls, now=datetime.now(UTC))
         self._reservation: Reservation = reserve(
-            options.address, workers=options.workers, insecure=options.insecure
+            options.address,
+            workers=options.workers,
+            insecure=options.insecure or options.tls is not None,
         )
         self._workers: list[Worker] = []
 

@@ -63,6 +63,7 @@ def _serve(task: WorkerTask, told: Iterator[str], reports: TextIO, stop: threadi
             functions=FunctionLoader([Path(root) for root in task.function_roots]),
             reflect=task.reflection,
             fast_lookups=task.fast_lookups,
+            tls=task.tls,
         )
         for target in task.targets:
             server.listen(target)
