@@ -205,6 +205,9 @@ class ServerConfig(_Model):
         fast_lookups: Answer lookups past grpcio's thread pool, with versions that were tested.
         reload_every_ms: How often to look for newer definitions and generations; 0 never does.
         tls: See `TlsConfig`; None for plain text.
+        auth: "none": everybody may do everything; "api_keys": only who has a key of the project, or
+            a certificate that stands for one, and that is allowed to.
+        access_log: Write a line of JSON to standard error for every call.
     """
 
     address: str = "127.0.0.1:6566"
@@ -218,6 +221,8 @@ class ServerConfig(_Model):
         2_000
     )
     tls: TlsConfig | None = None
+    auth: Literal["none", "api_keys"] = "none"
+    access_log: bool = False
 
 
 def _clock(text: str) -> str:

@@ -187,6 +187,7 @@ def serve(
     server = find_server()
     with session.store() as store:
         chosen, watched = store.settings.server, WatchedCatalog(store)
+        keys = WatchedKeys(store) if chosen.auth == "api_keys" else None
         options = server.ServeOptions(
             catalog_json=watched.catalog.to_json(),
             online_store=store.config.online_store_arguments(),
@@ -200,12 +201,15 @@ def serve(
             reload_every_s=chosen.reload_every_ms / 1e3,
             limits=server.Limits(max_entities=chosen.max_entities),
             tls=store.config.tls_files(),
+            keys_json=keys.newer() if keys else None,
+            access_log=chosen.access_log,
         )
         _refuse_private_store(store)
         server.serve(
             options,
             on_ready=lambda ready: _announce(session, ready),
             newer_catalog=watched.newer,
+            newer_keys=keys.newer if keys else None,
         )
 
 
@@ -232,6 +236,33 @@ class WatchedCatalog:
         self.catalog = self._store.serving_catalog()
         self._version = version
         return self.catalog.to_json()
+
+
+class WatchedKeys:
+    """The keys of a store's project, and what they are once that has changed.
+
+    Args:
+        store: Stays open as long as this is asked.
+    """
+
+    def __init__(self, store: "FeatureStore") -> None:
+        self._store = store
+        self._stamp: object = None
+        self._known: str | None = None
+
+    def newer(self) -> str | None:
+        """Return all keys as JSON if they are others than were last returned."""
+        from featurestore.access import keys_to_json
+
+        stamp = self._store.registry.stamp()  # first: what is written meanwhile has another
+        if stamp is not None and stamp == self._stamp:
+            return None
+        found = keys_to_json(self._store.api_keys.list())
+        self._stamp = stamp
+        if found == self._known:
+            return None
+        self._known = found
+        return found
 
 
 def find_server() -> Any:
@@ -264,7 +295,15 @@ def _announce(session: Session, ready: Any) -> None:
     if session.as_json:
         facts = {
             k: getattr(ready, k)
-            for k in ("address", "project", "revision", "workers", "clock", "encrypts")
+            for k in (
+                "address",
+                "project",
+                "revision",
+                "workers",
+                "clock",
+                "encrypts",
+                "asks_for_keys",
+            )
         }
         session.answer(facts)
     else:

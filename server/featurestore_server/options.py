@@ -47,6 +47,8 @@ class ServeOptions:
         reload_every_s: How often to look for newer definitions, in seconds; 0 never does.
         limits: What one request may take.
         tls: What connections are encrypted with; None for plain text.
+        keys_json: What `featurestore.access.keys_to_json` wrote: who may call. None: everybody.
+        access_log: Whether each call is a line of JSON on standard error.
     """
 
     catalog_json: str
@@ -62,3 +64,5 @@ class ServeOptions:
     reload_every_s: float = 2.0
     limits: Limits = field(default_factory=Limits)
     tls: TlsFiles | None = None
+    keys_json: str | None = None
+    access_log: bool = False

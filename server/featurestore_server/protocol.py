@@ -1,6 +1,7 @@
 """What a parent and its worker processes tell each other: lines of JSON.
 
-A worker is told its task, then of every other catalog; it answers once, when it serves or cannot.
+A worker is told its task, then of every other catalog and of other keys; it answers once, when it
+serves or cannot.
 """
 
 import json
@@ -33,6 +34,8 @@ class WorkerTask:
         grace_s: How long calls under way may go on after the signal to stop, in seconds.
         limits: What one request may take.
         tls: What connections are encrypted with; None for plain text.
+        keys_json: Who may call, as `ServeOptions` has it.
+        access_log: Whether each call is logged.
     """
 
     targets: tuple[str, ...]
@@ -45,6 +48,8 @@ class WorkerTask:
     grace_s: float
     limits: Limits = field(default_factory=Limits)
     tls: TlsFiles | None = None
+    keys_json: str | None = None
+    access_log: bool = False
 
     @classmethod
     def of(cls, options: ServeOptions, targets: tuple[str, ...]) -> "WorkerTask":
@@ -60,6 +65,8 @@ class WorkerTask:
             grace_s=options.grace_s,
             limits=options.limits,
             tls=options.tls,
+            keys_json=options.keys_json,
+            access_log=options.access_log,
         )
 
     def to_line(self) -> str:
@@ -84,10 +91,22 @@ def catalog_line(catalog_json: str) -> str:
     return json.dumps({"catalog_json": catalog_json}) + "\n"
 
 
-def read_catalog(line: str) -> str:
-    """Return the catalog that `catalog_line` wrote."""
-    catalog: str = json.loads(line)["catalog_json"]
-    return catalog
+def keys_line(keys_json: str) -> str:
+    """Return what tells a worker to go by other keys."""
+    return json.dumps({"keys_json": keys_json}) + "\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class News:
+    """What a worker is told while it serves; what is None stays as it is."""
+
+    catalog_json: str | None = None
+    keys_json: str | None = None
+
+    @classmethod
+    def from_line(cls, line: str) -> "News":
+        """Return what `catalog_line` or `keys_line` wrote."""
+        return cls(**json.loads(line))
 
 
 def lines_from(descriptor: int) -> Iterator[str]:

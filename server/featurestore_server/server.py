@@ -1,8 +1,9 @@
 """One gRPC server in this process: lookups, health and reflection."""
 
 import logging
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Any, Final
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -18,6 +19,7 @@ from featurestore_server.guard import HandlerCollector, add_guarded, observed
 from featurestore_server.loop import LookupLoop, is_supported
 from featurestore_server.monitor import StoreMonitor
 from featurestore_server.options import Limits
+from featurestore_server.permissions import gated_stream
 from featurestore_server.service import LOOKUP_METHOD, SERVING_SERVICE, OnlineFeatures
 from featurestore_server.tls import FollowedFiles
 
@@ -43,8 +45,8 @@ class FeatureServer:
         functions: Loads the Python functions of on-demand features; None refuses them.
         reflect: Whether clients may ask what services there are.
         fast_lookups: Whether lookups are answered by `loop`, where this grpcio permits it.
-        gate: Decides who may look up what; None lets everybody.
-        observer: Told how each lookup ended.
+        gate: Decides who may look up what, and who may ask for reflection; None lets everybody.
+        observer: Told how each lookup ended, and each call that the gate was asked about.
         tls: What connections are encrypted with; None for plain text.
 
     Raises:
@@ -69,6 +71,7 @@ class FeatureServer:
         self._credentials = FollowedFiles(tls).credentials() if tls else None
         limits = limits or Limits()
         self._observer = observer or Observers()
+        self._gate = gate
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="call")
         self._server = grpc.server(
             self._pool, options=_options(limits), maximum_concurrent_rpcs=limits.max_calls
@@ -118,7 +121,16 @@ class FeatureServer:
         if not self._loop:
             add_guarded(self._server, SERVING_SERVICE, {"GetOnlineFeatures": lookup})
         for name, methods in services.services.items():
-            add_guarded(self._server, name, methods)
+            add_guarded(self._server, name, self._gated(name, methods))
+
+    def _gated(self, service: str, methods: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the methods of a service as this server's gate lets them be called."""
+        if self._gate is None or service == health.SERVICE_NAME:
+            return methods
+        return {
+            name: gated_stream(f"/{service}/{name}", method, self._gate, self._observer)
+            for name, method in methods.items()
+        }
 
     def listen(self, target: str) -> int:
         """Listen at `host:port`, `[ipv6]:port` or `unix:/path`; before `start`.

@@ -15,7 +15,7 @@ from featurestore.certificates import read_tls
 from featurestore_server.addresses import Reservation, reserve
 from featurestore_server.errors import WorkerError
 from featurestore_server.options import ServeOptions
-from featurestore_server.protocol import WorkerTask, catalog_line, check_report
+from featurestore_server.protocol import WorkerTask, catalog_line, check_report, keys_line
 
 LOGGER: Final = logging.getLogger("featurestore_server")
 
@@ -160,9 +160,17 @@ class Supervisor:
     def replace_catalog(self, catalog_json: str) -> None:
         """Let all workers serve another catalog, without an interruption."""
         self._options = replace(self._options, catalog_json=catalog_json)
+        self._tell(catalog_line(catalog_json))
+
+    def replace_keys(self, keys_json: str) -> None:
+        """Let all workers go by other keys, without an interruption."""
+        self._options = replace(self._options, keys_json=keys_json)
+        self._tell(keys_line(keys_json))
+
+    def _tell(self, line: str) -> None:
         task_line = WorkerTask.of(self._options, self._reservation.targets).to_line()
         for worker in self._workers:
-            worker.tell(catalog_line(catalog_json), task_line=task_line)
+            worker.tell(line, task_line=task_line)
 
     def revive_workers(self) -> None:
         """Start those workers again that died."""
