@@ -205,6 +205,8 @@ def serve(
             access_log=chosen.access_log,
         )
         _refuse_private_store(store)
+        if options.keys_json == "[]":
+            session.note("There are no keys yet, so nobody may call: featurestore keys create")
         server.serve(
             options,
             on_ready=lambda ready: _announce(session, ready),

@@ -19,7 +19,8 @@ from featurestore.functions import FunctionLoader
 from featurestore.online.factory import open_store
 from featurestore.online.store import OnlineStore
 from featurestore.serving.plan import ServingCatalog
-from featurestore_server.access_log import AccessLog
+from featurestore_server.access_log import AccessLog, WitnessedGate
+from featurestore_server.calls import OpenGate
 from featurestore_server.keys import KeyGate
 from featurestore_server.protocol import (
     News,
@@ -69,7 +70,7 @@ def _serve(task: WorkerTask, told: Iterator[str], reports: TextIO, stop: threadi
             reflect=task.reflection,
             fast_lookups=task.fast_lookups,
             tls=task.tls,
-            gate=gate,
+            gate=WitnessedGate(gate or OpenGate()) if access_log else gate,
             observer=access_log,
         )
         for target in task.targets:
