@@ -118,7 +118,7 @@ COMMANDS: Final[dict[str, Callable[..., None]]] = {
 
 GROUPS: Final[dict[str, tuple[str, dict[str, Callable[..., None]]]]] = {
     "keys": (
-        "Make, list and revoke keys of those who call the server.",
+        "Make, list and revoke the keys of callers.",
         {"create": keys.create, "list": keys.list_keys, "revoke": keys.revoke},
     ),
 }

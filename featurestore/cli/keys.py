@@ -1,21 +1,16 @@
 """`keys create`, `list`, `revoke`: who may call the server."""
 
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from featurestore.access import Permission
 from featurestore.cli.output import listed, print_table
 from featurestore.cli.session import Session, UsageError
-from featurestore.time import format_instant, from_micros, parse_duration, to_micros
 
 if TYPE_CHECKING:
     from datetime import timedelta
 
     from featurestore.access import KeyRecord
-
-_ROLES: Final = ", ".join(Permission)
 
 
 def create(
@@ -24,7 +19,11 @@ def create(
     *,
     role: Annotated[
         list[str],
-        typer.Option("--role", metavar="ROLE", help=f"{_ROLES}; may be repeated."),
+        typer.Option(
+            "--role",
+            metavar="ROLE",
+            help="read_online, read_offline, write or admin; may be repeated.",
+        ),
     ],
     service: Annotated[
         list[str] | None,
@@ -71,6 +70,8 @@ def create(
 
 
 def _duration(text: str | None) -> "timedelta | None":
+    from featurestore.time import parse_duration
+
     try:
         return None if text is None else parse_duration(text)
     except ValueError as error:
@@ -110,6 +111,10 @@ def revoke(
 
 
 def _state(key: "KeyRecord") -> str:
+    from datetime import UTC, datetime
+
+    from featurestore.time import to_micros
+
     if key.revoked_us is not None:
         return "revoked"
     now_us = to_micros(datetime.now(UTC))
@@ -142,4 +147,6 @@ def _document(key: "KeyRecord") -> dict[str, Any]:
 
 
 def _instant(micros: int | None) -> str | None:
+    from featurestore.time import format_instant, from_micros
+
     return None if micros is None else format_instant(from_micros(micros))
