@@ -34,6 +34,7 @@ MAX_RETENTION = timedelta(days=36_500)
 _NOT_CONFIGURATION = {"FEATURESTORE_TEST_REDIS"}
 
 
+_ORIGIN = re.compile(r"https?://[^\s/?#@,*]{1,255}")
 _MEMORY = re.compile(r"\d{1,15}(\.\d{1,3})? ?([kmgt]i?b|b|%)", re.IGNORECASE)
 
 
@@ -59,6 +60,12 @@ def _registry_path(value: object) -> object:
 
 def _parts(value: object) -> object:
     return tuple(value.split(",")) if isinstance(value, str) else value
+
+
+def _origin(text: str) -> str:
+    if text != "*" and not _ORIGIN.fullmatch(text):
+        raise ValueError("an origin is a scheme and a host, such as https://app.example.com")
+    return text
 
 
 Milliseconds = Annotated[int, BeforeValidator(_milliseconds), Field(ge=1, le=86_400_000)]
@@ -208,6 +215,9 @@ class ServerConfig(_Model):
         auth: "none": everybody may do everything; "api_keys": only who has a key of the project, or
             a certificate that stands for one, and that is allowed to.
         access_log: Write a line of JSON to standard error for every call.
+        http_address: host:port where lookups are served over HTTP, too; None for nowhere.
+        http_cors_origins: Origins whose pages may call over HTTP, such as
+            "https://app.example.com"; "*" for all. None by default.
     """
 
     address: str = "127.0.0.1:6566"
@@ -223,6 +233,10 @@ class ServerConfig(_Model):
     tls: TlsConfig | None = None
     auth: Literal["none", "api_keys"] = "none"
     access_log: bool = False
+    http_address: str | None = None
+    http_cors_origins: Annotated[
+        tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_parts)
+    ] = ()
 
 
 def _clock(text: str) -> str:

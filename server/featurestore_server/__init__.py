@@ -1,4 +1,4 @@
-"""Serves features over gRPC.
+"""Serves features over gRPC, and over HTTP where that is wanted.
 
 `serve` runs worker processes until a signal says stop, and loads no gRPC itself.
 `featurestore_server.server.FeatureServer` is one server inside the calling process.
@@ -11,7 +11,7 @@ from featurestore_server.errors import (
     ServeError,
     WorkerError,
 )
-from featurestore_server.options import DEFAULT_ADDRESS, Limits, ServeOptions
+from featurestore_server.options import DEFAULT_ADDRESS, HttpOptions, Limits, ServeOptions
 from featurestore_server.serving import Serving, serve
 from featurestore_server.supervisor import Supervisor
 
@@ -19,6 +19,7 @@ __all__ = [
     "DEFAULT_ADDRESS",
     "AddressError",
     "AddressInUseError",
+    "HttpOptions",
     "InsecureAddressError",
     "Limits",
     "ServeError",

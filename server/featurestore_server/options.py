@@ -17,7 +17,7 @@ class Limits:
         max_entities: Entities in one request.
         max_features: Features named in one request; a feature service may have more.
         max_request_bytes: Size of a serialized request.
-        max_calls: Calls under way or waiting in one worker; more get RESOURCE_EXHAUSTED.
+        max_calls: Lookups under way or waiting in one worker; more are refused.
         cached_plans: Prepared lookups that one worker keeps.
     """
 
@@ -26,6 +26,19 @@ class Limits:
     max_request_bytes: int = 4 << 20
     max_calls: int = 1_000
     cached_plans: int = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class HttpOptions:
+    """The HTTP twin of the lookup.
+
+    Attributes:
+        address: `host:port` or `[ipv6]:port`; port 0 picks a free one.
+        cors_origins: Origins whose pages may call, as in "https://app.example.com"; "*" for all.
+    """
+
+    address: str
+    cors_origins: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +62,7 @@ class ServeOptions:
         tls: What connections are encrypted with; None for plain text.
         keys_json: What `featurestore.access.keys_to_json` wrote: who may call. None: everybody.
         access_log: Whether each call is a line of JSON on standard error.
+        http: Where lookups are served over HTTP, too; None for nowhere.
     """
 
     catalog_json: str
@@ -66,3 +80,4 @@ class ServeOptions:
     tls: TlsFiles | None = None
     keys_json: str | None = None
     access_log: bool = False
+    http: HttpOptions | None = None

@@ -20,6 +20,19 @@ MAX_LINE_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
+class HttpTask:
+    """What a worker is to do over HTTP.
+
+    Attributes:
+        targets: Where to listen.
+        cors_origins: Origins whose pages may call.
+    """
+
+    targets: tuple[str, ...]
+    cors_origins: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class WorkerTask:
     """What a worker is to do.
 
@@ -36,6 +49,7 @@ class WorkerTask:
         tls: What connections are encrypted with; None for plain text.
         keys_json: Who may call, as `ServeOptions` has it.
         access_log: Whether each call is logged.
+        http: The same over HTTP; None for not.
     """
 
     targets: tuple[str, ...]
@@ -50,10 +64,16 @@ class WorkerTask:
     tls: TlsFiles | None = None
     keys_json: str | None = None
     access_log: bool = False
+    http: HttpTask | None = None
 
     @classmethod
-    def of(cls, options: ServeOptions, targets: tuple[str, ...]) -> "WorkerTask":
+    def of(
+        cls, options: ServeOptions, targets: tuple[str, ...], *, http_targets: tuple[str, ...] = ()
+    ) -> "WorkerTask":
         """Return the task of each worker of a server."""
+        http = None
+        if options.http:
+            http = HttpTask(targets=http_targets, cors_origins=options.http.cors_origins)
         return cls(
             targets=targets,
             catalog_json=options.catalog_json,
@@ -67,6 +87,7 @@ class WorkerTask:
             tls=options.tls,
             keys_json=options.keys_json,
             access_log=options.access_log,
+            http=http,
         )
 
     def to_line(self) -> str:
@@ -83,6 +104,8 @@ class WorkerTask:
         if facts["tls"]:
             files = {name: file and Path(file) for name, file in facts["tls"].items()}
             facts["tls"] = TlsFiles(**files)
+        if http := facts["http"]:
+            facts["http"] = HttpTask(**{name: tuple(values) for name, values in http.items()})
         return cls(**facts)
 
 

@@ -35,6 +35,7 @@ class Serving:
         clock: "system", or the instant at which its clock stands still.
         encrypts: Whether connections are encrypted.
         asks_for_keys: Whether callers have to say who they are.
+        http_address: Where clients find it over HTTP; None for nowhere.
     """
 
     address: str
@@ -44,10 +45,13 @@ class Serving:
     clock: str
     encrypts: bool = False
     asks_for_keys: bool = False
+    http_address: str | None = None
 
     def __str__(self) -> str:
         workers = "1 worker" if self.workers == 1 else f"{self.workers} workers"
         line = f"serving project {self.project!r}, revision {self.revision}, at {self.address}"
+        if self.http_address:
+            line += f" and at http://{self.http_address}"
         line += f" with {workers}{' over TLS' if self.encrypts else ''}"
         line += ", for callers with a key" if self.asks_for_keys else ""
         if not parse_clock(self.clock).is_system:
@@ -90,6 +94,7 @@ def serve(
             clock=catalog.clock,
             encrypts=options.tls is not None,
             asks_for_keys=options.keys_json is not None,
+            http_address=supervisor.http_address,
         )
         (on_ready or _announce)(ready)
         look_at = time.monotonic() + options.reload_every_s

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Final, Self, TextIO, cast
 
 from featurestore.certificates import read_tls
-from featurestore_server.addresses import Reservation, reserve
+from featurestore_server.addresses import Reservation, reserve, reserve_port
 from featurestore_server.errors import WorkerError
 from featurestore_server.options import ServeOptions
 from featurestore_server.protocol import WorkerTask, catalog_line, check_report, keys_line
@@ -134,6 +134,7 @@ class Supervisor:
             workers=options.workers,
             insecure=options.insecure or options.tls is not None,
         )
+        self._http_reservation = _reserve_http(options, self._reservation)
         self._workers: list[Worker] = []
 
     @property
@@ -142,13 +143,18 @@ class Supervisor:
         return self._reservation.shown
 
     @property
+    def http_address(self) -> str | None:
+        """Where clients find it over HTTP, with the port that was picked; None for nowhere."""
+        return self._http_reservation.shown if self._http_reservation else None
+
+    @property
     def worker_pids(self) -> tuple[int, ...]:
         """The workers' process ids."""
         return tuple(worker.pid for worker in self._workers)
 
     def start(self) -> None:
         """Start all workers and wait until they serve."""
-        line = WorkerTask.of(self._options, self._reservation.targets).to_line()
+        line = self._task_line()
         try:
             self._workers = [Worker(line) for _ in range(self._options.workers)]
             for worker in self._workers:
@@ -156,6 +162,10 @@ class Supervisor:
         except BaseException:
             self.stop()
             raise
+
+    def _task_line(self) -> str:
+        http = self._http_reservation.targets if self._http_reservation else ()
+        return WorkerTask.of(self._options, self._reservation.targets, http_targets=http).to_line()
 
     def replace_catalog(self, catalog_json: str) -> None:
         """Let all workers serve another catalog, without an interruption."""
@@ -168,7 +178,7 @@ class Supervisor:
         self._tell(keys_line(keys_json))
 
     def _tell(self, line: str) -> None:
-        task_line = WorkerTask.of(self._options, self._reservation.targets).to_line()
+        task_line = self._task_line()
         for worker in self._workers:
             worker.tell(line, task_line=task_line)
 
@@ -186,6 +196,8 @@ class Supervisor:
             worker.wait(deadline)
         self._workers = []
         self._reservation.release()
+        if self._http_reservation:
+            self._http_reservation.release()
 
     def __enter__(self) -> Self:
         self.start()
@@ -198,6 +210,17 @@ class Supervisor:
         traceback: TracebackType | None,
     ) -> None:
         self.stop()
+
+
+def _reserve_http(options: ServeOptions, beside: Reservation) -> Reservation | None:
+    """Reserve the address for HTTP; where that fails, the other one is given back."""
+    if options.http is None:
+        return None
+    try:
+        return reserve_port(options.http.address, insecure=options.insecure)
+    except BaseException:
+        beside.release()
+        raise
 
 
 def _ending(returncode: int) -> str:

@@ -74,8 +74,16 @@ def test_a_document_has_the_key_and_what_is_known_of_it(repo: Repository) -> Non
         (("create", "--role", "write"), exits.USAGE, "name"),
         (("create", "web", "--role", "writ"), exits.ERROR, "did you mean 'write'?"),
         (("create", "web", "--role", "write", "--expires", "soon"), exits.USAGE, "--expires"),
-        (("create", "web", "--role", "write", "--service", "scoring"), exits.ERROR, "Services limit"),
-        (("create", "web", "--role", "read_online", "--service", "scorin"), exits.ERROR, "'scoring'"),
+        (
+            ("create", "web", "--role", "write", "--service", "scoring"),
+            exits.ERROR,
+            "Services limit",
+        ),
+        (
+            ("create", "web", "--role", "read_online", "--service", "scorin"),
+            exits.ERROR,
+            "'scoring'",
+        ),
         (("revoke", "nobody"), exits.ERROR, "There is no key in force 'nobody'"),
         ((), exits.USAGE, "Missing command"),
         (("drop",), exits.USAGE, "No such command 'drop'"),
