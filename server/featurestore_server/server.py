@@ -21,7 +21,7 @@ from featurestore_server.options import Limits
 from featurestore_server.permissions import gated_stream
 from featurestore_server.pool import LookupAdmission, WatchedPool
 from featurestore_server.service import LOOKUP_METHOD, SERVING_SERVICE, OnlineFeatures
-from featurestore_server.tls import FollowedFiles
+from featurestore_server.tls import grpc_credentials
 
 LOGGER: Final = logging.getLogger("featurestore_server")
 
@@ -76,7 +76,7 @@ class FeatureServer:
         observer: Observer | None = None,
         tls: TlsFiles | None = None,
     ) -> None:
-        self._credentials = FollowedFiles(tls).credentials() if tls else None
+        self._credentials = grpc_credentials(tls) if tls else None
         limits = limits or Limits()
         self.observer = observer or Observers()
         self._gate = gate

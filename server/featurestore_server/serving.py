@@ -51,7 +51,7 @@ class Serving:
         workers = "1 worker" if self.workers == 1 else f"{self.workers} workers"
         line = f"serving project {self.project!r}, revision {self.revision}, at {self.address}"
         if self.http_address:
-            line += f" and at http://{self.http_address}"
+            line += f" and at http{'s' if self.encrypts else ''}://{self.http_address}"
         line += f" with {workers}{' over TLS' if self.encrypts else ''}"
         line += ", for callers with a key" if self.asks_for_keys else ""
         if not parse_clock(self.clock).is_system:

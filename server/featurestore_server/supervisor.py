@@ -217,7 +217,9 @@ def _reserve_http(options: ServeOptions, beside: Reservation) -> Reservation | N
     if options.http is None:
         return None
     try:
-        return reserve_port(options.http.address, insecure=options.insecure)
+        return reserve_port(
+            options.http.address, insecure=options.insecure or options.tls is not None
+        )
     except BaseException:
         beside.release()
         raise

@@ -110,6 +110,7 @@ def _http_server(task: WorkerTask, http: HttpTask, server: FeatureServer) -> "Ht
         limits=task.limits,
         observer=server.observer,
         cors_origins=http.cors_origins,
+        tls=task.tls,
     )
     for target in http.targets:
         twin.listen(target)

@@ -1,6 +1,8 @@
 """`featurestore serve` with keys and TLS: what is made and revoked while it runs."""
 
+import http.client
 import json
+import ssl
 import subprocess
 import sys
 import threading
@@ -210,7 +212,8 @@ def test_a_certificate_lets_its_owner_in_over_an_address_for_all(
     authority = Authority(tmp_path / "ca")
     certificate, key = authority.sign("server", "DNS:localhost")
     files = f"certificate: {certificate}, key: {key}, client_ca: {authority.certificate}"
-    configure(store.config.root, f"workers: 2, tls: {{{files}}}, {KEYS}")
+    tls = f'http_address: "127.0.0.1:0", tls: {{{files}}}'
+    configure(store.config.root, f"workers: 2, {tls}, {KEYS}")
     store.api_keys.create("ada", roles=["read_online"], certificate="ada.example")
 
     def ask(name: str) -> str:
@@ -229,10 +232,27 @@ def test_a_certificate_lets_its_owner_in_over_an_address_for_all(
         assert (server.ready["encrypts"], server.ready["asks_for_keys"]) == (True, True)
         assert ask("ada.example") == "OK"
         assert ask("eve.example") == "UNAUTHENTICATED"
+        assert over_http(server, authority, "ada.example") == 200
+        assert over_http(server, authority, "eve.example") == 401
     assert [(line["caller"], line["cause"]) for line in server.calls] == [
         ("ada", ""),
         ("", "unknown certificate"),
-    ]
+    ] * 2
+
+
+def over_http(server: Server, authority: Authority, name: str) -> int:
+    """Look up with a certificate; the status."""
+    how = ssl.create_default_context(cafile=authority.certificate)
+    how.load_cert_chain(*authority.sign(name, f"DNS:{name}"))
+    port = int(server.ready["http_address"].rpartition(":")[2])
+    connection = http.client.HTTPSConnection("localhost", port, context=how, timeout=PATIENCE_S)
+    body = json.dumps({"feature_service": "all", "entities": {"k": [2]}})
+    headers = {"Content-Type": "application/json"}
+    try:
+        connection.request("POST", "/v1/online-features", body, headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()
 
 
 def test_a_log_that_nobody_reads_holds_up_no_call(store: FeatureStore) -> None:

@@ -13,8 +13,11 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from featurestore_server.errors import LimitExceededError, MalformedMessageError
 from featurestore_server.failures import failure_of
 from featurestore_server.http.failures import error_body
+from featurestore_server.http.tls import names_in
 
 MAX_HEAD_BYTES: Final = 64 << 10
+CERTIFICATE_NAMES: Final = "featurestore.certificate_names"
+"""Where the scope of a request has the names in its client's certificate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +45,12 @@ class Connection(HttpToolsProtocol):
         self._is_in_head = True
         self._head_timeout: asyncio.TimerHandle | None = None
         self._unread_bytes = 0
+        self._names: list[str] = []
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the head of a request."""
         super().connection_made(transport)
+        self._names = names_in(transport.get_extra_info("peercert"))
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -72,6 +77,7 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is there."""
         self._end_head()
+        self.scope[CERTIFICATE_NAMES] = self._names  # type: ignore[typeddict-unknown-key]
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
