@@ -17,6 +17,7 @@ from featurestore.access import Permission
 __all__ = [
     "ANYBODY",
     "NO_DEADLINE",
+    "REQUEST_ID_HEADER",
     "Call",
     "Caller",
     "Gate",
@@ -31,6 +32,8 @@ __all__ = [
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 
 NO_DEADLINE: Final = float("inf")
+REQUEST_ID_HEADER: Final = "x-request-id"
+_SANE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@~-]{1,128}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,19 +115,15 @@ class Call:
         self.statuses: Sequence[int] = ()
 
 
-_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
-
-
 def request_id_of(call: Call) -> str:
-    """Return what logs and the caller call a call: its `x-request-id`, or else a new one.
+    """Return what logs and the caller call it: its `x-request-id` if that is sane, else a new one.
 
-    An id of the caller's that is longer than 128 characters, or has others than letters, digits
-    and `._:/+=@-`, is none: it will stand in logs.
+    An id that could break a log line, or fill it, is none.
     """
     if not call.request_id:
-        given = next((value for name, value in call.metadata if name == "x-request-id"), "")
-        is_sane = isinstance(given, str) and _REQUEST_ID.fullmatch(given)
-        call.request_id = str(given) if is_sane else secrets.token_hex(8)
+        given = next((value for name, value in call.metadata if name == REQUEST_ID_HEADER), "")
+        sane = isinstance(given, str) and _SANE_ID.fullmatch(given)
+        call.request_id = str(given) if sane else secrets.token_hex(8)
     return call.request_id
 
 

@@ -78,8 +78,17 @@ def test_a_key_is_asked_for_over_https(served: Served, authority: Authority) -> 
     how = context(authority)
     assert post(served, how, authorization=f"Bearer {TOKEN}")[:2] == (200, "")
     assert post(served, how, authorization=f"bearer {TOKEN}")[:2] == (200, "")
-    for headers in ({}, {"authorization": "Basic eDp5"}, {"authorization": f"Bearer {TOKEN}x"}):
-        assert post(served, how, **headers)[:2] == (401, "UNAUTHENTICATED")
+    assert post(served, how)[:2] == (401, "UNAUTHENTICATED")
+    for header in (
+        "",
+        "Basic eDp5",
+        f"Bearer {TOKEN}x",
+        f"Bearer\t{TOKEN}",
+        f"Bearer {TOKEN}\xe9",  # HTTP lets through what clients of gRPC do not send
+        "Bearer fs_" + "\xff" * 50,
+        "Bearer " + "a" * 10_000,
+    ):
+        assert post(served, how, authorization=header)[:2] == (401, "UNAUTHENTICATED")
 
 
 def test_plain_http_is_not_answered(served: Served) -> None:
