@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -22,6 +22,7 @@ from pydantic import (
     ValidationError,
 )
 
+from featurestore.certificates import TlsFiles
 from featurestore.errors import ConfigError, close_names, did_you_mean, shown
 from featurestore.naming import check_object_name
 from featurestore.time import Clock, format_duration, parse_clock, parse_duration
@@ -183,6 +184,21 @@ class FunctionsConfig(_Model):
     roots: Annotated[tuple[Path, ...], BeforeValidator(_parts)] = ()
 
 
+class TlsConfig(_Model):
+    """What the server encrypts with; files that are renewed are used without a restart.
+
+    Attributes:
+        certificate: PEM file of the server's certificate and those between it and its authority.
+        key: File of its key; None if the certificate's file has it.
+        client_ca: File of the authorities that sign clients' certificates; with it, nobody connects
+            without one.
+    """
+
+    certificate: Path
+    key: Path | None = None
+    client_ca: Path | None = None
+
+
 class ServerConfig(_Model):
     """The gRPC server.
 
@@ -195,6 +211,10 @@ class ServerConfig(_Model):
         reflection: Offer the reflection service.
         fast_lookups: Answer lookups past grpcio's thread pool, with versions that were tested.
         reload_every_ms: How often to look for newer definitions and generations; 0 never does.
+        tls: See `TlsConfig`; None for plain text.
+        auth: "none": everybody may do everything; "api_keys": only who has a key of the project, or
+            a certificate that stands for one, and that is allowed to.
+        access_log: Write a line of JSON to standard error for every call.
         http_address: host:port where lookups are served over HTTP, too; None for nowhere.
         http_cors_origins: Origins whose pages may call over HTTP, such as
             "https://app.example.com"; "*" for all. None by default.
@@ -210,6 +230,9 @@ class ServerConfig(_Model):
     reload_every_ms: Annotated[int, BeforeValidator(_milliseconds), Field(ge=0, le=86_400_000)] = (
         2_000
     )
+    tls: TlsConfig | None = None
+    auth: Literal["none", "api_keys"] = "none"
+    access_log: bool = False
     http_address: str | None = None
     http_cors_origins: Annotated[
         tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_parts)
@@ -282,6 +305,17 @@ class RepoConfig:
         chosen = self.settings.online_store
         paths = {name: str(self.path(value)) for name, value in chosen if isinstance(value, Path)}
         return chosen.model_dump(mode="json") | paths
+
+    def tls_files(self) -> TlsFiles | None:
+        """Return the files that the server encrypts with; None if it does not."""
+        chosen = self.settings.server.tls
+        if chosen is None:
+            return None
+        return TlsFiles(
+            certificate=self.path(chosen.certificate),
+            key=self.path(chosen.key or chosen.certificate),
+            client_ca=self.path(chosen.client_ca) if chosen.client_ca else None,
+        )
 
 
 def load_config(repo_path: Path, *, environment: Mapping[str, str] | None = None) -> RepoConfig:
@@ -398,17 +432,35 @@ def _set(values: dict[str, Any], path: str, text: str, variable: str) -> None:
     if not rest:
         values[head] = _expanded(head, tuple(text.split(",")) if head == "definitions" else text)
         return
-    inner = values.setdefault(head, {})
-    if not isinstance(inner, dict):
-        raise ConfigError(f"${variable}: the setting {head!r} has no parts.")
+    inner, model = _inner(values, head, variable), _part(Settings, head)
+    while model and "." in rest and _part(model, rest.partition(".")[0]):
+        head, _, rest = rest.partition(".")
+        inner, model = _inner(inner, head, variable), _part(model, head)
     inner[rest] = text
 
 
-def _leaves(values: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the dotted keys of settings, which are two deep at most."""
+def _inner(values: dict[str, Any], key: str, variable: str) -> dict[str, Any]:
+    """Return the parts of a setting, which the environment may be the first to name."""
+    if values.get(key) is None:
+        values[key] = {}
+    inner = values[key]
+    if not isinstance(inner, dict):
+        raise ConfigError(f"${variable}: the setting {key!r} has no parts.")
+    return inner
+
+
+def _part(model: type[BaseModel], key: str) -> type[BaseModel] | None:
+    """Return the model of a setting that has parts itself."""
+    known = model.model_fields.get(key)
+    kinds = () if known is None else (known.annotation, *get_args(known.annotation))
+    return next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), None)
+
+
+def _leaves(values: Mapping[str, Any], *, depth: int = 3) -> Iterator[str]:
+    """Yield the dotted keys of settings, of `depth` parts at most: YAML may hold itself."""
     for key, value in values.items():
-        if isinstance(value, dict):
-            yield from (f"{key}.{inner}" for inner in value)
+        if isinstance(value, dict) and depth > 1:
+            yield from (f"{key}.{inner}" for inner in _leaves(value, depth=depth - 1))
         else:
             yield key
 
@@ -428,14 +480,13 @@ def _config_error(error: ValidationError, where: str, origins: Mapping[str, str]
             or f"known settings here are {', '.join(known)}",
         )
     if detail["type"] == "missing":
-        return ConfigError(
-            f"{origin}: the setting {path!r} is missing.", hint="add it: project: my_project"
-        )
+        hint = "add it: project: my_project" if path == "project" else None
+        return ConfigError(f"{origin}: the setting {path!r} is missing.", hint=hint)
     return ConfigError(f"{origin}: {path}: {detail['msg'].removeprefix('Value error, ')}.")
 
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    model: Any = Settings
+    model: type[BaseModel] = Settings
     for part in location[:-1]:
-        model = model.model_fields[part].annotation
+        model = _part(model, str(part)) or model
     return sorted(model.model_fields)

@@ -3,6 +3,7 @@
 FeatureStoreError
 ├── DefinitionError            a definition breaks a rule, or contradicts another one
 ├── ConfigError                feature_store.yaml or the environment says something unusable
+│   └── CertificateError       a file of a certificate or key cannot be used
 ├── NotFoundError              a view, feature, service, entity or source that is not registered
 ├── RequestError               the caller's request is wrong: it fails before any work
 │   ├── TableError             a table that was given, by column and row
@@ -72,6 +73,18 @@ class DefinitionError(FeatureStoreError):
 
 class ConfigError(FeatureStoreError):
     """The configuration cannot be used; the message names file or variable, and the key."""
+
+
+class CertificateError(ConfigError):
+    """A file of a certificate or of a key cannot be used.
+
+    Attributes:
+        file: Its path.
+    """
+
+    def __init__(self, message: str, *, file: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.file = file
 
 
 class NotFoundError(FeatureStoreError):

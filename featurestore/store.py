@@ -16,6 +16,7 @@ from featurestore.registry.plan import Plan
 from featurestore.time import Clock, as_utc, parse_instant, to_micros
 
 if TYPE_CHECKING:
+    from featurestore.api_keys import ApiKeys
     from featurestore.functions import FunctionLoader
     from featurestore.materialize.estimate import RunEstimate
     from featurestore.materialize.run import RunReport
@@ -312,6 +313,13 @@ class FeatureStore(OnlineWrites):
             RequestError: No older generation is kept.
         """
         return self.registry.roll_back(self.project, view, actor=_actor(), grace_s=self._grace_s)
+
+    @property
+    def api_keys(self) -> "ApiKeys":
+        """The keys of those who call a server of this project."""
+        from featurestore.api_keys import ApiKeys
+
+        return ApiKeys(self.registry, self.project, actor=_actor())
 
     def status(self, *, views: Sequence[str] | None = None) -> "list[ViewStatus]":
         """Return how far views are online, and what became of their last runs.

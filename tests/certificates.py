@@ -24,8 +24,16 @@ class Authority:
         request = ["-x509", "-subj", "/CN=an authority of this test", "-days", "1"]
         _openssl("req", *request, *_new_key(self._key), "-out", self.certificate)
 
-    def sign(self, name: str, *addresses: str) -> tuple[Path, Path]:
-        """Return the files of a new certificate and of its key; addresses as in `IP:127.0.0.1`."""
+    @property
+    def own(self) -> tuple[Path, Path]:
+        """The files of the authority's own certificate and key: signed by itself."""
+        return self.certificate, self._key
+
+    def sign(self, name: str, *addresses: str, days: int = 1) -> tuple[Path, Path]:
+        """Return the files of a new certificate and of its key; addresses as in `IP:127.0.0.1`.
+
+        With `days` below 0 it has expired. Signing for the same name again replaces both files.
+        """
         key, certificate, request = (
             self._folder / f"{name}.{end}" for end in ("key", "pem", "csr")
         )
@@ -39,7 +47,7 @@ class Authority:
             self._key,
             "-CAcreateserial",
             "-days",
-            "1",
+            str(days),
         ]
         signing += ["-extfile", extensions]
         _openssl("x509", "-req", "-in", request, *signing, "-out", certificate)

@@ -5,7 +5,7 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Final
@@ -21,6 +21,7 @@ from featurestore.cli import (
     failures,
     garbage,
     health,
+    keys,
     listing,
     materialization,
     online,
@@ -117,17 +118,33 @@ COMMANDS: Final[dict[str, Callable[..., None]]] = {
 }
 
 
+GROUPS: Final[dict[str, tuple[str, dict[str, Callable[..., None]]]]] = {
+    "keys": (
+        "Make, list and revoke the keys of callers.",
+        {"create": keys.create, "list": keys.list_keys, "revoke": keys.revoke},
+    ),
+}
+"""Commands of two words: the first, what all of them are about, and those that follow it."""
+
+
+_PLAIN: Final[dict[str, Any]] = {
+    "rich_markup_mode": None,  # rich help would cost 300 ms before its first letter
+    "pretty_exceptions_enable": False,
+    "context_settings": {"help_option_names": ["--help", "-h"], "max_content_width": 100},
+}
+
+
 def make_program() -> TyperGroup:
     """Return the program, ready to run."""
-    # Rich help would cost 300 ms before its first letter.
-    app = typer.Typer(
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
-    )
+    app = typer.Typer(**_PLAIN)
     app.callback(invoke_without_command=True, epilog=EPILOG)(options)
     for name, function in COMMANDS.items():
         app.command(name)(function)
+    for name, (about, functions) in GROUPS.items():
+        group = typer.Typer(**_PLAIN, help=about)
+        for second, function in functions.items():
+            group.command(second)(function)
+        app.add_typer(group, name=name)
     program = typer.main.get_command(app)
     assert isinstance(program, TyperGroup)  # noqa: S101 - it has commands
     _share_options(program)
@@ -140,8 +157,15 @@ def _share_options(program: TyperGroup) -> None:
     for param in shared:
         param.expose_value = False
         param.callback = _remember
-    for command in program.commands.values():
+    for command in _commands(program):
         command.params.extend(shared)
+
+
+def _commands(group: TyperGroup) -> Iterator[Any]:
+    for command in group.commands.values():
+        yield command
+        if isinstance(command, TyperGroup):
+            yield from _commands(command)
 
 
 def _remember(context: Any, param: Any, value: Any) -> Any:

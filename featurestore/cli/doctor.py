@@ -28,7 +28,8 @@ def doctor(
 ) -> None:
     """Check all that the project needs.
 
-    The installation, the settings, the registry, the sources and the online store.
+    The installation, the settings, the server's certificate, the registry, the sources and the
+    online store.
 
     Ends with 1 if something cannot work. Warnings may be meant so.
     """
@@ -59,7 +60,7 @@ def _checks(
     session: Session, settings: list[dict[str, Any]], *, count_ties: bool, report: "Report"
 ) -> "Iterator[Check]":
     """Yield all findings; settings are appended once they are known."""
-    from featurestore.cli import checks
+    from featurestore.cli import certificates, checks
     from featurestore.store import FeatureStore
 
     try:
@@ -71,6 +72,7 @@ def _checks(
         settings += checks.settings(store.config)
         yield from checks.check_clock(store.clock)
         yield from checks.check_folders(store.config)
+        yield from checks.guarded("certificate", lambda: certificates.check(store.config))
         registry = list(checks.guarded("registry", lambda: checks.check_registry(store)))
         yield from registry
         if checks.worst(registry) != "error":

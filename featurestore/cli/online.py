@@ -179,7 +179,9 @@ def serve(
     ] = None,
     insecure: Annotated[
         bool,
-        typer.Option("--insecure", help="Allow an address that other machines can reach."),
+        typer.Option(
+            "--insecure", help="Allow plain text on an address that other machines can reach."
+        ),
     ] = False,
 ) -> None:
     """Serve online features over gRPC, and over HTTP where server.http_address says so.
@@ -191,6 +193,7 @@ def serve(
     server = find_server()
     with session.store() as store:
         chosen, watched = store.settings.server, WatchedCatalog(store)
+        keys = WatchedKeys(store) if chosen.auth == "api_keys" else None
         options = server.ServeOptions(
             catalog_json=watched.catalog.to_json(),
             online_store=store.config.online_store_arguments(),
@@ -203,13 +206,19 @@ def serve(
             fast_lookups=chosen.fast_lookups,
             reload_every_s=chosen.reload_every_ms / 1e3,
             limits=server.Limits(max_entities=chosen.max_entities),
+            tls=store.config.tls_files(),
+            keys_json=keys.newer() if keys else None,
+            access_log=chosen.access_log,
             http=_http_options(server, http_address or chosen.http_address, chosen),
         )
         _refuse_private_store(store)
+        if options.keys_json == "[]":
+            session.note("There are no keys yet, so nobody may call: featurestore keys create")
         server.serve(
             options,
             on_ready=lambda ready: _announce(session, ready),
             newer_catalog=watched.newer,
+            newer_keys=keys.newer if keys else None,
         )
 
 
@@ -244,6 +253,33 @@ class WatchedCatalog:
         return self.catalog.to_json()
 
 
+class WatchedKeys:
+    """The keys of a store's project, and what they are once that has changed.
+
+    Args:
+        store: Stays open as long as this is asked.
+    """
+
+    def __init__(self, store: "FeatureStore") -> None:
+        self._store = store
+        self._stamp: object = None
+        self._known: str | None = None
+
+    def newer(self) -> str | None:
+        """Return all keys as JSON if they are others than were last returned."""
+        from featurestore.access import keys_to_json
+
+        stamp = self._store.registry.stamp()  # first: what is written meanwhile has another
+        if stamp is not None and stamp == self._stamp:
+            return None
+        found = keys_to_json(self._store.api_keys.list())
+        self._stamp = stamp
+        if found == self._known:
+            return None
+        self._known = found
+        return found
+
+
 def find_server() -> Any:
     """Return the package that serves, which is a distribution of its own.
 
@@ -272,7 +308,16 @@ def _refuse_private_store(store: "FeatureStore") -> None:
 def _announce(session: Session, ready: Any) -> None:
     """Say that the server is ready: what waits for that reads it from standard output."""
     if session.as_json:
-        names = ("address", "http_address", "project", "revision", "workers", "clock")
+        names = (
+            "address",
+            "http_address",
+            "project",
+            "revision",
+            "workers",
+            "clock",
+            "encrypts",
+            "asks_for_keys",
+        )
         facts = {name: getattr(ready, name) for name in names}
         session.answer(facts)
     else:

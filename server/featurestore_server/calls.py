@@ -5,24 +5,35 @@ answered, and tells its observer how it ended. Whoever answers writes down what 
 way: the transport knows neither the caller's name nor what was asked for.
 """
 
+import re
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Final, Protocol, TypeAlias
+
+from featurestore.access import Permission
+
+__all__ = [
+    "ANYBODY",
+    "NO_DEADLINE",
+    "REQUEST_ID_HEADER",
+    "Call",
+    "Caller",
+    "Gate",
+    "Metadata",
+    "Observer",
+    "Observers",
+    "OpenGate",
+    "Permission",
+    "request_id_of",
+]
 
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 
 NO_DEADLINE: Final = float("inf")
-
-
-class Permission(StrEnum):
-    """What a caller may do; `ADMIN` may do all of it."""
-
-    READ_ONLINE = "read_online"
-    READ_OFFLINE = "read_offline"
-    WRITE = "write"
-    ADMIN = "admin"
+REQUEST_ID_HEADER: Final = "x-request-id"
+_SANE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@~-]{1,128}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +42,14 @@ class Caller:
 
     Attributes:
         name: What logs call it; "" for anybody, where nobody has to say who they are.
+        key_id: The id of the key that it showed, or of the one that its certificate stands for.
         grants: What it may do: a permission, with the one feature service that it is limited to or
             None for the whole project.
     """
 
     name: str
     grants: frozenset[tuple[Permission, str | None]] = field(default_factory=frozenset)
+    key_id: str = ""
 
 
 ANYBODY: Final = Caller("")
@@ -100,6 +113,18 @@ class Call:
         self.service = ""
         self.entities = 0
         self.statuses: Sequence[int] = ()
+
+
+def request_id_of(call: Call) -> str:
+    """Return what logs and the caller call it: its `x-request-id` if that is sane, else a new one.
+
+    An id that could break a log line, or fill it, is none.
+    """
+    if not call.request_id:
+        given = next((value for name, value in call.metadata if name == REQUEST_ID_HEADER), "")
+        sane = isinstance(given, str) and _SANE_ID.fullmatch(given)
+        call.request_id = str(given) if sane else secrets.token_hex(8)
+    return call.request_id
 
 
 class Gate(Protocol):

@@ -65,7 +65,7 @@ class InsecureAddressError(ServeError):
         self.address = address
         super().__init__(
             f"{address} can be reached from other machines, and this server does not encrypt.",
-            hint="listen on localhost or a unix socket, or allow it with --insecure",
+            hint="set server.tls, or listen on localhost, or allow it with --insecure",
         )
 
 
@@ -122,7 +122,19 @@ class OriginRefusedError(core.FeatureStoreError):
 
 
 class UnauthenticatedError(core.FeatureStoreError):
-    """The call does not say who makes it, or not in a way that can be believed."""
+    """The call does not say who makes it, or not in a way that can be believed.
+
+    Attributes:
+        cause: Why, for the log alone: who guesses keys shall not learn how close the guess was.
+        key_id: The id of the key that it is about; "" if there is no such key.
+    """
+
+    def __init__(
+        self, message: str, *, cause: str = "", key_id: str = "", hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.cause = cause
+        self.key_id = key_id
 
 
 class PermissionDeniedError(core.FeatureStoreError):

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from featurestore.certificates import TlsFiles
+
 DEFAULT_ADDRESS: Final = "localhost:6566"
 
 
@@ -57,6 +59,9 @@ class ServeOptions:
         grace_s: How long calls under way may go on after the signal to stop, in seconds.
         reload_every_s: How often to look for newer definitions, in seconds; 0 never does.
         limits: What one request may take.
+        tls: What connections are encrypted with; None for plain text.
+        keys_json: What `featurestore.access.keys_to_json` wrote: who may call. None: everybody.
+        access_log: Whether each call is a line of JSON on standard error.
         http: Where lookups are served over HTTP, too; None for nowhere.
     """
 
@@ -72,4 +77,7 @@ class ServeOptions:
     grace_s: float = 30.0
     reload_every_s: float = 2.0
     limits: Limits = field(default_factory=Limits)
+    tls: TlsFiles | None = None
+    keys_json: str | None = None
+    access_log: bool = False
     http: HttpOptions | None = None

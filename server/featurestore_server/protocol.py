@@ -1,14 +1,17 @@
 """What a parent and its worker processes tell each other: lines of JSON.
 
-A worker is told its task, then of every other catalog; it answers once, when it serves or cannot.
+A worker is told its task, then of every other catalog and of other keys; it answers once, when it
+serves or cannot.
 """
 
 import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, TextIO
 
+from featurestore.certificates import TlsFiles
 from featurestore.errors import FeatureStoreError
 from featurestore_server.errors import WorkerError
 from featurestore_server.options import Limits, ServeOptions
@@ -43,6 +46,9 @@ class WorkerTask:
         fast_lookups: Whether lookups go past grpcio's thread pool.
         grace_s: How long calls under way may go on after the signal to stop, in seconds.
         limits: What one request may take.
+        tls: What connections are encrypted with; None for plain text.
+        keys_json: Who may call, as `ServeOptions` has it.
+        access_log: Whether each call is logged.
         http: The same over HTTP; None for not.
     """
 
@@ -55,6 +61,9 @@ class WorkerTask:
     fast_lookups: bool
     grace_s: float
     limits: Limits = field(default_factory=Limits)
+    tls: TlsFiles | None = None
+    keys_json: str | None = None
+    access_log: bool = False
     http: HttpTask | None = None
 
     @classmethod
@@ -75,12 +84,15 @@ class WorkerTask:
             fast_lookups=options.fast_lookups,
             grace_s=options.grace_s,
             limits=options.limits,
+            tls=options.tls,
+            keys_json=options.keys_json,
+            access_log=options.access_log,
             http=http,
         )
 
     def to_line(self) -> str:
         """Return the task as one line."""
-        return json.dumps(asdict(self)) + "\n"
+        return json.dumps(asdict(self), default=str) + "\n"
 
     @classmethod
     def from_line(cls, line: str) -> "WorkerTask":
@@ -89,6 +101,9 @@ class WorkerTask:
         facts["targets"] = tuple(facts["targets"])
         facts["function_roots"] = tuple(facts["function_roots"])
         facts["limits"] = Limits(**facts["limits"])
+        if facts["tls"]:
+            files = {name: file and Path(file) for name, file in facts["tls"].items()}
+            facts["tls"] = TlsFiles(**files)
         if http := facts["http"]:
             facts["http"] = HttpTask(**{name: tuple(values) for name, values in http.items()})
         return cls(**facts)
@@ -99,10 +114,22 @@ def catalog_line(catalog_json: str) -> str:
     return json.dumps({"catalog_json": catalog_json}) + "\n"
 
 
-def read_catalog(line: str) -> str:
-    """Return the catalog that `catalog_line` wrote."""
-    catalog: str = json.loads(line)["catalog_json"]
-    return catalog
+def keys_line(keys_json: str) -> str:
+    """Return what tells a worker to go by other keys."""
+    return json.dumps({"keys_json": keys_json}) + "\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class News:
+    """What a worker is told while it serves; what is None stays as it is."""
+
+    catalog_json: str | None = None
+    keys_json: str | None = None
+
+    @classmethod
+    def from_line(cls, line: str) -> "News":
+        """Return what `catalog_line` or `keys_line` wrote."""
+        return cls(**json.loads(line))
 
 
 def lines_from(descriptor: int) -> Iterator[str]:

@@ -1,12 +1,14 @@
 """One gRPC server in this process: lookups, health and reflection."""
 
 import logging
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
+from featurestore.certificates import TlsFiles
 from featurestore.functions import FunctionLoader
 from featurestore.online.store import OnlineStore
 from featurestore.serving.plan import ServingCatalog
@@ -16,8 +18,10 @@ from featurestore_server.guard import HandlerCollector, add_guarded, observed
 from featurestore_server.loop import LookupLoop, is_supported
 from featurestore_server.monitor import StoreMonitor
 from featurestore_server.options import Limits
+from featurestore_server.permissions import gated_stream
 from featurestore_server.pool import LookupAdmission, WatchedPool
 from featurestore_server.service import LOOKUP_METHOD, SERVING_SERVICE, OnlineFeatures
+from featurestore_server.tls import grpc_credentials
 
 LOGGER: Final = logging.getLogger("featurestore_server")
 
@@ -49,10 +53,12 @@ class FeatureServer:
         functions: Loads the Python functions of on-demand features; None refuses them.
         reflect: Whether clients may ask what services there are.
         fast_lookups: Whether lookups are answered by `loop`, where this grpcio permits it.
-        gate: Decides who may look up what; None lets everybody.
-        observer: Told how each lookup ended.
+        gate: Decides who may look up what, and who may ask for reflection; None lets everybody.
+        observer: Told how each lookup ended, and each call that the gate was asked about.
+        tls: What connections are encrypted with; None for plain text.
 
     Raises:
+        CertificateError: A file of `tls` cannot be used.
         FunctionLoadError: A function of the catalog cannot be loaded.
     """
 
@@ -68,9 +74,12 @@ class FeatureServer:
         fast_lookups: bool = True,
         gate: Gate | None = None,
         observer: Observer | None = None,
+        tls: TlsFiles | None = None,
     ) -> None:
+        self._credentials = grpc_credentials(tls) if tls else None
         limits = limits or Limits()
         self.observer = observer or Observers()
+        self._gate = gate
         self._pool = WatchedPool(threads)
         self._admission = LookupAdmission(
             LOOKUP_METHOD,
@@ -134,7 +143,16 @@ class FeatureServer:
         if not self._loop:
             add_guarded(self._server, SERVING_SERVICE, {"GetOnlineFeatures": lookup})
         for name, methods in services.services.items():
-            add_guarded(self._server, name, methods)
+            add_guarded(self._server, name, self._gated(name, methods))
+
+    def _gated(self, service: str, methods: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the methods of a service as this server's gate lets them be called."""
+        if self._gate is None or service == health.SERVICE_NAME:
+            return methods
+        return {
+            name: gated_stream(f"/{service}/{name}", method, self._gate, self.observer)
+            for name, method in methods.items()
+        }
 
     def listen(self, target: str) -> int:
         """Listen at `host:port`, `[ipv6]:port` or `unix:/path`; before `start`.
@@ -146,6 +164,8 @@ class FeatureServer:
             AddressInUseError: That did not work.
         """
         try:
+            if self._credentials:
+                return self._server.add_secure_port(target, self._credentials)
             return self._server.add_insecure_port(target)
         except RuntimeError:
             raise AddressInUseError(target) from None

@@ -33,6 +33,8 @@ class Serving:
         revision: The revision of the project's registry that it serves.
         workers: How many worker processes it has.
         clock: "system", or the instant at which its clock stands still.
+        encrypts: Whether connections are encrypted.
+        asks_for_keys: Whether callers have to say who they are.
         http_address: Where clients find it over HTTP; None for nowhere.
     """
 
@@ -41,14 +43,17 @@ class Serving:
     revision: int
     workers: int
     clock: str
+    encrypts: bool = False
+    asks_for_keys: bool = False
     http_address: str | None = None
 
     def __str__(self) -> str:
         workers = "1 worker" if self.workers == 1 else f"{self.workers} workers"
         line = f"serving project {self.project!r}, revision {self.revision}, at {self.address}"
         if self.http_address:
-            line += f" and at http://{self.http_address}"
-        line += f" with {workers}"
+            line += f" and at http{'s' if self.encrypts else ''}://{self.http_address}"
+        line += f" with {workers}{' over TLS' if self.encrypts else ''}"
+        line += ", for callers with a key" if self.asks_for_keys else ""
         if not parse_clock(self.clock).is_system:
             line += f"; the clock stands still at {self.clock}"
         return line
@@ -59,6 +64,7 @@ def serve(
     *,
     on_ready: Callable[[Serving], None] | None = None,
     newer_catalog: Callable[[], str | None] | None = None,
+    newer_keys: Callable[[], str | None] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; then finish the calls under way and return.
 
@@ -71,10 +77,12 @@ def serve(
             on, as `ServingCatalog.to_json` writes it, or None while it is still the same. A
             FeatureStoreError that it raises is logged, and the server goes on as it was; anything
             else ends the server.
+        newer_keys: The same for who may call, as `ServeOptions.keys_json` has it.
 
     Raises:
         ServeError: The address cannot be taken, or a worker cannot serve.
         ConfigError: The catalog or the store's configuration cannot be used.
+        CertificateError: A file of `options.tls` cannot be used.
     """
     catalog = ServingCatalog.from_json(options.catalog_json)
     with _stop_signals() as stop, Supervisor(options) as supervisor:
@@ -84,25 +92,33 @@ def serve(
             revision=catalog.revision,
             workers=options.workers,
             clock=catalog.clock,
+            encrypts=options.tls is not None,
+            asks_for_keys=options.keys_json is not None,
             http_address=supervisor.http_address,
         )
         (on_ready or _announce)(ready)
         look_at = time.monotonic() + options.reload_every_s
         while not stop.wait(_WATCH_EVERY_S):
             supervisor.revive_workers()
-            if newer_catalog and options.reload_every_s and time.monotonic() >= look_at:
-                _reload(supervisor, newer_catalog)
+            if options.reload_every_s and time.monotonic() >= look_at:
+                # Keys first: it matters more that who may no longer call does not.
+                _reload("keys", newer_keys, supervisor.replace_keys)
+                _reload("definitions", newer_catalog, supervisor.replace_catalog)
                 look_at = time.monotonic() + options.reload_every_s
 
 
-def _reload(supervisor: Supervisor, newer_catalog: Callable[[], str | None]) -> None:
-    try:
-        catalog_json = newer_catalog()
-    except FeatureStoreError as error:
-        LOGGER.warning("cannot see whether definitions changed: %s", error.message)
+def _reload(
+    what: str, newer: Callable[[], str | None] | None, take_over: Callable[[str], None]
+) -> None:
+    if newer is None:
         return
-    if catalog_json is not None:
-        supervisor.replace_catalog(catalog_json)
+    try:
+        found = newer()
+    except FeatureStoreError as error:
+        LOGGER.warning("cannot see whether %s changed: %s", what, error.message)
+        return
+    if found is not None:
+        take_over(found)
 
 
 def _announce(ready: Serving) -> None:

@@ -7,13 +7,15 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final, Self, TextIO, cast
 
+from featurestore.certificates import read_tls
 from featurestore_server.addresses import Reservation, reserve, reserve_port
 from featurestore_server.errors import WorkerError
 from featurestore_server.options import ServeOptions
-from featurestore_server.protocol import WorkerTask, catalog_line, check_report
+from featurestore_server.protocol import WorkerTask, catalog_line, check_report, keys_line
 
 LOGGER: Final = logging.getLogger("featurestore_server")
 
@@ -119,13 +121,18 @@ class Supervisor:
     """A server of several worker processes.
 
     Raises:
+        CertificateError: A file of `options.tls` cannot be used.
         ServeError: The address cannot be taken, or a worker cannot serve.
     """
 
     def __init__(self, options: ServeOptions) -> None:
         self._options = options
+        if options.tls:
+            read_tls(options.tls, now=datetime.now(UTC))
         self._reservation: Reservation = reserve(
-            options.address, workers=options.workers, insecure=options.insecure
+            options.address,
+            workers=options.workers,
+            insecure=options.insecure or options.tls is not None,
         )
         self._http_reservation = _reserve_http(options, self._reservation)
         self._workers: list[Worker] = []
@@ -163,9 +170,17 @@ class Supervisor:
     def replace_catalog(self, catalog_json: str) -> None:
         """Let all workers serve another catalog, without an interruption."""
         self._options = replace(self._options, catalog_json=catalog_json)
+        self._tell(catalog_line(catalog_json))
+
+    def replace_keys(self, keys_json: str) -> None:
+        """Let all workers go by other keys, without an interruption."""
+        self._options = replace(self._options, keys_json=keys_json)
+        self._tell(keys_line(keys_json))
+
+    def _tell(self, line: str) -> None:
         task_line = self._task_line()
         for worker in self._workers:
-            worker.tell(catalog_line(catalog_json), task_line=task_line)
+            worker.tell(line, task_line=task_line)
 
     def revive_workers(self) -> None:
         """Start those workers again that died."""
@@ -202,7 +217,9 @@ def _reserve_http(options: ServeOptions, beside: Reservation) -> Reservation | N
     if options.http is None:
         return None
     try:
-        return reserve_port(options.http.address, insecure=options.insecure)
+        return reserve_port(
+            options.http.address, insecure=options.insecure or options.tls is not None
+        )
     except BaseException:
         beside.release()
         raise

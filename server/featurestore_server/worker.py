@@ -1,8 +1,8 @@
 """One worker process: `python -m featurestore_server.worker`, started by the supervisor.
 
-It reads its task from standard input, and then other catalogs to serve; the end of it means that
-the parent is gone, and that this process stops too. It reports on standard output and logs on
-standard error.
+It reads its task from standard input, then other catalogs to serve and keys to go by; the end of it
+means that the parent is gone, and that this process stops too. It reports on standard output and
+logs on standard error.
 """
 
 import logging
@@ -14,15 +14,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
+from featurestore.access import keys_from_json
 from featurestore.functions import FunctionLoader
 from featurestore.online.factory import open_store
 from featurestore.online.store import OnlineStore
 from featurestore.serving.plan import ServingCatalog
+from featurestore_server.access_log import AccessLog, WitnessedGate
+from featurestore_server.calls import OpenGate
+from featurestore_server.keys import KeyGate
 from featurestore_server.protocol import (
     HttpTask,
+    News,
     WorkerTask,
     lines_from,
-    read_catalog,
     report_failure,
     report_ready,
 )
@@ -58,6 +62,8 @@ def main() -> int:
 
 def _serve(task: WorkerTask, told: Iterator[str], reports: TextIO, stop: threading.Event) -> int:
     store = open_configured_store(task.online_store)
+    gate = None if task.keys_json is None else KeyGate(keys_from_json(task.keys_json))
+    access_log = AccessLog(sys.stderr.fileno()) if task.access_log else None
     try:
         server = FeatureServer(
             ServingCatalog.from_json(task.catalog_json),
@@ -67,6 +73,9 @@ def _serve(task: WorkerTask, told: Iterator[str], reports: TextIO, stop: threadi
             functions=FunctionLoader([Path(root) for root in task.function_roots]),
             reflect=task.reflection,
             fast_lookups=task.fast_lookups,
+            tls=task.tls,
+            gate=WitnessedGate(gate or OpenGate()) if access_log else gate,
+            observer=access_log,
         )
         for target in task.targets:
             server.listen(target)
@@ -75,7 +84,9 @@ def _serve(task: WorkerTask, told: Iterator[str], reports: TextIO, stop: threadi
         if http:
             http.start()
         report_ready(reports)
-        threading.Thread(target=_follow_parent, args=(told, server, stop), daemon=True).start()
+        threading.Thread(
+            target=_follow_parent, args=(told, server, gate, stop), daemon=True
+        ).start()
         stop.wait()
         if http:
             http.begin_stop(task.grace_s)
@@ -83,6 +94,8 @@ def _serve(task: WorkerTask, told: Iterator[str], reports: TextIO, stop: threadi
         if http:
             http.stop(task.grace_s)
     finally:
+        if access_log:
+            access_log.close()
         store.close()
     return 0
 
@@ -97,6 +110,7 @@ def _http_server(task: WorkerTask, http: HttpTask, server: FeatureServer) -> "Ht
         limits=task.limits,
         observer=server.observer,
         cors_origins=http.cors_origins,
+        tls=task.tls,
     )
     for target in http.targets:
         twin.listen(target)
@@ -118,16 +132,35 @@ def _take_stdout() -> TextIO:
     return reports
 
 
-def _follow_parent(told: Iterator[str], server: FeatureServer, stop: threading.Event) -> None:
-    for line in told:
-        try:
-            catalog = ServingCatalog.from_json(read_catalog(line))
-            server.replace_catalog(catalog)
-        except Exception:
-            LOGGER.exception("the new definitions cannot be served; the ones before still are")
-        else:
-            LOGGER.info("serving revision %d", catalog.revision)
+def _follow_parent(
+    told: Iterator[str], server: FeatureServer, gate: KeyGate | None, stop: threading.Event
+) -> None:
+    for news in map(News.from_line, told):
+        if news.catalog_json is not None:
+            _serve_catalog(server, news.catalog_json)
+        if gate is not None and news.keys_json is not None:
+            _go_by_keys(gate, news.keys_json)
     stop.set()
+
+
+def _go_by_keys(gate: KeyGate, keys_json: str) -> None:
+    try:
+        keys = keys_from_json(keys_json)
+        gate.replace(keys)
+    except Exception:
+        LOGGER.exception("the new keys cannot be used; the ones before still are")
+    else:
+        LOGGER.info("going by %d keys", sum(key.revoked_us is None for key in keys))
+
+
+def _serve_catalog(server: FeatureServer, catalog_json: str) -> None:
+    try:
+        catalog = ServingCatalog.from_json(catalog_json)
+        server.replace_catalog(catalog)
+    except Exception:
+        LOGGER.exception("the new definitions cannot be served; the ones before still are")
+    else:
+        LOGGER.info("serving revision %d", catalog.revision)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import pytest
 from featurestore import FeatureStore
 from featurestore.cli import exits
 from featurestore.online.store import EncodedRows, TableId
+from tests.certificates import Authority
 
 from .command_line import BIG, SETTINGS, Repository, at, make_repository
 
@@ -357,6 +358,28 @@ def test_doctor_tells_where_every_setting_comes_from(
     assert settings["online_store.password"][0] == "***"
     assert settings["online_store.sentinel_password"][0] is None
     assert "secret" not in filled.succeed("doctor", "--quick").out
+
+
+def test_doctor_looks_at_the_certificate_of_the_server(
+    filled: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path / "ca")
+    certificate, key = authority.sign("localhost", days=400)
+    monkeypatch.setenv("FEATURESTORE_SERVER__TLS__CERTIFICATE", str(certificate))
+    monkeypatch.setenv("FEATURESTORE_SERVER__TLS__KEY", str(key))
+    key.chmod(0o600)
+    [(status, detail)] = checks(filled, "--quick")["certificate"]
+    assert (status, "in 399 days" in detail) == ("ok", True), detail
+    key.chmod(0o644)
+    authority.sign("localhost", days=29)
+    monkeypatch.setenv("FEATURESTORE_SERVER__TLS__CLIENT_CA", str(authority.certificate))
+    found = checks(filled, "--quick")
+    assert [status for status, _ in found["certificate"]] == ["warning", "warning"]
+    assert "every user of this machine may read the key" in found["certificate"][1][1]
+    assert [status for status, _ in found["authority of clients"]] == ["warning"]
+    authority.sign("localhost", days=-1)
+    [(status, detail)] = checks(filled, "--quick", code=1)["certificate"]
+    assert (status, "expired at" in detail) == ("error", True)
 
 
 def test_doctor_says_what_was_never_applied_or_materialized(fresh: Repository) -> None:

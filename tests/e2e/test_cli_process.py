@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from featurestore.cli import exits
-from featurestore.cli.app import COMMANDS
+from featurestore.cli.app import COMMANDS, GROUPS
 
 from .command_line import COMMAND, SETTINGS, Outcome, Repository, make_repository
 
@@ -28,13 +28,16 @@ def test_help_names_every_command_and_every_exit_code(repo: Repository) -> None:
     outcome = repo.execute("--help")
     assert (outcome.code, outcome.err) == (0, "")
     words = outcome.out.split()
-    assert {*COMMANDS, *map(str, exits.MEANINGS)} <= {*words}
+    assert {*COMMANDS, *GROUPS, *map(str, exits.MEANINGS)} <= {*words}
     assert "..." not in outcome.out.replace("[ARGS]...", "")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+TWO_WORDS = [f"{first} {second}" for first, (_, group) in GROUPS.items() for second in group]
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *GROUPS, *TWO_WORDS])
 def test_every_command_explains_itself(repo: Repository, command: str) -> None:
-    outcome = repo.run(command, "--help")
+    outcome = repo.run(*command.split(), "--help")
     assert outcome.code == 0
     assert outcome.out.startswith(f"Usage: featurestore {command} ")
     assert "--json" in outcome.out

@@ -103,6 +103,7 @@ def http_served(
         observer=server.observer,
         cors_origins=cors_origins,
         patience=patience,
+        tls=options.get("tls"),
     )
     port = twin.listen("127.0.0.1:0")
     twin.start()

@@ -103,6 +103,7 @@ def test_settings_that_hold_themselves_are_refused(tmp_path: Path) -> None:
         ("onlin_store: lmdb", "'onlin_store'", "did you mean 'online_store'"),
         ("online_store: {typ: lmdb}", "'online_store.typ'", "did you mean 'type'"),
         ("server: {adress: x}", "'server.adress'", "did you mean 'address'"),
+        ("server: {tls: {certificat: x}}", "'server.tls.certificat'", "did you mean 'certificate'"),
         ("registry: {zzz: x}", "'registry.zzz'", "path, type"),
         ("zzz: x", "'zzz'", "offline_store, online_store"),
     ],
@@ -136,6 +137,8 @@ def test_an_unknown_setting_is_named_with_what_looks_like_it(
         ("server: {threads: x}", "server.threads"),
         ("server: {max_entities: 0}", "server.max_entities"),
         ("server: {insecure: perhaps}", "server.insecure"),
+        ("server: {tls: yes}", "server.tls"),
+        ("server: {tls: {key: a.key}}", "'server.tls.certificate' is missing"),
         ("server: {http_address: [x]}", "server.http_address"),
         ("server: {http_cors_origins: [example.com]}", "such as https://app.example.com"),
         ('server: {http_cors_origins: ["https://a.example/path"]}', "server.http_cors_origins"),
@@ -163,6 +166,23 @@ def test_a_missing_project_is_asked_for(tmp_path: Path) -> None:
     assert says(refused(tmp_path, "clock: system"), "'project' is missing", "project: my_project")
 
 
+def test_the_environment_names_parts_of_parts(tmp_path: Path) -> None:
+    (tmp_path / "feature_store.yaml").write_text(f"{MINIMAL}server: {{workers: 2}}\n")
+    config = load_config(
+        tmp_path,
+        environment={
+            "FEATURESTORE_SERVER__TLS__CERTIFICATE": "server.pem",
+            "FEATURESTORE_SERVER__TLS__CLIENT_CA": "/etc/ca.pem",
+        },
+    )
+    files = config.tls_files()
+    assert files is not None
+    assert files.certificate == files.key == tmp_path / "server.pem"
+    assert files.client_ca == Path("/etc/ca.pem")
+    assert config.origins["server.tls.client_ca"] == "$FEATURESTORE_SERVER__TLS__CLIENT_CA"
+    assert config.settings.server.workers == 2
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "words"),
     [
@@ -174,6 +194,7 @@ def test_a_missing_project_is_asked_for(tmp_path: Path) -> None:
         ("FEATURESTORE_ONLINE_STORE__TYP", "lmdb", "did you mean 'type'"),
         ("FEATURESTORE_SERVER__WORKERS__X", "1", "'server.workers.x'"),
         ("FEATURESTORE_PROJECT__X", "1", "'project' has no parts"),
+        ("FEATURESTORE_SERVER__TLS__KEYS", "a.key", "did you mean 'key'"),
         ("FEATURESTORE_OFFLINE_STORE__THREADS", "0", "offline_store.threads"),
         ("FEATURESTORE_REGISTRY", "mysql://x", "registry.path"),
     ],

@@ -266,7 +266,7 @@ def test_writing_to_a_registry_of_version_1_upgrades_it_in_place(old: Path) -> N
     registry.acquire_lease("shop", "spend", "run-1", seconds=30)
     registry.begin_task(TASK)
     registry.plan_chunks(TASK, CHUNKS)
-    assert version(old) == "2"
+    assert version(old) == "3"
     assert_has_all(registry)
     assert registry.tasks("shop") == [replace(TASK, chunks=CHUNKS)]
     assert registry.leases("shop")["spend"].acquired_at == NOW + timedelta(seconds=60)

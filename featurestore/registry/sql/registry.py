@@ -7,16 +7,17 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from featurestore.access import KeyRecord
 from featurestore.errors import RegistryConflictError
 from featurestore.registry.generations import DEFAULT_GRACE_S, LiveState, Serving
 from featurestore.registry.log import LogEntry
 from featurestore.registry.plan import Plan
 from featurestore.registry.runs import MAX_HOLDER, Lease, Recorded, RunRecord, Watermark
-from featurestore.registry.sql import forget, generations, objects, tasks
+from featurestore.registry.sql import forget, generations, keys, objects, tasks
 from featurestore.registry.sql import runs as ledger
 from featurestore.registry.sql.database import Database
 from featurestore.registry.sql.objects import Version, plain
-from featurestore.registry.sql.upgrade import has_tasks
+from featurestore.registry.sql.upgrade import has_keys, has_tasks
 from featurestore.registry.state import RegistryState
 from featurestore.registry.tasks import Chunk, TaskRecord
 from featurestore.time import SYSTEM_CLOCK, Clock
@@ -332,6 +333,40 @@ class SqlRegistry:
         """Forget how far some (view, generation) are online, for when their rows are gone."""
         with self._database.write() as connection:
             forget.forget_watermarks(connection, project, generations)
+
+    def keys(self, project: str) -> list[KeyRecord]:
+        """Return all keys of a project, oldest first; those that were revoked, too."""
+        with self._database.read() as connection:
+            if connection is None or not has_keys(connection):
+                return []
+            return keys.read_keys(connection, project)
+
+    def add_key(self, project: str, key: KeyRecord) -> None:
+        """Keep a new key.
+
+        Raises:
+            NotFoundError: Nothing was ever applied to the project, or a feature service that is
+                granted is not registered.
+            RequestError: A key in force has its name or is for its certificate, or there are too
+                many.
+        """
+        with self._database.write() as connection:
+            objects.require_project(connection, project)
+            state = objects.read_state(connection, project)
+            for service in sorted(grant.service for grant in key.grants if grant.service):
+                state.service(service)
+            keys.put_key(connection, project, key)
+
+    def revoke_key(self, project: str, name_or_id: str, *, actor: str) -> KeyRecord:
+        """Put a key out of force, for good, and return it.
+
+        Raises:
+            NotFoundError: No key in force has this name or id.
+        """
+        with self._database.write() as connection:
+            objects.require_project(connection, project)
+            now = self._wall_clock.now()
+            return keys.revoke(connection, project, name_or_id, now=now, actor=actor)
 
     def wall_now(self) -> datetime:
         """Return the time that leases expire by."""

@@ -15,7 +15,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 """Rises with every change of the tables; `upgrade` has a step for each."""
 
 METADATA: Final = MetaData()
@@ -156,6 +156,22 @@ TASKS: Final = Table(
     Column("holder", Text, nullable=False),
     Column("error", Text),
     Column("source_files", Text, nullable=False),
+)
+
+KEYS: Final = Table(
+    "featurestore_keys",
+    METADATA,
+    _project(primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("hash", Text),  # null: a certificate stands for it
+    Column("certificate", Text),
+    Column("grants", Text, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("expires_us", BigInteger),
+    Column("revoked_us", BigInteger),
+    Column("revoked_by", Text),
 )
 
 CHUNKS: Final = Table(

@@ -10,7 +10,15 @@ from typing import Final
 
 from sqlalchemy import Connection, inspect, select, update
 
-from featurestore.registry.sql.tables import CHUNKS, META, METADATA, SCHEMA_VERSION, SERVING, TASKS
+from featurestore.registry.sql.tables import (
+    CHUNKS,
+    KEYS,
+    META,
+    METADATA,
+    SCHEMA_VERSION,
+    SERVING,
+    TASKS,
+)
 
 
 def upgrade(connection: Connection) -> None:
@@ -29,6 +37,16 @@ def has_tasks(connection: Connection) -> bool:
     return inspect(connection).has_table(TASKS.name)
 
 
+def has_keys(connection: Connection) -> bool:
+    """Whether the registry keeps keys: one before version 3 that was only read since does not."""
+    return inspect(connection).has_table(KEYS.name)
+
+
+def _keep_keys(connection: Connection) -> None:
+    """Version 3: keys of callers."""
+    METADATA.create_all(connection, tables=[KEYS])
+
+
 def _keep_tasks(connection: Connection) -> None:
     """Version 2: tasks with their chunks, since when a lease has been held, live generations."""
     METADATA.create_all(connection, tables=[TASKS, CHUNKS, SERVING])
@@ -38,4 +56,7 @@ def _keep_tasks(connection: Connection) -> None:
     )
 
 
-_STEPS: Final[Mapping[int, Callable[[Connection], None]]] = {1: _keep_tasks}
+_STEPS: Final[Mapping[int, Callable[[Connection], None]]] = {
+    1: _keep_tasks,
+    2: _keep_keys,
+}

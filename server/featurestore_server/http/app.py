@@ -24,6 +24,7 @@ from featurestore_server.errors import (
     OriginRefusedError,
 )
 from featurestore_server.http.answering import Answering
+from featurestore_server.http.connections import CERTIFICATE_NAMES
 from featurestore_server.http.failures import error_response
 from featurestore_server.http.replies import write_json
 from featurestore_server.options import Limits
@@ -93,6 +94,7 @@ class HttpApp:
             tuple(request.headers.items()),
             deadline=time.time() + DEFAULT_TIMEOUT_S,
             peer=lambda: _peer(request),
+            identities=lambda: request.scope.get(CERTIFICATE_NAMES, ()),
         )
         answer: bytes | Exception
         try:

@@ -13,11 +13,14 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from featurestore_server.errors import LimitExceededError, MalformedMessageError
 from featurestore_server.failures import failure_of
 from featurestore_server.http.failures import error_body
+from featurestore_server.http.tls import names_in
 
 MAX_HEAD_BYTES: Final = 64 << 10
 MAX_FRAMING_RATIO: Final = 8
 """Bytes that may frame each byte of a body, beside those that a head may have: enough for chunks of
 one byte."""
+CERTIFICATE_NAMES: Final = "featurestore.certificate_names"
+"""Where the scope of a request has the names in its client's certificate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +50,12 @@ class Connection(HttpToolsProtocol):
         self._unread_bytes = 0
         self._body_bytes = 0
         self._framing_bytes = 0  # what came with a body and is none: chunks' heads, trailers
+        self._names: list[str] = []
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the head of a request."""
         super().connection_made(transport)
+        self._names = names_in(transport.get_extra_info("peercert"))
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -82,6 +87,7 @@ class Connection(HttpToolsProtocol):
         """The head is there."""
         self._end_head()
         self._body_bytes = self._framing_bytes = 0
+        self.scope[CERTIFICATE_NAMES] = self._names  # type: ignore[typeddict-unknown-key]
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:

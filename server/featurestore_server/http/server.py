@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Final, cast
 
 import uvicorn
 
+from featurestore.certificates import TlsFiles
 from featurestore_server.addresses import listen
 from featurestore_server.calls import Observer, Observers
 from featurestore_server.http.answering import Answering
 from featurestore_server.http.app import HttpApp
 from featurestore_server.http.connections import Connection, Patience
 from featurestore_server.http.requests import JSON
+from featurestore_server.http.tls import followed_context
 from featurestore_server.options import Limits
 from featurestore_server.service import OnlineFeatures
 
@@ -37,6 +39,10 @@ class HttpServer:
         observer: Told how each lookup ended.
         cors_origins: Origins whose pages may call.
         patience: How long clients are waited for.
+        tls: What connections are encrypted with; None for plain text.
+
+    Raises:
+        CertificateError: A file of `tls` cannot be used.
     """
 
     def __init__(
@@ -49,6 +55,7 @@ class HttpServer:
         observer: Observer | None = None,
         cors_origins: tuple[str, ...] = (),
         patience: Patience | None = None,
+        tls: TlsFiles | None = None,
     ) -> None:
         limits, patience = limits or Limits(), patience or Patience()
         self._answering = Answering(
@@ -64,7 +71,7 @@ class HttpServer:
             cors_origins=cors_origins,
             body_timeout_s=patience.body_s,
         )
-        self._server = _Server(_config(app, patience))
+        self._server = _Server(_config(app, patience, tls))
         self._sockets: list[socket.socket] = []
         self._thread = threading.Thread(target=self._run, name="http", daemon=True)
 
@@ -125,8 +132,8 @@ class _Server(uvicorn.Server):
         self.has_started.set()
 
 
-def _config(app: HttpApp, patience: Patience) -> uvicorn.Config:
-    return uvicorn.Config(
+def _config(app: HttpApp, patience: Patience, tls: TlsFiles | None) -> uvicorn.Config:
+    config = uvicorn.Config(
         app.asgi,
         loop="asyncio",
         http=cast("type[asyncio.Protocol]", partial(Connection, patience)),
@@ -139,3 +146,7 @@ def _config(app: HttpApp, patience: Patience) -> uvicorn.Config:
         server_header=False,
         timeout_keep_alive=patience.idle_s,
     )
+    config.load()
+    if tls:
+        config.ssl = followed_context(tls)  # uvicorn would read the files once
+    return config
