@@ -30,6 +30,7 @@ FILE_NAME = "feature_store.yaml"
 ENV_PREFIX = "FEATURESTORE_"
 MAX_FILE_BYTES = 1 << 20
 MAX_RETENTION = timedelta(days=36_500)
+_DEEPEST = 2
 _NOT_CONFIGURATION = {"FEATURESTORE_TEST_REDIS"}
 
 
@@ -40,6 +41,10 @@ def _milliseconds(value: object) -> object:
     if isinstance(value, str) and not value.isdigit():
         return parse_duration(value) // timedelta(milliseconds=1)
     return value
+
+
+def _path_alone(value: object) -> object:
+    return {"path": value} if isinstance(value, str) else value
 
 
 def _memory(text: str | None) -> str | None:
@@ -176,6 +181,24 @@ class FunctionsConfig(_Model):
     roots: Annotated[tuple[Path, ...], BeforeValidator(_parts)] = ()
 
 
+class ServedLogConfig(_Model):
+    """The log of served features: Parquet files, for comparison with training data.
+
+    Attributes:
+        path: Its folder; None, which is the default, logs nothing.
+        sample: The share of requests that are logged, from 0 to 1.
+        max_file_rows: Rows after which a file is finished.
+        max_file_ms: Time after which one is, with as many rows as there are. "5m" by default.
+    """
+
+    path: Path | None = None
+    sample: Annotated[float, Field(ge=0, le=1)] = 0.01
+    max_file_rows: Count = 100_000
+    max_file_ms: Annotated[int, BeforeValidator(_milliseconds), Field(ge=1, le=86_400_000)] = (
+        300_000
+    )
+
+
 class ServerConfig(_Model):
     """The gRPC server.
 
@@ -188,6 +211,10 @@ class ServerConfig(_Model):
         reflection: Offer the reflection service.
         fast_lookups: Answer lookups past grpcio's thread pool, with versions that were tested.
         reload_every_ms: How often to look for newer definitions and generations; 0 never does.
+        metrics_address: host:port at which Prometheus may scrape; None, which is the default,
+            counts nothing.
+        log_format: What standard error gets: lines of text, or of JSON.
+        served_log: See `ServedLogConfig`; a string is its path.
     """
 
     address: str = "127.0.0.1:6566"
@@ -200,6 +227,9 @@ class ServerConfig(_Model):
     reload_every_ms: Annotated[int, BeforeValidator(_milliseconds), Field(ge=0, le=86_400_000)] = (
         2_000
     )
+    metrics_address: str | None = None
+    log_format: Literal["text", "json"] = "text"
+    served_log: Annotated[ServedLogConfig, BeforeValidator(_path_alone)] = ServedLogConfig()
 
 
 def _clock(text: str) -> str:
@@ -384,19 +414,24 @@ def _set(values: dict[str, Any], path: str, text: str, variable: str) -> None:
     if not rest:
         values[head] = _expanded(head, tuple(text.split(",")) if head == "definitions" else text)
         return
-    inner = values.setdefault(head, {})
-    if not isinstance(inner, dict):
-        raise ConfigError(f"${variable}: the setting {head!r} has no parts.")
-    inner[rest] = text
+    inner = values
+    *parts, last = path.split(".")
+    for part in parts:
+        within = inner.get(part, {})
+        if not isinstance(within, dict):
+            raise ConfigError(f"${variable}: the setting {part!r} has no parts.")
+        inner[part] = {**within}
+        inner = inner[part]
+    inner[last] = text
 
 
-def _leaves(values: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the dotted keys of settings, which are two deep at most."""
+def _leaves(values: Mapping[str, Any], *, before: str = "") -> Iterator[str]:
+    """Yield the dotted keys of settings, which are three deep at most."""
     for key, value in values.items():
-        if isinstance(value, dict):
-            yield from (f"{key}.{inner}" for inner in value)
+        if isinstance(value, dict) and before.count(".") < _DEEPEST:
+            yield from _leaves(value, before=f"{before}{key}.")
         else:
-            yield key
+            yield f"{before}{key}"
 
 
 def _config_error(error: ValidationError, where: str, origins: Mapping[str, str]) -> ConfigError:
@@ -406,6 +441,12 @@ def _config_error(error: ValidationError, where: str, origins: Mapping[str, str]
     parts = [part for part in detail["loc"] if part != "[key]"]
     path = ".".join(str(part) for part in parts)
     origin = next((origins[p] for p in (path, *map(str, parts[:1])) if p in origins), where)
+    below = next((p for p in origins if p.startswith(f"{path}.")), None)
+    if below and "." in path:
+        return ConfigError(
+            f"{origins[below]}: there is no setting {shown(below)}.",
+            hint=f"{path} is one value, and has no parts",
+        )
     if detail["type"] == "extra_forbidden":
         known = _known_keys(detail["loc"])
         return ConfigError(

@@ -197,13 +197,32 @@ def serve(
             fast_lookups=chosen.fast_lookups,
             reload_every_s=chosen.reload_every_ms / 1e3,
             limits=server.Limits(max_entities=chosen.max_entities),
+            observing=_observing(server, store),
         )
         _refuse_private_store(store)
         server.serve(
             options,
             on_ready=lambda ready: _announce(session, ready),
             newer_catalog=watched.newer,
+            view_statuses=store.status,
         )
+
+
+def _observing(server: Any, store: "FeatureStore") -> Any:
+    """Return what operators get to see, as the server's package takes it."""
+    chosen = store.settings.server
+    log = chosen.served_log
+    served_log = log.path and server.ServedLogOptions(
+        path=str(store.config.path(log.path)),
+        sample=log.sample,
+        max_file_rows=log.max_file_rows,
+        max_file_s=log.max_file_ms / 1e3,
+    )
+    return server.Observing(
+        metrics_address=chosen.metrics_address,
+        log_format=chosen.log_format,
+        served_log=served_log,
+    )
 
 
 class WatchedCatalog:
@@ -262,6 +281,8 @@ def _announce(session: Session, ready: Any) -> None:
         facts = {
             k: getattr(ready, k) for k in ("address", "project", "revision", "workers", "clock")
         }
+        if ready.metrics_address:
+            facts["metrics_address"] = ready.metrics_address
         session.answer(facts)
     else:
         session.out.write(f"{ready}\n")

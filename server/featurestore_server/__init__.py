@@ -11,7 +11,13 @@ from featurestore_server.errors import (
     ServeError,
     WorkerError,
 )
-from featurestore_server.options import DEFAULT_ADDRESS, Limits, ServeOptions
+from featurestore_server.options import (
+    DEFAULT_ADDRESS,
+    Limits,
+    Observing,
+    ServedLogOptions,
+    ServeOptions,
+)
 from featurestore_server.serving import Serving, serve
 from featurestore_server.supervisor import Supervisor
 
@@ -21,8 +27,10 @@ __all__ = [
     "AddressInUseError",
     "InsecureAddressError",
     "Limits",
+    "Observing",
     "ServeError",
     "ServeOptions",
+    "ServedLogOptions",
     "Serving",
     "Supervisor",
     "WorkerError",

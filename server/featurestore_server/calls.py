@@ -5,6 +5,8 @@ answered, and tells its observer how it ended. Whoever answers writes down what 
 way: the transport knows neither the caller's name nor what was asked for.
 """
 
+import re
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +16,8 @@ from typing import Final, Protocol, TypeAlias
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 
 NO_DEADLINE: Final = float("inf")
+REQUEST_ID_HEADER: Final = "x-request-id"
+_SANE_ID: Final = re.compile(r"[A-Za-z0-9._:/+=@~-]{1,128}")
 
 
 class Permission(StrEnum):
@@ -100,6 +104,18 @@ class Call:
         self.service = ""
         self.entities = 0
         self.statuses: Sequence[int] = ()
+
+
+def request_id_of(call: Call) -> str:
+    """Return what logs and the caller call it: its `x-request-id` if that is sane, else a new one.
+
+    An id that could break a log line, or fill it, is none.
+    """
+    if not call.request_id:
+        given = next((value for name, value in call.metadata if name == REQUEST_ID_HEADER), "")
+        sane = isinstance(given, str) and _SANE_ID.fullmatch(given)
+        call.request_id = str(given) if sane else secrets.token_hex(8)
+    return call.request_id
 
 
 class Gate(Protocol):

@@ -167,3 +167,10 @@ ANSWERS: Final[Mapping[type[BaseException], Answer]] = {
 def answer_to(error: Exception) -> Answer:
     """Return what a client is told about `error`."""
     return next(ANSWERS[kind] for kind in type(error).__mro__ if kind in ANSWERS)
+
+
+def reason_of(error: Exception) -> str:
+    """Return the cause that a client is told, for programs: it names what was not found."""
+    if isinstance(error, core.NotFoundError):
+        return f"{error.kind.upper().replace(' ', '_')}_NOT_FOUND"
+    return answer_to(error).reason

@@ -11,7 +11,7 @@ import grpc
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
-from featurestore_server.calls import NO_DEADLINE, Call, Observer
+from featurestore_server.calls import NO_DEADLINE, Call, Observer, request_id_of
 from featurestore_server.errors import MalformedMessageError, answer_to
 from featurestore_server.statuses import status_of
 
@@ -58,6 +58,15 @@ def _guarded_replies(replies: Iterator[Any], context: grpc.ServicerContext) -> I
         abort(context, error)
 
 
+class _EndedError(Exception):
+    """What a call raised, with the call."""
+
+    def __init__(self, call: Call, error: Exception) -> None:
+        super().__init__()
+        self.call = call
+        self.error = error
+
+
 def observed(method: str, answer: Callable[[Call], bytes], observer: Observer) -> Behavior:
     """Return the behaviour of a method that answers calls as the lookup loop does.
 
@@ -73,7 +82,7 @@ def observed(method: str, answer: Callable[[Call], bytes], observer: Observer) -
             reply = answer(call)
         except Exception as error:
             observer.ended(call, error)
-            raise
+            raise _EndedError(call, error) from error
         observer.ended(call, None)
         return reply
 
@@ -95,16 +104,26 @@ def call_of(method: str, request: bytes, context: grpc.ServicerContext) -> Call:
 
 def abort(context: grpc.ServicerContext, error: Exception) -> NoReturn:
     """End a call with the status that stands for `error`."""
-    context.abort_with_status(rpc_status.to_status(logged_status(error)))
+    if isinstance(error, _EndedError):
+        status = logged_status(error.error, request_id=request_id_of(error.call))
+    else:
+        status = logged_status(error)
+    context.abort_with_status(rpc_status.to_status(status))
 
 
-def logged_status(error: Exception) -> Status:
+def logged_status(error: Exception, *, request_id: str = "") -> Status:
     """Return the status that stands for `error`; log what it does not say, under its id."""
     error_id = ""
     if answer_to(error).message is not None:
         error_id = secrets.token_hex(8)
-        LOGGER.error("call failed, error id %s", error_id, exc_info=error)
-    return status_of(error, error_id=error_id)
+        LOGGER.error(
+            "call failed, error id %s, request id %s",
+            error_id,
+            request_id or "none",
+            exc_info=error,
+            extra={"error_id": error_id, "request_id": request_id},
+        )
+    return status_of(error, error_id=error_id, request_id=request_id)
 
 
 class HandlerCollector:

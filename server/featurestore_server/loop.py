@@ -21,7 +21,7 @@ import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 from grpc_status import rpc_status
 
-from featurestore_server.calls import Call, Observer, Observers
+from featurestore_server.calls import Call, Observer, Observers, request_id_of
 from featurestore_server.guard import logged_status
 
 LOGGER: Final = logging.getLogger("featurestore_server")
@@ -117,6 +117,11 @@ class LookupLoop:
         self._turns = threading.Lock()
         self._waiting: deque[_Call] = deque()
         self._answering = 0
+
+    @property
+    def calls_under_way(self) -> int:
+        """How many calls wait or are being answered."""
+        return self._under_way
 
     def start(self) -> None:
         """Take calls; after the server was started."""
@@ -253,7 +258,7 @@ class LookupLoop:
 
     def _reply(self, to: _Call, answer: bytes | Exception) -> None:
         if isinstance(answer, Exception):
-            status = rpc_status.to_status(logged_status(answer))
+            status = rpc_status.to_status(logged_status(answer, request_id=request_id_of(to)))
             details = (status.code, (status.details or "").encode())
             self._end(to.call, details, status.trailing_metadata, is_watched=to.is_watched)
             return

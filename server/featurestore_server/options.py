@@ -27,6 +27,44 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ServedLogOptions:
+    """Which served features are written down, and how (see `served_log`).
+
+    Attributes:
+        path: The folder; an absolute path.
+        sample: The share of requests, from 0 to 1.
+        max_file_rows: Rows after which a file is finished.
+        max_file_s: Seconds after which one is, with as many rows as there are.
+    """
+
+    path: str
+    sample: float = 0.01
+    max_file_rows: int = 100_000
+    max_file_s: float = 300.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observing:
+    """What operators get to see of a server.
+
+    Attributes:
+        metrics_address: Where the parent answers scrapes, `host:port`; None counts nothing.
+        log_format: "text" or "json".
+        served_log: Which served features are written down; None for none.
+    """
+
+    metrics_address: str | None = None
+    log_format: str = "text"
+    served_log: ServedLogOptions | None = None
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> "Observing":
+        """Return what `dataclasses.asdict` made a mapping of."""
+        log = facts["served_log"]
+        return cls(**{**facts, "served_log": None if log is None else ServedLogOptions(**log)})
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServeOptions:
     """How to serve one project.
 
@@ -44,6 +82,7 @@ class ServeOptions:
         grace_s: How long calls under way may go on after the signal to stop, in seconds.
         reload_every_s: How often to look for newer definitions, in seconds; 0 never does.
         limits: What one request may take.
+        observing: What operators get to see.
     """
 
     catalog_json: str
@@ -58,3 +97,4 @@ class ServeOptions:
     grace_s: float = 30.0
     reload_every_s: float = 2.0
     limits: Limits = field(default_factory=Limits)
+    observing: Observing = field(default_factory=Observing)

@@ -1,6 +1,7 @@
 """One gRPC server in this process: lookups, health and reflection."""
 
 import logging
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -17,7 +18,7 @@ from featurestore_server.guard import HandlerCollector, add_guarded, observed
 from featurestore_server.loop import LookupLoop, is_supported
 from featurestore_server.monitor import StoreMonitor
 from featurestore_server.options import Limits
-from featurestore_server.service import LOOKUP_METHOD, SERVING_SERVICE, OnlineFeatures
+from featurestore_server.service import LOOKUP_METHOD, SERVING_SERVICE, OnlineFeatures, Witness
 
 LOGGER: Final = logging.getLogger("featurestore_server")
 
@@ -43,6 +44,7 @@ class FeatureServer:
         fast_lookups: Whether lookups are answered by `loop`, where this grpcio permits it.
         gate: Decides who may look up what; None lets everybody.
         observer: Told how each lookup ended.
+        witnesses: See what lookups are answered with.
 
     Raises:
         FunctionLoadError: A function of the catalog cannot be loaded.
@@ -60,6 +62,7 @@ class FeatureServer:
         fast_lookups: bool = True,
         gate: Gate | None = None,
         observer: Observer | None = None,
+        witnesses: Sequence[Witness] = (),
     ) -> None:
         limits = limits or Limits()
         self._observer = observer or Observers()
@@ -75,9 +78,10 @@ class FeatureServer:
             catalog,
             store,
             limits=limits,
-            store_answers=self._store_answers,
+            store_answers=lambda: self.store_answers,
             functions=functions or FunctionLoader(),
             gate=gate,
+            witnesses=witnesses,
         )
         self._loop = self._lookup_loop(threads, limits.max_calls) if fast_lookups else None
         self._add_services(reflect=reflect)
@@ -113,6 +117,16 @@ class FeatureServer:
             add_guarded(self._server, SERVING_SERVICE, {"GetOnlineFeatures": lookup})
         for name, methods in services.services.items():
             add_guarded(self._server, name, methods)
+
+    @property
+    def loop(self) -> LookupLoop | None:
+        """What answers lookups; None where grpcio's own server does."""
+        return self._loop
+
+    @property
+    def store_answers(self) -> bool:
+        """Whether the store answers the probes; True while nothing is served from it."""
+        return self._monitor is None or self._monitor.store_answers
 
     def listen(self, target: str) -> int:
         """Listen at `host:port`, `[ipv6]:port` or `unix:/path`; before `start`.
@@ -161,9 +175,6 @@ class FeatureServer:
         if self._loop:
             self._loop.join(_END_S)
         self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def _store_answers(self) -> bool:
-        return self._monitor is None or self._monitor.store_answers
 
 
 def _monitor(

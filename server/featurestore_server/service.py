@@ -3,14 +3,14 @@
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from featurestore_protos.v1.serving_pb2 import DESCRIPTOR, GetOnlineFeaturesRequest
 
 from featurestore.errors import NotFoundError, StoreUnavailableError
 from featurestore.functions import FunctionLoader
 from featurestore.online.store import OnlineStore
-from featurestore.serving.lookup import Lookup, Question
+from featurestore.serving.lookup import Lookup, LookupResult, Question
 from featurestore.serving.on_demand import OnDemandLookup, OnDemandQuestion, open_lookup
 from featurestore.serving.plan import ServingCatalog
 from featurestore.time import Clock, parse_clock
@@ -27,6 +27,14 @@ SERVING_SERVICE: Final = DESCRIPTOR.services_by_name["ServingService"].full_name
 LOOKUP_METHOD: Final = f"/{SERVING_SERVICE}/GetOnlineFeatures"
 
 
+class Witness(Protocol):
+    """Sees what lookups are answered with; must be quick, and must not raise."""
+
+    def answered(self, call: Call, result: LookupResult, catalog: ServingCatalog) -> None:
+        """Take note of what a call is answered with, from this catalog."""
+        ...
+
+
 class OnlineFeatures:
     """Answers lookups from one catalog and one store. Safe to use from several threads.
 
@@ -38,6 +46,7 @@ class OnlineFeatures:
             instead of each waiting for the store's timeout.
         functions: Loads the Python functions of on-demand features.
         gate: Decides who may look up what.
+        witnesses: See what lookups are answered with.
 
     Raises:
         FunctionLoadError: A function of the catalog cannot be loaded.
@@ -52,7 +61,9 @@ class OnlineFeatures:
         store_answers: Callable[[], bool],
         functions: FunctionLoader,
         gate: Gate | None = None,
+        witnesses: Sequence[Witness] = (),
     ) -> None:
+        self._witnesses = tuple(witnesses)
         self._gate = gate or OpenGate()
         self._functions = functions
         self._store = store
@@ -120,6 +131,8 @@ class OnlineFeatures:
     def _reply(self, asked: "_Asked", answers: Sequence[Sequence[bytes | None]]) -> bytes:
         result = asked.lookup.answer(asked.question, answers)
         asked.call.entities = len(result)
+        for witness in self._witnesses:
+            witness.answered(asked.call, result, asked.catalog)
         return serialize_reply(
             result, project=asked.catalog.project, revision=asked.catalog.revision
         )

@@ -21,6 +21,7 @@ from featurestore_server.errors import (
     LimitExceededError,
     MalformedMessageError,
     answer_to,
+    reason_of,
 )
 
 ERROR_DOMAIN: Final = "featurestore"
@@ -31,12 +32,13 @@ _MAX_FIELD_BYTES: Final = 500
 _MAX_NAME_BYTES: Final = 250
 
 
-def status_of(error: Exception, *, error_id: str = "") -> Status:
+def status_of(error: Exception, *, error_id: str = "", request_id: str = "") -> Status:
     """Return what a client is told about `error`.
 
     Args:
         error: What went wrong.
         error_id: The id under which the error was logged; goes out when the message does not.
+        request_id: What logs call the request; goes out unless it is "".
     """
     answer = answer_to(error)
     if answer.message is None and isinstance(error, FeatureStoreError):
@@ -45,20 +47,22 @@ def status_of(error: Exception, *, error_id: str = "") -> Status:
         message = f"{answer.message or 'The request failed.'} Error id: {error_id}"
     code = StatusCode[answer.code].value[0]
     status = Status(code=code, message=_cut(message, _MAX_MESSAGE_BYTES))
-    for detail in _details(error, answer, status.message, error_id):
+    metadata = _metadata(error)
+    if answer.message is not None:
+        metadata["error_id"] = error_id
+    if request_id:
+        metadata["request_id"] = request_id
+    for detail in _details(error, answer, status.message, metadata):
         packed = AnyMessage()
         packed.Pack(detail)
         status.details.append(packed)
     return status
 
 
-def _details(error: Exception, answer: Answer, message: str, error_id: str) -> list[Message]:
-    metadata = _metadata(error)
-    reason = answer.reason
-    if isinstance(error, NotFoundError):
-        reason = f"{error.kind.upper().replace(' ', '_')}_NOT_FOUND"
-    if answer.message is not None:
-        metadata["error_id"] = error_id
+def _details(
+    error: Exception, answer: Answer, message: str, metadata: dict[str, str]
+) -> list[Message]:
+    reason = reason_of(error)
     details: list[Message] = [ErrorInfo(reason=reason, domain=ERROR_DOMAIN, metadata=metadata)]
     if field := _field(error):
         violation = BadRequest.FieldViolation(

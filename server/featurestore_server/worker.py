@@ -18,12 +18,16 @@ from featurestore.functions import FunctionLoader
 from featurestore.online.factory import open_store
 from featurestore.online.store import OnlineStore
 from featurestore.serving.plan import ServingCatalog
+from featurestore_server.calls import Observers
+from featurestore_server.logs import set_up_logging
+from featurestore_server.observation import Observation
 from featurestore_server.protocol import (
     WorkerTask,
     lines_from,
     read_catalog,
     report_failure,
     report_ready,
+    report_samples,
 )
 from featurestore_server.server import FeatureServer
 
@@ -36,14 +40,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     # Ctrl-C reaches the whole process group; the parent answers it and tells its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format=f"%(asctime)s %(levelname)s worker {os.getpid()}: %(message)s",
-    )
     reports = _take_stdout()
     told = lines_from(sys.stdin.fileno())
     task = WorkerTask.from_line(next(told))
+    set_up_logging(task.observing.log_format, process="worker")
     try:
         return _serve(task, told, reports, stop)
     except Exception as error:
@@ -53,26 +53,33 @@ def main() -> int:
 
 
 def _serve(task: WorkerTask, told: Iterator[str], reports: TextIO, stop: threading.Event) -> int:
-    store = open_configured_store(task.online_store)
+    catalog = ServingCatalog.from_json(task.catalog_json)
+    observation = Observation(task.observing, catalog)
+    store = observation.watched(open_configured_store(task.online_store))
     try:
         server = FeatureServer(
-            ServingCatalog.from_json(task.catalog_json),
+            catalog,
             store,
             threads=task.threads,
             limits=task.limits,
             functions=FunctionLoader([Path(root) for root in task.function_roots]),
             reflect=task.reflection,
             fast_lookups=task.fast_lookups,
+            observer=Observers(*observation.observers),
+            witnesses=observation.witnesses,
         )
         for target in task.targets:
             server.listen(target)
         server.start()
         report_ready(reports)
-        threading.Thread(target=_follow_parent, args=(told, server, stop), daemon=True).start()
+        observation.start(server, lambda samples: report_samples(reports, samples))
+        follow = (told, server, observation, stop)
+        threading.Thread(target=_follow_parent, args=follow, daemon=True).start()
         stop.wait()
         server.stop(task.grace_s)
     finally:
         store.close()
+        observation.stop()
     return 0
 
 
@@ -91,14 +98,18 @@ def _take_stdout() -> TextIO:
     return reports
 
 
-def _follow_parent(told: Iterator[str], server: FeatureServer, stop: threading.Event) -> None:
+def _follow_parent(
+    told: Iterator[str], server: FeatureServer, observation: Observation, stop: threading.Event
+) -> None:
     for line in told:
         try:
             catalog = ServingCatalog.from_json(read_catalog(line))
             server.replace_catalog(catalog)
         except Exception:
             LOGGER.exception("the new definitions cannot be served; the ones before still are")
+            observation.catalog_refused()
         else:
+            observation.catalog_replaced(catalog)
             LOGGER.info("serving revision %d", catalog.revision)
     stop.set()
 
