@@ -10,6 +10,7 @@ from featurestore_server import families
 from featurestore_server.families import Samples
 from featurestore_server.metered import MeteredStore
 from featurestore_server.options import Observing
+from featurestore_server.served_log import ServedLog
 from featurestore_server.server import FeatureServer
 from featurestore_server.tally import StatusCounter, Tally
 
@@ -37,7 +38,9 @@ class Observation:
         self._catalog = catalog
         self._stop = threading.Event()
         self.observers: Sequence[Observer] = [self._tally] if self._tally else []
-        self.witnesses: Sequence[Witness] = [StatusCounter()] if self._tally else []
+        counters: list[Witness] = [StatusCounter()] if self._tally else []
+        self._log = ServedLog(observing.served_log, self._logged) if observing.served_log else None
+        self.witnesses: Sequence[Witness] = [*counters, self._log] if self._log else counters
 
     def watched(self, store: OnlineStore) -> OnlineStore:
         """Return the store, with its reads counted."""
@@ -45,6 +48,8 @@ class Observation:
 
     def start(self, server: FeatureServer, report: Callable[[Samples], None]) -> None:
         """Report what is counted from now on, in a thread: whoever reads may be slow."""
+        if self._log:
+            self._log.start()
         if self._tally is None:
             return
         tally = self._tally
@@ -74,6 +79,12 @@ class Observation:
         if self._tally:
             self._tally.count(families.REFUSED.name)
 
+    def _logged(self, outcome: str, rows: int) -> None:
+        if self._tally:
+            self._tally.count(families.LOGGED.name, outcome, by=rows)
+
     def stop(self) -> None:
-        """Stop to report."""
+        """Write what was not written yet, and stop to report."""
+        if self._log:
+            self._log.stop()
         self._stop.set()

@@ -30,8 +30,8 @@ LOOKUP_METHOD: Final = f"/{SERVING_SERVICE}/GetOnlineFeatures"
 class Witness(Protocol):
     """Sees what lookups are answered with; must be quick, and must not raise."""
 
-    def answered(self, call: Call, result: LookupResult, catalog: ServingCatalog) -> None:
-        """Take note of what a call is answered with, from this catalog."""
+    def answered(self, asked: "Asked", result: LookupResult) -> None:
+        """Take note of what a call is answered with."""
         ...
 
 
@@ -98,7 +98,7 @@ class OnlineFeatures:
             Each one's reply, or what `answer` would have raised.
         """
         asked = [_attempt(self._ask, call) for call in calls]
-        reads = [r for a in asked if isinstance(a, _Asked) for r in a.question.reads]
+        reads = [r for a in asked if isinstance(a, Asked) for r in a.question.reads]
         found = _attempt(self._store.read, reads) if reads else []
         if isinstance(found, Exception):
             return [a if isinstance(a, Exception) else found for a in asked]
@@ -110,7 +110,7 @@ class OnlineFeatures:
             for a in asked
         ]
 
-    def _ask(self, call: Call) -> "_Asked":
+    def _ask(self, call: Call) -> "Asked":
         call.began = time.perf_counter()
         if call.deadline <= time.time():
             raise DeadlinePassedError("The deadline passed while the request waited.")
@@ -126,13 +126,13 @@ class OnlineFeatures:
         if not self._store_answers():
             raise StoreUnavailableError("The online store does not answer the server's probes.")
         question = lookup.ask(columns, count=message.entity_count or None)
-        return _Asked(call, lookup, question, served.catalog)
+        return Asked(call, lookup, question, served.catalog)
 
-    def _reply(self, asked: "_Asked", answers: Sequence[Sequence[bytes | None]]) -> bytes:
+    def _reply(self, asked: "Asked", answers: Sequence[Sequence[bytes | None]]) -> bytes:
         result = asked.lookup.answer(asked.question, answers)
         asked.call.entities = len(result)
         for witness in self._witnesses:
-            witness.answered(asked.call, result, asked.catalog)
+            witness.answered(asked, result)
         return serialize_reply(
             result, project=asked.catalog.project, revision=asked.catalog.revision
         )
@@ -179,9 +179,18 @@ def _load_functions(catalog: ServingCatalog, functions: FunctionLoader) -> None:
         load_all(catalog, functions)
 
 
-class _Asked(NamedTuple):
+class Asked(NamedTuple):
+    """A call whose request was read, and what it asks for.
+
+    Attributes:
+        call: The call.
+        lookup: A Lookup with a Question, or an OnDemandLookup with an OnDemandQuestion.
+        question: See there.
+        catalog: What it is answered from.
+    """
+
     call: Call
-    lookup: Any  # Lookup with a Question, or OnDemandLookup with an OnDemandQuestion
+    lookup: Any
     question: Question | OnDemandQuestion
     catalog: ServingCatalog
 

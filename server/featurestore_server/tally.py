@@ -15,11 +15,11 @@ from typing import Final
 
 from featurestore.errors import StoreDataError, StoreUnavailableError
 from featurestore.serving.lookup import LookupResult, Status
-from featurestore.serving.plan import ServingCatalog
 from featurestore_server import families
 from featurestore_server.calls import Call, Observer
 from featurestore_server.errors import answer_to, reason_of
 from featurestore_server.families import Labels, Sample, Samples, sum_of
+from featurestore_server.service import Asked, Witness
 
 _OK: Final = ("OK", "")
 _OTHER: Final = "other"
@@ -158,12 +158,12 @@ def _store_reason(error: Exception) -> str:
     return "data" if isinstance(error, StoreDataError) else "error"
 
 
-class StatusCounter:
+class StatusCounter(Witness):
     """Writes down how many values of a reply have which status."""
 
-    def answered(self, call: Call, result: LookupResult, catalog: ServingCatalog) -> None:  # noqa: ARG002
+    def answered(self, asked: Asked, result: LookupResult) -> None:
         """Fill `call.statuses`."""
-        call.statuses = count_statuses(result)
+        asked.call.statuses = count_statuses(result)
 
 
 def count_statuses(result: LookupResult) -> list[int]:
