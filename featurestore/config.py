@@ -34,6 +34,7 @@ _DEEPEST = 2
 _NOT_CONFIGURATION = {"FEATURESTORE_TEST_REDIS"}
 
 
+_ORIGIN = re.compile(r"https?://[^\s/?#@,*]{1,255}")
 _MEMORY = re.compile(r"\d{1,15}(\.\d{1,3})? ?([kmgt]i?b|b|%)", re.IGNORECASE)
 
 
@@ -63,6 +64,12 @@ def _registry_path(value: object) -> object:
 
 def _parts(value: object) -> object:
     return tuple(value.split(",")) if isinstance(value, str) else value
+
+
+def _origin(text: str) -> str:
+    if text != "*" and not _ORIGIN.fullmatch(text):
+        raise ValueError("an origin is a scheme and a host, such as https://app.example.com")
+    return text
 
 
 Milliseconds = Annotated[int, BeforeValidator(_milliseconds), Field(ge=1, le=86_400_000)]
@@ -211,6 +218,9 @@ class ServerConfig(_Model):
         reflection: Offer the reflection service.
         fast_lookups: Answer lookups past grpcio's thread pool, with versions that were tested.
         reload_every_ms: How often to look for newer definitions and generations; 0 never does.
+        http_address: host:port where lookups are served over HTTP, too; None for nowhere.
+        http_cors_origins: Origins whose pages may call over HTTP, such as
+            "https://app.example.com"; "*" for all. None by default.
         metrics_address: host:port at which Prometheus may scrape; None, which is the default,
             counts nothing.
         log_format: What standard error gets: lines of text, or of JSON.
@@ -227,6 +237,10 @@ class ServerConfig(_Model):
     reload_every_ms: Annotated[int, BeforeValidator(_milliseconds), Field(ge=0, le=86_400_000)] = (
         2_000
     )
+    http_address: str | None = None
+    http_cors_origins: Annotated[
+        tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_parts)
+    ] = ()
     metrics_address: str | None = None
     log_format: Literal["text", "json"] = "text"
     served_log: Annotated[ServedLogConfig, BeforeValidator(_path_alone)] = ServedLogConfig()

@@ -11,8 +11,10 @@ from featurestore.cli.features import feature_request
 from featurestore.cli.output import print_table
 from featurestore.cli.session import Session
 from featurestore.errors import MissingExtraError, UnsupportedError
+from featurestore.time import instant_text
 
 if TYPE_CHECKING:
+    from featurestore.config import ServerConfig
     from featurestore.serving.response import OnlineResponse
     from featurestore.store import FeatureStore
 
@@ -83,8 +85,6 @@ class Cell:
     @property
     def event_time(self) -> str | None:
         """When the row served took place, RFC 3339."""
-        from featurestore.cli.values import instant_text
-
         return None if self.event_us is None else instant_text(self.event_us, "us", aware=True)
 
     def to_document(self) -> dict[str, Any]:
@@ -119,8 +119,6 @@ def _entities(response: "OnlineResponse") -> Iterator[tuple[list[Any], list[Cell
 
 
 def _document(response: "OnlineResponse") -> dict[str, Any]:
-    from featurestore.cli.values import instant_text
-
     return {
         "request_time": instant_text(response.result.request_us, "us", aware=True),
         "features": [
@@ -168,6 +166,14 @@ def serve(
             help="Where to listen; port 0 picks a free one [default: of feature_store.yaml].",
         ),
     ] = None,
+    http_address: Annotated[
+        str | None,
+        typer.Option(
+            "--http-address",
+            metavar="HOST:PORT",
+            help="Where to serve HTTP, too [default: of feature_store.yaml, else nowhere].",
+        ),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="How many processes serve.")
     ] = None,
@@ -176,7 +182,7 @@ def serve(
         typer.Option("--insecure", help="Allow an address that other machines can reach."),
     ] = False,
 ) -> None:
-    """Serve online features over gRPC.
+    """Serve online features over gRPC, and over HTTP where server.http_address says so.
 
     It serves until it is stopped by Ctrl-C or SIGTERM, and finishes the calls under way. What is
     applied meanwhile, and a generation that becomes complete, is served soon after.
@@ -198,6 +204,7 @@ def serve(
             reload_every_s=chosen.reload_every_ms / 1e3,
             limits=server.Limits(max_entities=chosen.max_entities),
             observing=_observing(server, store),
+            http=_http_options(server, http_address or chosen.http_address, chosen),
         )
         _refuse_private_store(store)
         server.serve(
@@ -223,6 +230,12 @@ def _observing(server: Any, store: "FeatureStore") -> Any:
         log_format=chosen.log_format,
         served_log=served_log,
     )
+
+
+def _http_options(server: Any, address: str | None, chosen: "ServerConfig") -> Any:
+    if address is None:
+        return None
+    return server.HttpOptions(address=address, cors_origins=chosen.http_cors_origins)
 
 
 class WatchedCatalog:
@@ -278,11 +291,8 @@ def _refuse_private_store(store: "FeatureStore") -> None:
 def _announce(session: Session, ready: Any) -> None:
     """Say that the server is ready: what waits for that reads it from standard output."""
     if session.as_json:
-        facts = {
-            k: getattr(ready, k) for k in ("address", "project", "revision", "workers", "clock")
-        }
-        if ready.metrics_address:
-            facts["metrics_address"] = ready.metrics_address
+        names = ("address", "http_address", "project", "revision", "workers", "clock")
+        facts = {name: getattr(ready, name) for name in (*names, "metrics_address")}
         session.answer(facts)
     else:
         session.out.write(f"{ready}\n")

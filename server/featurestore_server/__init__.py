@@ -1,4 +1,4 @@
-"""Serves features over gRPC.
+"""Serves features over gRPC, and over HTTP where that is wanted.
 
 `serve` runs worker processes until a signal says stop, and loads no gRPC itself.
 `featurestore_server.server.FeatureServer` is one server inside the calling process.
@@ -13,6 +13,7 @@ from featurestore_server.errors import (
 )
 from featurestore_server.options import (
     DEFAULT_ADDRESS,
+    HttpOptions,
     Limits,
     Observing,
     ServedLogOptions,
@@ -25,6 +26,7 @@ __all__ = [
     "DEFAULT_ADDRESS",
     "AddressError",
     "AddressInUseError",
+    "HttpOptions",
     "InsecureAddressError",
     "Limits",
     "Observing",

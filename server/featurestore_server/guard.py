@@ -1,21 +1,18 @@
 """Around every method: no exception leaves as text, whatever it is."""
 
 import functools
-import logging
-import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 import grpc
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from featurestore_server.calls import NO_DEADLINE, Call, Observer, request_id_of
-from featurestore_server.errors import MalformedMessageError, answer_to
-from featurestore_server.statuses import status_of
-
-LOGGER: Final = logging.getLogger("featurestore_server")
+from featurestore_server.errors import MalformedMessageError
+from featurestore_server.failures import logged_failure
+from featurestore_server.statuses import status_for
 
 Behavior = Callable[..., Any]
 
@@ -113,17 +110,7 @@ def abort(context: grpc.ServicerContext, error: Exception) -> NoReturn:
 
 def logged_status(error: Exception, *, request_id: str = "") -> Status:
     """Return the status that stands for `error`; log what it does not say, under its id."""
-    error_id = ""
-    if answer_to(error).message is not None:
-        error_id = secrets.token_hex(8)
-        LOGGER.error(
-            "call failed, error id %s, request id %s",
-            error_id,
-            request_id or "none",
-            exc_info=error,
-            extra={"error_id": error_id, "request_id": request_id},
-        )
-    return status_of(error, error_id=error_id, request_id=request_id)
+    return status_for(logged_failure(error, request_id=request_id))
 
 
 class HandlerCollector:

@@ -29,11 +29,13 @@ class MeteredStore(OnlineStore):
         self._on_read = on_read
         self.capabilities = store.capabilities
 
-    def read(self, requests: Sequence[ReadRequest]) -> Sequence[Sequence[bytes | None]]:
+    def read(
+        self, requests: Sequence[ReadRequest], *, until: float | None = None
+    ) -> Sequence[Sequence[bytes | None]]:
         """Read, and report how that went."""
         began = time.perf_counter()
         try:
-            found = self._store.read(requests)
+            found = self._store.read(requests, until=until)
         except Exception as error:
             self._on_read(time.perf_counter() - began, error)
             raise

@@ -53,10 +53,9 @@ class Observation:
         if self._tally is None:
             return
         tally = self._tally
-        tally.show(families.STORE_UP.name, lambda: float(server.store_answers))
+        tally.show(families.STORE_UP.name, lambda: float(server.store_answers()))
         tally.show(families.REVISION.name, lambda: float(self._catalog.revision))
-        if loop := server.loop:
-            tally.show(families.IN_FLIGHT.name, lambda: float(loop.calls_under_way))
+        tally.show(families.IN_FLIGHT.name, lambda: float(server.calls_under_way))
         arguments = (tally, report)
         threading.Thread(target=self._report, args=arguments, name="report", daemon=True).start()
 

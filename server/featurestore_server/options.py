@@ -15,7 +15,7 @@ class Limits:
         max_entities: Entities in one request.
         max_features: Features named in one request; a feature service may have more.
         max_request_bytes: Size of a serialized request.
-        max_calls: Calls under way or waiting in one worker; more get RESOURCE_EXHAUSTED.
+        max_calls: Lookups under way or waiting in one worker; more are refused.
         cached_plans: Prepared lookups that one worker keeps.
     """
 
@@ -65,6 +65,19 @@ class Observing:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HttpOptions:
+    """The HTTP twin of the lookup.
+
+    Attributes:
+        address: `host:port` or `[ipv6]:port`; port 0 picks a free one.
+        cors_origins: Origins whose pages may call, as in "https://app.example.com"; "*" for all.
+    """
+
+    address: str
+    cors_origins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServeOptions:
     """How to serve one project.
 
@@ -82,6 +95,7 @@ class ServeOptions:
         grace_s: How long calls under way may go on after the signal to stop, in seconds.
         reload_every_s: How often to look for newer definitions, in seconds; 0 never does.
         limits: What one request may take.
+        http: Where lookups are served over HTTP, too; None for nowhere.
         observing: What operators get to see.
     """
 
@@ -97,4 +111,5 @@ class ServeOptions:
     grace_s: float = 30.0
     reload_every_s: float = 2.0
     limits: Limits = field(default_factory=Limits)
+    http: HttpOptions | None = None
     observing: Observing = field(default_factory=Observing)

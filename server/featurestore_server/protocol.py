@@ -22,6 +22,19 @@ MAX_LINE_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
+class HttpTask:
+    """What a worker is to do over HTTP.
+
+    Attributes:
+        targets: Where to listen.
+        cors_origins: Origins whose pages may call.
+    """
+
+    targets: tuple[str, ...]
+    cors_origins: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class WorkerTask:
     """What a worker is to do.
 
@@ -35,6 +48,7 @@ class WorkerTask:
         fast_lookups: Whether lookups go past grpcio's thread pool.
         grace_s: How long calls under way may go on after the signal to stop, in seconds.
         limits: What one request may take.
+        http: The same over HTTP; None for not.
         observing: What operators get to see.
     """
 
@@ -47,11 +61,17 @@ class WorkerTask:
     fast_lookups: bool
     grace_s: float
     limits: Limits = field(default_factory=Limits)
+    http: HttpTask | None = None
     observing: Observing = field(default_factory=Observing)
 
     @classmethod
-    def of(cls, options: ServeOptions, targets: tuple[str, ...]) -> "WorkerTask":
+    def of(
+        cls, options: ServeOptions, targets: tuple[str, ...], *, http_targets: tuple[str, ...] = ()
+    ) -> "WorkerTask":
         """Return the task of each worker of a server."""
+        http = None
+        if options.http:
+            http = HttpTask(targets=http_targets, cors_origins=options.http.cors_origins)
         return cls(
             targets=targets,
             catalog_json=options.catalog_json,
@@ -62,6 +82,7 @@ class WorkerTask:
             fast_lookups=options.fast_lookups,
             grace_s=options.grace_s,
             limits=options.limits,
+            http=http,
             observing=options.observing,
         )
 
@@ -76,6 +97,8 @@ class WorkerTask:
         facts["targets"] = tuple(facts["targets"])
         facts["function_roots"] = tuple(facts["function_roots"])
         facts["limits"] = Limits(**facts["limits"])
+        if http := facts["http"]:
+            facts["http"] = HttpTask(**{name: tuple(values) for name, values in http.items()})
         facts["observing"] = Observing.of(facts["observing"])
         return cls(**facts)
 

@@ -5,21 +5,20 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
-from featurestore_protos.v1.serving_pb2 import DESCRIPTOR, GetOnlineFeaturesRequest
+from featurestore_protos.v1.serving_pb2 import DESCRIPTOR
 
 from featurestore.errors import NotFoundError, StoreUnavailableError
 from featurestore.functions import FunctionLoader
-from featurestore.online.store import OnlineStore
+from featurestore.online.store import OnlineStore, ReadRequest
 from featurestore.serving.lookup import Lookup, LookupResult, Question
 from featurestore.serving.on_demand import OnDemandLookup, OnDemandQuestion, open_lookup
 from featurestore.serving.plan import ServingCatalog
 from featurestore.time import Clock, parse_clock
-from featurestore_server.calls import Call, Gate, OpenGate, Permission
+from featurestore_server.calls import NO_DEADLINE, Call, Gate, OpenGate, Permission
+from featurestore_server.dialects import PROTOBUF, Dialect, LookupRequest
 from featurestore_server.errors import DeadlinePassedError
-from featurestore_server.guard import parse
 from featurestore_server.options import Limits
-from featurestore_server.replies import serialize_reply
-from featurestore_server.requests import Selection, read_entities, read_selection
+from featurestore_server.requests import Selection
 
 Result = TypeVar("Result")
 
@@ -91,17 +90,23 @@ class OnlineFeatures:
             raise answer
         return answer
 
-    def answer_all(self, calls: Sequence[Call]) -> list[bytes | Exception]:
+    def answer_all(
+        self, calls: Sequence[Call], dialect: Dialect = PROTOBUF
+    ) -> list[bytes | Exception]:
         """Answer several requests with one trip to the store.
+
+        Args:
+            calls: The requests, all of one dialect.
+            dialect: How requests and replies are written.
 
         Returns:
             Each one's reply, or what `answer` would have raised.
         """
-        asked = [_attempt(self._ask, call) for call in calls]
+        asked = [_attempt(self._ask, call, dialect) for call in calls]
         reads = [r for a in asked if isinstance(a, Asked) for r in a.question.reads]
-        found = _attempt(self._store.read, reads) if reads else []
+        found = _attempt(self._read, reads, calls) if reads else []
         if isinstance(found, Exception):
-            return [a if isinstance(a, Exception) else found for a in asked]
+            return [_failed(a, call, found) for a, call in zip(asked, calls, strict=True)]
         values = iter(found)
         return [
             a
@@ -110,32 +115,39 @@ class OnlineFeatures:
             for a in asked
         ]
 
-    def _ask(self, call: Call) -> "Asked":
+    def _read(
+        self, reads: Sequence[ReadRequest], calls: Sequence[Call]
+    ) -> Sequence[Sequence[bytes | None]]:
+        """Read for all calls together, for as long as the most patient of their callers waits."""
+        deadline = max(call.deadline for call in calls)
+        until = None if deadline == NO_DEADLINE else time.monotonic() + deadline - time.time()
+        return self._store.read(reads, until=until)
+
+    def _ask(self, call: Call, dialect: Dialect) -> "Asked":
         call.began = time.perf_counter()
         if call.deadline <= time.time():
             raise DeadlinePassedError("The deadline passed while the request waited.")
         caller = call.caller = self._gate.admit(call)
         served = self._served
-        message: GetOnlineFeaturesRequest = parse(GetOnlineFeaturesRequest.FromString, call.request)
-        _check_project(message.project, served.catalog)
-        selection = read_selection(message, self._limits)
+        request = dialect.read(call.request, self._limits)
+        _check_project(request.project, served.catalog)
+        selection = request.selection
         call.service = selection if isinstance(selection, str) else ""
         self._gate.authorize(caller, Permission.READ_ONLINE, service=call.service)
-        lookup = served.lookup(selection, message.full_feature_names)
-        columns = read_entities(message.entities, self._limits)
+        lookup = served.lookup(selection, request.full_feature_names)
+        columns = request.columns(lookup.request_columns)
         if not self._store_answers():
             raise StoreUnavailableError("The online store does not answer the server's probes.")
-        question = lookup.ask(columns, count=message.entity_count or None)
-        return Asked(call, lookup, question, served.catalog)
+        question = lookup.ask(columns, count=request.entity_count)
+        return Asked(call, lookup, question, served.catalog, request)
 
     def _reply(self, asked: "Asked", answers: Sequence[Sequence[bytes | None]]) -> bytes:
         result = asked.lookup.answer(asked.question, answers)
         asked.call.entities = len(result)
         for witness in self._witnesses:
             witness.answered(asked, result)
-        return serialize_reply(
-            result, project=asked.catalog.project, revision=asked.catalog.revision
-        )
+        catalog = asked.catalog
+        return asked.request.reply(result, project=catalog.project, revision=catalog.revision)
 
 
 class _Served:
@@ -167,6 +179,15 @@ class _Served:
         )
 
 
+def _failed(asked: "Asked | Exception", call: Call, error: Exception) -> Exception:
+    """Return what a call is told whose rows could not be read."""
+    if isinstance(asked, Exception):
+        return asked
+    if call.deadline <= time.time():
+        return DeadlinePassedError("The deadline passed while the online store was asked.")
+    return error
+
+
 def _check_project(project: str, catalog: ServingCatalog) -> None:
     if project and project != catalog.project:
         raise NotFoundError("project", project, known=[catalog.project])
@@ -187,12 +208,14 @@ class Asked(NamedTuple):
         lookup: A Lookup with a Question, or an OnDemandLookup with an OnDemandQuestion.
         question: See there.
         catalog: What it is answered from.
+        request: What was read, and how the reply is to be written.
     """
 
     call: Call
     lookup: Any
     question: Question | OnDemandQuestion
     catalog: ServingCatalog
+    request: LookupRequest
 
 
 def _attempt(work: Callable[..., Result], *arguments: Any) -> Result | Exception:

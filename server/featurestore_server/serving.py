@@ -40,6 +40,7 @@ class Serving:
         revision: The revision of the project's registry that it serves.
         workers: How many worker processes it has.
         clock: "system", or the instant at which its clock stands still.
+        http_address: Where clients find it over HTTP; None for nowhere.
         metrics_address: Where its metrics are, `host:port`, or None.
     """
 
@@ -48,11 +49,14 @@ class Serving:
     revision: int
     workers: int
     clock: str
+    http_address: str | None = None
     metrics_address: str | None = None
 
     def __str__(self) -> str:
         workers = "1 worker" if self.workers == 1 else f"{self.workers} workers"
         line = f"serving project {self.project!r}, revision {self.revision}, at {self.address}"
+        if self.http_address:
+            line += f" and at http://{self.http_address}"
         line += f" with {workers}"
         if self.metrics_address:
             line += f"; metrics at http://{self.metrics_address}/metrics"
@@ -97,6 +101,7 @@ def serve(
                 revision=catalog.revision,
                 workers=options.workers,
                 clock=catalog.clock,
+                http_address=supervisor.http_address,
                 metrics_address=metrics_address,
             )
             if options.observing.log_format == "json":

@@ -9,7 +9,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Final, Self, TextIO, cast
 
-from featurestore_server.addresses import Reservation, reserve
+from featurestore_server.addresses import Reservation, reserve, reserve_port
 from featurestore_server.errors import WorkerError
 from featurestore_server.families import Samples
 from featurestore_server.gathered import Gathered
@@ -160,6 +160,7 @@ class Supervisor:
         self._reservation: Reservation = reserve(
             options.address, workers=options.workers, insecure=options.insecure
         )
+        self._http_reservation = _reserve_http(options, self._reservation)
         self._workers: list[Worker] = []
         self.gathered = Gathered()
 
@@ -167,6 +168,11 @@ class Supervisor:
     def address(self) -> str:
         """Where clients find the server; with the port that was picked."""
         return self._reservation.shown
+
+    @property
+    def http_address(self) -> str | None:
+        """Where clients find it over HTTP, with the port that was picked; None for nowhere."""
+        return self._http_reservation.shown if self._http_reservation else None
 
     @property
     def worker_pids(self) -> tuple[int, ...]:
@@ -180,7 +186,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Start all workers and wait until they serve."""
-        line = WorkerTask.of(self._options, self._reservation.targets).to_line()
+        line = self._task_line()
         try:
             self._workers = [Worker(line) for _ in range(self._options.workers)]
             for worker in self._workers:
@@ -189,10 +195,14 @@ class Supervisor:
             self.stop()
             raise
 
+    def _task_line(self) -> str:
+        http = self._http_reservation.targets if self._http_reservation else ()
+        return WorkerTask.of(self._options, self._reservation.targets, http_targets=http).to_line()
+
     def replace_catalog(self, catalog_json: str) -> None:
         """Let all workers serve another catalog, without an interruption."""
         self._options = replace(self._options, catalog_json=catalog_json)
-        task_line = WorkerTask.of(self._options, self._reservation.targets).to_line()
+        task_line = self._task_line()
         for worker in self._workers:
             worker.tell(catalog_line(catalog_json), task_line=task_line)
 
@@ -216,6 +226,8 @@ class Supervisor:
             worker.wait(deadline)
         self._workers = []
         self._reservation.release()
+        if self._http_reservation:
+            self._http_reservation.release()
 
     def __enter__(self) -> Self:
         self.start()
@@ -228,6 +240,17 @@ class Supervisor:
         traceback: TracebackType | None,
     ) -> None:
         self.stop()
+
+
+def _reserve_http(options: ServeOptions, beside: Reservation) -> Reservation | None:
+    """Reserve the address for HTTP; where that fails, the other one is given back."""
+    if options.http is None:
+        return None
+    try:
+        return reserve_port(options.http.address, insecure=options.insecure)
+    except BaseException:
+        beside.release()
+        raise
 
 
 def _ending(returncode: int) -> str:
