@@ -17,12 +17,14 @@ from google.rpc.error_details_pb2 import ErrorInfo
 
 from featurestore.definitions import FeatureService
 from featurestore.errors import StoreError
+from featurestore.online.store import OnlineStore
 from featurestore.store import FeatureStore
 from tests.unit.projects import view
 
 from . import shop
 from .calls import Failure, fails, lookup
 from .fixtures import Serve
+from .http_calls import http_served
 from .observed import make_repository, observed, wait_for
 from .test_health import MoodyStore
 
@@ -121,3 +123,13 @@ def test_every_line_of_a_server_is_json(tmp_path: Path) -> None:
     for line in lines:
         assert datetime.fromisoformat(line["time"]).utcoffset() is not None
         assert line.keys() >= {"time", "level", "logger", "message", "process", "pid"}
+
+
+def test_errors_over_http_have_the_id_in_header_and_body(store: OnlineStore) -> None:
+    wrong = {"feature_service": "chekout", "entities": {"user_id": [1]}}
+    with http_served(shop.catalog(), store) as served:
+        own = served.client.post(wrong)
+        given = served.client.post(wrong, x_request_id="order-7")
+    assert given.error["request_id"] == given.headers["x-request-id"] == "order-7"
+    assert re.fullmatch("[0-9a-f]{16}", own.error["request_id"])
+    assert own.headers["x-request-id"] == own.error["request_id"]

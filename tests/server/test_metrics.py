@@ -4,6 +4,7 @@ import re
 import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -14,13 +15,16 @@ from featurestore_server.errors import AddressError, AddressInUseError, Overload
 from featurestore_server.families import Kind
 from featurestore_server.gathered import Gathered
 from featurestore_server.scrapes import MetricsServer
-from featurestore_server.tally import Histogram, Tally, count_statuses
+from featurestore_server.tally import Histogram, StatusCounter, Tally, count_statuses
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from featurestore.errors import StoreUnavailableError
+from featurestore.online.store import OnlineStore
 from featurestore.serving.lookup import FeatureColumn, LookupResult, Status
 
+from . import shop
+from .http_calls import PATH, http_served
 from .observed import METHOD, Observed, make_repository, observed, wait_for
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "monitoring.md"
@@ -246,3 +250,15 @@ def test_an_address_that_is_taken_is_an_error() -> None:
 def test_an_address_that_is_none_is_an_error(address: str) -> None:
     with pytest.raises(AddressError):
         MetricsServer(address, Nothing())
+
+
+def test_http_is_counted_beside_grpc(store: OnlineStore) -> None:
+    tally = Tally(["checkout"])
+    asked = {"feature_service": "checkout", "entities": {"user_id": [1, 2]}}
+    options: Any = {"observer": tally, "witnesses": [StatusCounter()]}
+    with http_served(shop.catalog(), store, **options) as served:
+        assert served.client.post(asked).status == 200
+    samples = tally.samples()
+    assert samples["featurestore_requests_total"] == {(PATH, "checkout", "OK", ""): 1}
+    assert samples["featurestore_values_total"]["checkout", "PRESENT"] == 7
+    assert samples["featurestore_values_total"]["checkout", "NULL_VALUE"] == 1
