@@ -1,14 +1,16 @@
 """A runner of scenarios whose lookups take the long way: SDK, gRPC, server, store."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import pyarrow as pa
+import pytest
 from featurestore_sdk import (
     ClientError,
     FeatureStoreClient,
     InvalidRequestError,
     NotFoundError,
+    OnlineFeatures,
     ServerError,
 )
 from featurestore_server.server import FeatureServer
@@ -51,7 +53,7 @@ class ServedRunner(StoreRunner):
     def is_expected(self, error: Exception, expected: ExpectedError) -> bool:
         """Whether an error is what the scenario names, or what the SDK makes of it."""
         if isinstance(error, NotFoundError):
-            return expected.type == "NotFoundError"
+            return expected.type == "NotFoundError" and error.reason.endswith("_NOT_FOUND")
         if isinstance(error, InvalidRequestError):
             return error.reason == REASONS.get(expected.type)
         if isinstance(error, ServerError):
@@ -60,13 +62,26 @@ class ServedRunner(StoreRunner):
 
 
 def _ask(client: FeatureStoreClient, call: LookUp) -> Reply:
-    # A table without columns does not say how many rows it has.
-    entities = call.entities.to_arrow() if call.entities.columns else call.entities.rows
+    """Ask with rows, and with a table: both have to end alike."""
     features = call.features if isinstance(call.features, str) else list(call.features)
-    reply = client.get_online_features(
-        features, entities, full_feature_names=call.full_feature_names
-    )
+
+    def ask(entities: Any) -> OnlineFeatures:
+        return client.get_online_features(
+            features, entities, full_feature_names=call.full_feature_names
+        )
+
+    # A table without columns does not say how many rows it has.
+    table = call.entities.to_arrow() if call.entities.columns else None
+    try:
+        reply = ask(call.entities.python_rows())
+    except ClientError as error:
+        if table is not None:
+            with pytest.raises(type(error)):
+                ask(table)
+        raise
     _check_forms(reply.to_arrow(), reply.to_rows())
+    if table is not None:
+        assert repr(ask(table).to_dict()) == repr(reply.to_dict())
     return Reply(
         table=reply.to_arrow(),
         statuses={
