@@ -110,9 +110,23 @@ def polars() -> Side:
     )
 
 
+def metered() -> Side:
+    """This product again, with metrics: what they cost a lookup."""
+    chosen = ("env", "FEATURESTORE_SERVER__METRICS_ADDRESS=127.0.0.1:0")
+    side = ours()
+
+    def serve(port: int) -> list[str]:
+        return [*chosen, *side.serve(port)]
+
+    # Folders are called after what a side imports, and these two are up at the same time.
+    return replace(
+        side, name="featurestore with metrics", imports="featurestore_server", serve=serve
+    )
+
+
 LIMITS = (sys.executable, "-m", "benchmarks.limits")
 LOAD = (sys.executable, "-m", "benchmarks.load")
-PEERS = {"feast": feast, "polars": polars}
+PEERS = {"feast": feast, "polars": polars, "metered": metered}
 
 
 def peer_named(name: str) -> Side:

@@ -44,6 +44,10 @@ def _milliseconds(value: object) -> object:
     return value
 
 
+def _path_alone(value: object) -> object:
+    return {"path": value} if isinstance(value, str) else value
+
+
 def _memory(text: str | None) -> str | None:
     if text is not None and not _MEMORY.fullmatch(text):
         raise ValueError(f"{shown(text)} is not an amount of memory such as '4GB' or '60%'")
@@ -199,6 +203,24 @@ class TlsConfig(_Model):
     client_ca: Path | None = None
 
 
+class ServedLogConfig(_Model):
+    """The log of served features: Parquet files, for comparison with training data.
+
+    Attributes:
+        path: Its folder; None, which is the default, logs nothing.
+        sample: The share of requests that are logged, from 0 to 1.
+        max_file_rows: Rows after which a file is finished.
+        max_file_ms: Time after which one is, with as many rows as there are. "5m" by default.
+    """
+
+    path: Path | None = None
+    sample: Annotated[float, Field(ge=0, le=1)] = 0.01
+    max_file_rows: Count = 100_000
+    max_file_ms: Annotated[int, BeforeValidator(_milliseconds), Field(ge=1, le=86_400_000)] = (
+        300_000
+    )
+
+
 class ServerConfig(_Model):
     """The gRPC server.
 
@@ -218,6 +240,10 @@ class ServerConfig(_Model):
         http_address: host:port where lookups are served over HTTP, too; None for nowhere.
         http_cors_origins: Origins whose pages may call over HTTP, such as
             "https://app.example.com"; "*" for all. None by default.
+        metrics_address: host:port at which Prometheus may scrape; None, which is the default,
+            counts nothing.
+        log_format: What standard error gets: lines of text, or of JSON.
+        served_log: See `ServedLogConfig`; a string is its path.
     """
 
     address: str = "127.0.0.1:6566"
@@ -237,6 +263,9 @@ class ServerConfig(_Model):
     http_cors_origins: Annotated[
         tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_parts)
     ] = ()
+    metrics_address: str | None = None
+    log_format: Literal["text", "json"] = "text"
+    served_log: Annotated[ServedLogConfig, BeforeValidator(_path_alone)] = ServedLogConfig()
 
 
 def _clock(text: str) -> str:
@@ -472,6 +501,12 @@ def _config_error(error: ValidationError, where: str, origins: Mapping[str, str]
     parts = [part for part in detail["loc"] if part != "[key]"]
     path = ".".join(str(part) for part in parts)
     origin = next((origins[p] for p in (path, *map(str, parts[:1])) if p in origins), where)
+    below = next((p for p in origins if p.startswith(f"{path}.")), None)
+    if below and "." in path:
+        return ConfigError(
+            f"{origins[below]}: there is no setting {shown(below)}.",
+            hint=f"{path} is one value, and has no parts",
+        )
     if detail["type"] == "extra_forbidden":
         known = _known_keys(detail["loc"])
         return ConfigError(

@@ -209,6 +209,7 @@ def serve(
             tls=store.config.tls_files(),
             keys_json=keys.newer() if keys else None,
             access_log=chosen.access_log,
+            observing=_observing(server, store),
             http=_http_options(server, http_address or chosen.http_address, chosen),
         )
         _refuse_private_store(store)
@@ -219,7 +220,25 @@ def serve(
             on_ready=lambda ready: _announce(session, ready),
             newer_catalog=watched.newer,
             newer_keys=keys.newer if keys else None,
+            view_statuses=store.status,
         )
+
+
+def _observing(server: Any, store: "FeatureStore") -> Any:
+    """Return what operators get to see, as the server's package takes it."""
+    chosen = store.settings.server
+    log = chosen.served_log
+    served_log = log.path and server.ServedLogOptions(
+        path=str(store.config.path(log.path)),
+        sample=log.sample,
+        max_file_rows=log.max_file_rows,
+        max_file_s=log.max_file_ms / 1e3,
+    )
+    return server.Observing(
+        metrics_address=chosen.metrics_address,
+        log_format=chosen.log_format,
+        served_log=served_log,
+    )
 
 
 def _http_options(server: Any, address: str | None, chosen: "ServerConfig") -> Any:
@@ -317,6 +336,7 @@ def _announce(session: Session, ready: Any) -> None:
             "clock",
             "encrypts",
             "asks_for_keys",
+            "metrics_address",
         )
         facts = {name: getattr(ready, name) for name in names}
         session.answer(facts)

@@ -11,7 +11,14 @@ from featurestore_server.errors import (
     ServeError,
     WorkerError,
 )
-from featurestore_server.options import DEFAULT_ADDRESS, HttpOptions, Limits, ServeOptions
+from featurestore_server.options import (
+    DEFAULT_ADDRESS,
+    HttpOptions,
+    Limits,
+    Observing,
+    ServedLogOptions,
+    ServeOptions,
+)
 from featurestore_server.probe import Health, check_health
 from featurestore_server.serving import Serving, serve
 from featurestore_server.supervisor import Supervisor
@@ -24,8 +31,10 @@ __all__ = [
     "HttpOptions",
     "InsecureAddressError",
     "Limits",
+    "Observing",
     "ServeError",
     "ServeOptions",
+    "ServedLogOptions",
     "Serving",
     "Supervisor",
     "WorkerError",

@@ -61,6 +61,17 @@ def reserve_port(address: str, *, insecure: bool) -> Reservation:
     return _reserve_ports(address, host, port, numeric)
 
 
+def resolve_tcp(address: str) -> tuple[socket.AddressFamily, str, int]:
+    """Return family, numeric host and port of `host:port` or `[ipv6]:port`; IPv4 if there is both.
+
+    Raises:
+        AddressError: It is no such address.
+    """
+    host, port = _host_and_port(address)
+    family, numeric = min(_resolve(host, address), key=lambda found: found[0] != socket.AF_INET)
+    return family, numeric, port
+
+
 # --- TCP -----------------------------------------------------------------------------------------
 
 

@@ -361,3 +361,10 @@ def answer_to(error: Exception) -> Answer:
 def answer_for(kind: type[BaseException]) -> Answer:
     """Return what a client is told about errors of a class."""
     return next(ANSWERS[base] for base in kind.__mro__ if base in ANSWERS)
+
+
+def reason_of(error: Exception) -> str:
+    """Return the cause that a client is told, for programs: it names what was not found."""
+    if isinstance(error, core.NotFoundError):
+        return f"{error.kind.upper().replace(' ', '_')}_NOT_FOUND"
+    return answer_to(error).reason

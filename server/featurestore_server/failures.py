@@ -23,6 +23,7 @@ from featurestore_server.errors import (
     LimitExceededError,
     MalformedMessageError,
     answer_to,
+    reason_of,
 )
 
 LOGGER: Final = logging.getLogger("featurestore_server")
@@ -47,6 +48,7 @@ class Failure:
         name: Of something that was not found: its name, or "".
         suggestions: Names that may have been meant, best first.
         error_id: Under which the log has what the message does not say, or "".
+        request_id: What logs call the request, or "".
     """
 
     answer: Answer
@@ -58,23 +60,31 @@ class Failure:
     name: str = ""
     suggestions: tuple[str, ...] = ()
     error_id: str = ""
+    request_id: str = ""
 
 
-def logged_failure(error: Exception) -> Failure:
+def logged_failure(error: Exception, *, request_id: str = "") -> Failure:
     """Return what a client is told about `error`; log what it is not told, under an id."""
     error_id = ""
     if answer_to(error).message is not None:
         error_id = secrets.token_hex(8)
-        LOGGER.error("call failed, error id %s", error_id, exc_info=error)
-    return failure_of(error, error_id=error_id)
+        LOGGER.error(
+            "call failed, error id %s, request id %s",
+            error_id,
+            request_id or "none",
+            exc_info=error,
+            extra={"error_id": error_id, "request_id": request_id},
+        )
+    return failure_of(error, error_id=error_id, request_id=request_id)
 
 
-def failure_of(error: Exception, *, error_id: str = "") -> Failure:
+def failure_of(error: Exception, *, error_id: str = "", request_id: str = "") -> Failure:
     """Return what a client is told about `error`.
 
     Args:
         error: What went wrong.
         error_id: The id under which the error was logged; goes out when the message does not.
+        request_id: What logs call the request; goes out.
     """
     answer = answer_to(error)
     if answer.message is None and isinstance(error, FeatureStoreError):
@@ -83,13 +93,12 @@ def failure_of(error: Exception, *, error_id: str = "") -> Failure:
     else:
         message = f"{answer.message or 'The request failed.'} Error id: {error_id}"
     message = _cut(message, _MAX_MESSAGE_BYTES)
-    reason, kind, name = answer.reason, "", ""
+    kind, name = "", ""
     if isinstance(error, NotFoundError):
         kind, name = error.kind, _cut(error.name, _MAX_NAME_BYTES)
-        reason = f"{kind.upper().replace(' ', '_')}_NOT_FOUND"
     return Failure(
         answer=answer,
-        reason=reason,
+        reason=reason_of(error),
         message=message,
         field=_cut(_field(error), _MAX_NAME_BYTES),
         description=_cut(message, _MAX_FIELD_BYTES),
@@ -97,6 +106,7 @@ def failure_of(error: Exception, *, error_id: str = "") -> Failure:
         name=name,
         suggestions=_suggestions(error),
         error_id=error_id,
+        request_id=request_id,
     )
 
 

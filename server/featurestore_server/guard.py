@@ -9,7 +9,7 @@ import grpc
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
-from featurestore_server.calls import NO_DEADLINE, Call, Observer
+from featurestore_server.calls import NO_DEADLINE, Call, Observer, request_id_of
 from featurestore_server.errors import MalformedMessageError
 from featurestore_server.failures import logged_failure
 from featurestore_server.statuses import status_for
@@ -55,6 +55,15 @@ def _guarded_replies(replies: Iterator[Any], context: grpc.ServicerContext) -> I
         abort(context, error)
 
 
+class _EndedError(Exception):
+    """What a call raised, with the call."""
+
+    def __init__(self, call: Call, error: Exception) -> None:
+        super().__init__()
+        self.call = call
+        self.error = error
+
+
 def observed(method: str, answer: Callable[[Call], bytes], observer: Observer) -> Behavior:
     """Return the behaviour of a method that answers calls as the lookup loop does.
 
@@ -70,7 +79,7 @@ def observed(method: str, answer: Callable[[Call], bytes], observer: Observer) -
             reply = answer(call)
         except Exception as error:
             observer.ended(call, error)
-            raise
+            raise _EndedError(call, error) from error
         observer.ended(call, None)
         return reply
 
@@ -92,12 +101,16 @@ def call_of(method: str, request: bytes, context: grpc.ServicerContext) -> Call:
 
 def abort(context: grpc.ServicerContext, error: Exception) -> NoReturn:
     """End a call with the status that stands for `error`."""
-    context.abort_with_status(rpc_status.to_status(logged_status(error)))
+    if isinstance(error, _EndedError):
+        status = logged_status(error.error, request_id=request_id_of(error.call))
+    else:
+        status = logged_status(error)
+    context.abort_with_status(rpc_status.to_status(status))
 
 
-def logged_status(error: Exception) -> Status:
+def logged_status(error: Exception, *, request_id: str = "") -> Status:
     """Return the status that stands for `error`; log what it does not say, under its id."""
-    return status_for(logged_failure(error))
+    return status_for(logged_failure(error, request_id=request_id))
 
 
 class HandlerCollector:

@@ -22,7 +22,7 @@ from grpc._cython import cygrpc  # type: ignore[attr-defined]
 from grpc_status import rpc_status
 
 from featurestore_server.admission import Admission
-from featurestore_server.calls import Call, Observer, Observers
+from featurestore_server.calls import Call, Observer, Observers, request_id_of
 from featurestore_server.errors import DeadlinePassedError, OverloadedError
 from featurestore_server.guard import logged_status
 
@@ -123,6 +123,11 @@ class LookupLoop:
         self._waiting: deque[_Call] = deque()
         self._answering = 0
         self._unanswered = 0  # calls whose request has come; others cost nothing but memory
+
+    @property
+    def calls_under_way(self) -> int:
+        """How many calls wait or are being answered."""
+        return self._unanswered
 
     def start(self) -> None:
         """Take calls; after the server was started."""
@@ -293,7 +298,7 @@ class LookupLoop:
             self._end(to.call, _TOO_LATE, is_watched=to.is_watched)
             return
         if isinstance(answer, Exception):
-            status = rpc_status.to_status(logged_status(answer))
+            status = rpc_status.to_status(logged_status(answer, request_id=request_id_of(to)))
             details = (status.code, (status.details or "").encode())
             self._end(to.call, details, status.trailing_metadata, is_watched=to.is_watched)
             return

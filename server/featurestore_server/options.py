@@ -29,6 +29,44 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ServedLogOptions:
+    """Which served features are written down, and how (see `served_log`).
+
+    Attributes:
+        path: The folder; an absolute path.
+        sample: The share of requests, from 0 to 1.
+        max_file_rows: Rows after which a file is finished.
+        max_file_s: Seconds after which one is, with as many rows as there are.
+    """
+
+    path: str
+    sample: float = 0.01
+    max_file_rows: int = 100_000
+    max_file_s: float = 300.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observing:
+    """What operators get to see of a server.
+
+    Attributes:
+        metrics_address: Where the parent answers scrapes, `host:port`; None counts nothing.
+        log_format: "text" or "json".
+        served_log: Which served features are written down; None for none.
+    """
+
+    metrics_address: str | None = None
+    log_format: str = "text"
+    served_log: ServedLogOptions | None = None
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> "Observing":
+        """Return what `dataclasses.asdict` made a mapping of."""
+        log = facts["served_log"]
+        return cls(**{**facts, "served_log": None if log is None else ServedLogOptions(**log)})
+
+
+@dataclass(frozen=True, kw_only=True)
 class HttpOptions:
     """The HTTP twin of the lookup.
 
@@ -63,6 +101,7 @@ class ServeOptions:
         keys_json: What `featurestore.access.keys_to_json` wrote: who may call. None: everybody.
         access_log: Whether each call is a line of JSON on standard error.
         http: Where lookups are served over HTTP, too; None for nowhere.
+        observing: What operators get to see.
     """
 
     catalog_json: str
@@ -81,3 +120,4 @@ class ServeOptions:
     keys_json: str | None = None
     access_log: bool = False
     http: HttpOptions | None = None
+    observing: Observing = field(default_factory=Observing)

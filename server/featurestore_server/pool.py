@@ -83,6 +83,11 @@ class LookupAdmission(grpc.ServerInterceptor):
             refuse, None, None
         )
 
+    @property
+    def calls_under_way(self) -> int:
+        """How many calls wait for a thread or are being answered."""
+        return self._pool.waiting + self._under_way
+
     def shutdown(self) -> None:
         """Let go of the thread."""
         self._refusing.shutdown(wait=False, cancel_futures=True)
@@ -95,7 +100,7 @@ class LookupAdmission(grpc.ServerInterceptor):
         """Return what answers a call; it runs before the call waits for a thread."""
         if handler_call_details.method == self._method:
             with self._deciding:
-                is_full = self._pool.waiting + self._under_way >= self._max_calls
+                is_full = self.calls_under_way >= self._max_calls
                 if is_full or self._admission.refuses(self._pool.waiting):
                     return self._refusal
         return continuation(handler_call_details)

@@ -1,11 +1,14 @@
 """What a parent and its worker processes tell each other: lines of JSON.
 
 A worker is told its task, then of every other catalog and of other keys; it answers once, when it
-serves or cannot.
+serves or cannot, and then reports what it counted, if that is wanted.
 """
 
+import contextlib
 import json
 import os
+import select
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,7 +17,8 @@ from typing import Any, TextIO
 from featurestore.certificates import TlsFiles
 from featurestore.errors import FeatureStoreError
 from featurestore_server.errors import WorkerError
-from featurestore_server.options import Limits, ServeOptions
+from featurestore_server.families import Samples
+from featurestore_server.options import Limits, Observing, ServeOptions
 
 MAX_LINE_BYTES = 256 << 20
 
@@ -50,6 +54,7 @@ class WorkerTask:
         keys_json: Who may call, as `ServeOptions` has it.
         access_log: Whether each call is logged.
         http: The same over HTTP; None for not.
+        observing: What operators get to see.
     """
 
     targets: tuple[str, ...]
@@ -65,6 +70,7 @@ class WorkerTask:
     keys_json: str | None = None
     access_log: bool = False
     http: HttpTask | None = None
+    observing: Observing = field(default_factory=Observing)
 
     @classmethod
     def of(
@@ -88,6 +94,7 @@ class WorkerTask:
             keys_json=options.keys_json,
             access_log=options.access_log,
             http=http,
+            observing=options.observing,
         )
 
     def to_line(self) -> str:
@@ -106,6 +113,7 @@ class WorkerTask:
             facts["tls"] = TlsFiles(**files)
         if http := facts["http"]:
             facts["http"] = HttpTask(**{name: tuple(values) for name, values in http.items()})
+        facts["observing"] = Observing.of(facts["observing"])
         return cls(**facts)
 
 
@@ -148,6 +156,52 @@ def lines_from(descriptor: int) -> Iterator[str]:
             return
 
 
+class Reports:
+    """What a worker reports, read from a pipe without waiting longer than one wants to.
+
+    Args:
+        descriptor: The pipe's; it stays the caller's to close.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._waiting = bytearray()
+        os.set_blocking(descriptor, False)
+
+    def first(self, timeout_s: float) -> str:
+        """Wait for a line and return it; "" if the pipe ended before.
+
+        Raises:
+            TimeoutError: There was none in time.
+        """
+        deadline = time.monotonic() + timeout_s
+        while b"\n" not in self._waiting:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0 or not select.select([self._descriptor], [], [], left_s)[0]:
+                raise TimeoutError
+            if not self._receive():
+                return ""
+        return self._next_line()
+
+    def lines(self) -> list[str]:
+        """Return the lines that are there."""
+        with contextlib.suppress(BlockingIOError):
+            while self._receive():
+                pass
+        return [self._next_line() for _ in range(self._waiting.count(b"\n"))]
+
+    def _receive(self) -> bool:
+        more = os.read(self._descriptor, 1 << 16)
+        self._waiting += more
+        return bool(more)
+
+    def _next_line(self) -> str:
+        end = self._waiting.index(b"\n") + 1
+        line = self._waiting[:end].decode()
+        del self._waiting[:end]
+        return line
+
+
 def report_ready(out: TextIO) -> None:
     """Tell the parent that this worker serves."""
     _write(out, {"ready": True})
@@ -173,6 +227,18 @@ def check_report(line: str) -> None:
         raise WorkerError(
             f"A worker process cannot serve: {report['message']}", hint=report["hint"]
         )
+
+
+def report_samples(out: TextIO, samples: Samples) -> None:
+    """Tell the parent all that this worker has counted."""
+    flat = {name: list(family.items()) for name, family in samples.items()}
+    _write(out, {"samples": flat})
+
+
+def read_samples(line: str) -> Samples:
+    """Return what `report_samples` wrote; nothing of other reports."""
+    flat: dict[str, list[Any]] = json.loads(line).get("samples", {})
+    return {name: {tuple(labels): s for labels, s in family} for name, family in flat.items()}
 
 
 def _write(out: TextIO, report: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """One gRPC server in this process: lookups, health and reflection."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import grpc
@@ -20,7 +20,7 @@ from featurestore_server.monitor import StoreMonitor
 from featurestore_server.options import Limits
 from featurestore_server.permissions import gated_stream
 from featurestore_server.pool import LookupAdmission, WatchedPool
-from featurestore_server.service import LOOKUP_METHOD, SERVING_SERVICE, OnlineFeatures
+from featurestore_server.service import LOOKUP_METHOD, SERVING_SERVICE, OnlineFeatures, Witness
 from featurestore_server.tls import grpc_credentials
 
 LOGGER: Final = logging.getLogger("featurestore_server")
@@ -56,6 +56,7 @@ class FeatureServer:
         gate: Decides who may look up what, and who may ask for reflection; None lets everybody.
         observer: Told how each lookup ended, and each call that the gate was asked about.
         tls: What connections are encrypted with; None for plain text.
+        witnesses: See what lookups are answered with.
 
     Raises:
         CertificateError: A file of `tls` cannot be used.
@@ -75,6 +76,7 @@ class FeatureServer:
         gate: Gate | None = None,
         observer: Observer | None = None,
         tls: TlsFiles | None = None,
+        witnesses: Sequence[Witness] = (),
     ) -> None:
         self._credentials = grpc_credentials(tls) if tls else None
         limits = limits or Limits()
@@ -105,6 +107,7 @@ class FeatureServer:
             store_answers=self.store_answers,
             functions=functions or FunctionLoader(),
             gate=gate,
+            witnesses=witnesses,
         )
         self._loop = self._lookup_loop(threads, limits.max_calls) if fast_lookups else None
         self._add_services(reflect=reflect)
@@ -153,6 +156,11 @@ class FeatureServer:
             name: gated_stream(f"/{service}/{name}", method, self._gate, self.observer)
             for name, method in methods.items()
         }
+
+    @property
+    def calls_under_way(self) -> int:
+        """How many lookups over gRPC wait or are being answered."""
+        return (self._loop or self._admission).calls_under_way
 
     def listen(self, target: str) -> int:
         """Listen at `host:port`, `[ipv6]:port` or `unix:/path`; before `start`.

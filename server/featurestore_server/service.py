@@ -3,14 +3,14 @@
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from featurestore_protos.v1.serving_pb2 import DESCRIPTOR
 
 from featurestore.errors import NotFoundError, StoreUnavailableError
 from featurestore.functions import FunctionLoader
 from featurestore.online.store import OnlineStore, ReadRequest
-from featurestore.serving.lookup import Lookup, Question
+from featurestore.serving.lookup import Lookup, LookupResult, Question
 from featurestore.serving.on_demand import OnDemandLookup, OnDemandQuestion, open_lookup
 from featurestore.serving.plan import ServingCatalog
 from featurestore.time import Clock, parse_clock
@@ -26,6 +26,14 @@ SERVING_SERVICE: Final = DESCRIPTOR.services_by_name["ServingService"].full_name
 LOOKUP_METHOD: Final = f"/{SERVING_SERVICE}/GetOnlineFeatures"
 
 
+class Witness(Protocol):
+    """Sees what lookups are answered with; must be quick, and must not raise."""
+
+    def answered(self, asked: "Asked", result: LookupResult) -> None:
+        """Take note of what a call is answered with."""
+        ...
+
+
 class OnlineFeatures:
     """Answers lookups from one catalog and one store. Safe to use from several threads.
 
@@ -37,6 +45,7 @@ class OnlineFeatures:
             instead of each waiting for the store's timeout.
         functions: Loads the Python functions of on-demand features.
         gate: Decides who may look up what.
+        witnesses: See what lookups are answered with.
 
     Raises:
         FunctionLoadError: A function of the catalog cannot be loaded.
@@ -51,7 +60,9 @@ class OnlineFeatures:
         store_answers: Callable[[], bool],
         functions: FunctionLoader,
         gate: Gate | None = None,
+        witnesses: Sequence[Witness] = (),
     ) -> None:
+        self._witnesses = tuple(witnesses)
         self._gate = gate or OpenGate()
         self._functions = functions
         self._store = store
@@ -92,7 +103,7 @@ class OnlineFeatures:
             Each one's reply, or what `answer` would have raised.
         """
         asked = [_attempt(self._ask, call, dialect) for call in calls]
-        reads = [r for a in asked if isinstance(a, _Asked) for r in a.question.reads]
+        reads = [r for a in asked if isinstance(a, Asked) for r in a.question.reads]
         found = _attempt(self._read, reads, calls) if reads else []
         if isinstance(found, Exception):
             return [_failed(a, call, found) for a, call in zip(asked, calls, strict=True)]
@@ -100,7 +111,7 @@ class OnlineFeatures:
         return [
             a
             if isinstance(a, Exception)
-            else _attempt(_reply, a, [next(values) for _ in a.question.reads])
+            else _attempt(self._reply, a, [next(values) for _ in a.question.reads])
             for a in asked
         ]
 
@@ -112,7 +123,7 @@ class OnlineFeatures:
         until = None if deadline == NO_DEADLINE else time.monotonic() + deadline - time.time()
         return self._store.read(reads, until=until)
 
-    def _ask(self, call: Call, dialect: Dialect) -> "_Asked":
+    def _ask(self, call: Call, dialect: Dialect) -> "Asked":
         call.began = time.perf_counter()
         if call.deadline <= time.time():
             raise DeadlinePassedError("The deadline passed while the request waited.")
@@ -128,14 +139,15 @@ class OnlineFeatures:
         if not self._store_answers():
             raise StoreUnavailableError("The online store does not answer the server's probes.")
         question = lookup.ask(columns, count=request.entity_count)
-        return _Asked(call, lookup, question, served.catalog, request)
+        return Asked(call, lookup, question, served.catalog, request)
 
-
-def _reply(asked: "_Asked", answers: Sequence[Sequence[bytes | None]]) -> bytes:
-    result = asked.lookup.answer(asked.question, answers)
-    asked.call.entities = len(result)
-    catalog = asked.catalog
-    return asked.request.reply(result, project=catalog.project, revision=catalog.revision)
+    def _reply(self, asked: "Asked", answers: Sequence[Sequence[bytes | None]]) -> bytes:
+        result = asked.lookup.answer(asked.question, answers)
+        asked.call.entities = len(result)
+        for witness in self._witnesses:
+            witness.answered(asked, result)
+        catalog = asked.catalog
+        return asked.request.reply(result, project=catalog.project, revision=catalog.revision)
 
 
 class _Served:
@@ -167,7 +179,7 @@ class _Served:
         )
 
 
-def _failed(asked: "_Asked | Exception", call: Call, error: Exception) -> Exception:
+def _failed(asked: "Asked | Exception", call: Call, error: Exception) -> Exception:
     """Return what a call is told whose rows could not be read."""
     if isinstance(asked, Exception):
         return asked
@@ -188,9 +200,19 @@ def _load_functions(catalog: ServingCatalog, functions: FunctionLoader) -> None:
         load_all(catalog, functions)
 
 
-class _Asked(NamedTuple):
+class Asked(NamedTuple):
+    """A call whose request was read, and what it asks for.
+
+    Attributes:
+        call: The call.
+        lookup: A Lookup with a Question, or an OnDemandLookup with an OnDemandQuestion.
+        question: See there.
+        catalog: What it is answered from.
+        request: What was read, and how the reply is to be written.
+    """
+
     call: Call
-    lookup: Any  # Lookup with a Question, or OnDemandLookup with an OnDemandQuestion
+    lookup: Any
     question: Question | OnDemandQuestion
     catalog: ServingCatalog
     request: LookupRequest

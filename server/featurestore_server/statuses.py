@@ -47,6 +47,7 @@ def _details(failure: Failure) -> list[Message]:
 
 def _metadata(failure: Failure) -> dict[str, str]:
     metadata = {"kind": failure.kind, "name": failure.name, "error_id": failure.error_id}
+    metadata["request_id"] = failure.request_id
     if failure.suggestions:
         metadata["suggestions"] = suggestions_text(failure.suggestions)
     return {key: value for key, value in metadata.items() if value}

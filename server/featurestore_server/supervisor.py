@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import select
 import subprocess
 import sys
 import time
@@ -14,8 +13,17 @@ from typing import Final, Self, TextIO, cast
 from featurestore.certificates import read_tls
 from featurestore_server.addresses import Reservation, reserve, reserve_port
 from featurestore_server.errors import WorkerError
+from featurestore_server.families import Samples
+from featurestore_server.gathered import Gathered
 from featurestore_server.options import ServeOptions
-from featurestore_server.protocol import WorkerTask, catalog_line, check_report, keys_line
+from featurestore_server.protocol import (
+    Reports,
+    WorkerTask,
+    catalog_line,
+    check_report,
+    keys_line,
+    read_samples,
+)
 
 LOGGER: Final = logging.getLogger("featurestore_server")
 
@@ -29,18 +37,28 @@ STEADY_S: Final = 60.0
 
 
 class Worker:
-    """One worker process, and the ones that take its place when it dies."""
+    """One worker process, and the ones that take its place when it dies.
+
+    Attributes:
+        restarts: How many took its place so far.
+    """
 
     def __init__(self, task_line: str) -> None:
         self._task_line = task_line
         self._pause_s = 0.0
         self._restart_at: float | None = None
+        self.restarts = 0
         self._start()
 
     @property
     def pid(self) -> int:
         """Process id."""
         return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process.poll() is None
 
     def _start(self) -> None:
         # A fresh interpreter rather than a fork: gRPC, and what this process may have loaded, do
@@ -55,7 +73,8 @@ class Worker:
         self._started_at = time.monotonic()
         self._restart_at = None
         self._lifeline = cast("TextIO", self._process.stdin)
-        self._reports = cast("TextIO", self._process.stdout)
+        self._pipe = cast("TextIO", self._process.stdout)
+        self._reports = Reports(self._pipe.fileno())
         with contextlib.suppress(BrokenPipeError):  # it died already; whoever waits for it will see
             self._lifeline.write(self._task_line)
             self._lifeline.flush()
@@ -66,9 +85,20 @@ class Worker:
         Raises:
             WorkerError: It cannot, or takes too long.
         """
-        if not select.select([self._reports], [], [], START_TIMEOUT_S)[0]:
-            raise WorkerError(f"A worker process was not ready after {START_TIMEOUT_S:.0f} s.")
-        check_report(self._reports.readline())
+        try:
+            report = self._reports.first(START_TIMEOUT_S)
+        except TimeoutError:
+            raise WorkerError(
+                f"A worker process was not ready after {START_TIMEOUT_S:.0f} s."
+            ) from None
+        check_report(report)
+
+    def latest_samples(self) -> Samples:
+        """Return what the process last reported to have counted; nothing if that is not new."""
+        for line in reversed(self._reports.lines()):
+            if samples := read_samples(line):
+                return samples
+        return {}
 
     def revive(self) -> None:
         """Start the process again if it died; the pause before that grows while it keeps dying."""
@@ -87,6 +117,7 @@ class Worker:
             )
         if time.monotonic() >= self._restart_at:
             self._close_pipes()
+            self.restarts += 1
             self._start()
 
     def tell(self, line: str, *, task_line: str) -> None:
@@ -112,13 +143,16 @@ class Worker:
         self._close_pipes()
 
     def _close_pipes(self) -> None:
-        self._reports.close()
+        self._pipe.close()
         with contextlib.suppress(BrokenPipeError):  # what was still on its way to a dead process
             self._lifeline.close()
 
 
 class Supervisor:
     """A server of several worker processes.
+
+    Attributes:
+        gathered: What its workers counted.
 
     Raises:
         CertificateError: A file of `options.tls` cannot be used.
@@ -136,6 +170,7 @@ class Supervisor:
         )
         self._http_reservation = _reserve_http(options, self._reservation)
         self._workers: list[Worker] = []
+        self.gathered = Gathered()
 
     @property
     def address(self) -> str:
@@ -151,6 +186,11 @@ class Supervisor:
     def worker_pids(self) -> tuple[int, ...]:
         """The workers' process ids."""
         return tuple(worker.pid for worker in self._workers)
+
+    @property
+    def workers(self) -> tuple[Worker, ...]:
+        """The workers, by number."""
+        return tuple(self._workers)
 
     def start(self) -> None:
         """Start all workers and wait until they serve."""
@@ -181,6 +221,12 @@ class Supervisor:
         task_line = self._task_line()
         for worker in self._workers:
             worker.tell(line, task_line=task_line)
+
+    def gather(self) -> None:
+        """Take what workers have reported."""
+        for number, worker in enumerate(self._workers):
+            if samples := worker.latest_samples():
+                self.gathered.take(number, worker.pid, samples)
 
     def revive_workers(self) -> None:
         """Start those workers again that died."""

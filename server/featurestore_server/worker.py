@@ -20,8 +20,10 @@ from featurestore.online.factory import open_store
 from featurestore.online.store import OnlineStore
 from featurestore.serving.plan import ServingCatalog
 from featurestore_server.access_log import AccessLog, WitnessedGate
-from featurestore_server.calls import OpenGate
+from featurestore_server.calls import Observers, OpenGate
 from featurestore_server.keys import KeyGate
+from featurestore_server.logs import set_up_logging
+from featurestore_server.observation import Observation
 from featurestore_server.protocol import (
     HttpTask,
     News,
@@ -29,6 +31,7 @@ from featurestore_server.protocol import (
     lines_from,
     report_failure,
     report_ready,
+    report_samples,
 )
 from featurestore_server.server import FeatureServer
 
@@ -44,14 +47,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     # Ctrl-C reaches the whole process group; the parent answers it and tells its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format=f"%(asctime)s %(levelname)s worker {os.getpid()}: %(message)s",
-    )
     reports = _take_stdout()
     told = lines_from(sys.stdin.fileno())
     task = WorkerTask.from_line(next(told))
+    set_up_logging(task.observing.log_format, process="worker")
     try:
         return _serve(task, told, reports, stop)
     except Exception as error:
@@ -61,12 +60,14 @@ def main() -> int:
 
 
 def _serve(task: WorkerTask, told: Iterator[str], reports: TextIO, stop: threading.Event) -> int:
-    store = open_configured_store(task.online_store)
+    catalog = ServingCatalog.from_json(task.catalog_json)
+    observation = Observation(task.observing, catalog)
+    store = observation.watched(open_configured_store(task.online_store))
     gate = None if task.keys_json is None else KeyGate(keys_from_json(task.keys_json))
     access_log = AccessLog(sys.stderr.fileno()) if task.access_log else None
     try:
         server = FeatureServer(
-            ServingCatalog.from_json(task.catalog_json),
+            catalog,
             store,
             threads=task.threads,
             limits=task.limits,
@@ -75,7 +76,8 @@ def _serve(task: WorkerTask, told: Iterator[str], reports: TextIO, stop: threadi
             fast_lookups=task.fast_lookups,
             tls=task.tls,
             gate=WitnessedGate(gate or OpenGate()) if access_log else gate,
-            observer=access_log,
+            observer=Observers(*observation.observers, *((access_log,) if access_log else ())),
+            witnesses=observation.witnesses,
         )
         for target in task.targets:
             server.listen(target)
@@ -84,9 +86,9 @@ def _serve(task: WorkerTask, told: Iterator[str], reports: TextIO, stop: threadi
         if http:
             http.start()
         report_ready(reports)
-        threading.Thread(
-            target=_follow_parent, args=(told, server, gate, stop), daemon=True
-        ).start()
+        observation.start(server, lambda samples: report_samples(reports, samples))
+        follow = (told, server, gate, observation, stop)
+        threading.Thread(target=_follow_parent, args=follow, daemon=True).start()
         stop.wait()
         if http:
             http.begin_stop(task.grace_s)
@@ -97,6 +99,7 @@ def _serve(task: WorkerTask, told: Iterator[str], reports: TextIO, stop: threadi
         if access_log:
             access_log.close()
         store.close()
+        observation.stop()
     return 0
 
 
@@ -133,11 +136,15 @@ def _take_stdout() -> TextIO:
 
 
 def _follow_parent(
-    told: Iterator[str], server: FeatureServer, gate: KeyGate | None, stop: threading.Event
+    told: Iterator[str],
+    server: FeatureServer,
+    gate: KeyGate | None,
+    observation: Observation,
+    stop: threading.Event,
 ) -> None:
     for news in map(News.from_line, told):
         if news.catalog_json is not None:
-            _serve_catalog(server, news.catalog_json)
+            _serve_catalog(server, observation, news.catalog_json)
         if gate is not None and news.keys_json is not None:
             _go_by_keys(gate, news.keys_json)
     stop.set()
@@ -153,13 +160,15 @@ def _go_by_keys(gate: KeyGate, keys_json: str) -> None:
         LOGGER.info("going by %d keys", sum(key.revoked_us is None for key in keys))
 
 
-def _serve_catalog(server: FeatureServer, catalog_json: str) -> None:
+def _serve_catalog(server: FeatureServer, observation: Observation, catalog_json: str) -> None:
     try:
         catalog = ServingCatalog.from_json(catalog_json)
         server.replace_catalog(catalog)
     except Exception:
         LOGGER.exception("the new definitions cannot be served; the ones before still are")
+        observation.catalog_refused()
     else:
+        observation.catalog_replaced(catalog)
         LOGGER.info("serving revision %d", catalog.revision)
 
 

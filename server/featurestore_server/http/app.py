@@ -13,8 +13,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from featurestore.errors import NotFoundError, shown
-from featurestore_server.calls import Call, Observer
+from featurestore.errors import JobCancelledError, NotFoundError, shown
+from featurestore_server.calls import Call, Observer, request_id_of
 from featurestore_server.errors import (
     BodyTooLargeError,
     ContentTypeError,
@@ -104,8 +104,8 @@ class HttpApp:
             with self._answering.place():
                 call.request = await self._body(request, call.deadline)
                 answer = await self._answering.answer(call)
-        except ClientDisconnect as error:
-            self._observer.ended(call, error)
+        except ClientDisconnect:
+            self._observer.ended(call, JobCancelledError())  # CANCELLED, as gRPC calls it
             return Response()  # nobody is there to read it
         except Exception as error:  # noqa: BLE001 - this is the last place that can catch it
             answer = error
@@ -202,7 +202,7 @@ def _peer(request: Request) -> str:
 
 def _response(call: Call, answer: bytes | Exception) -> Response:
     if isinstance(answer, Exception):
-        response = error_response(answer, request_id=call.request_id)
+        response = error_response(answer, request_id=request_id_of(call))
         # What was not read of the body would be taken for the next request.
         if not call.request:
             response.headers["connection"] = "close"

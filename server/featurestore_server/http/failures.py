@@ -12,7 +12,7 @@ from featurestore_server.http.replies import write_json
 
 def error_response(error: Exception, *, request_id: str = "") -> Response:
     """Return the reply that stands for `error`; log what it does not say, under its id."""
-    failure = logged_failure(error)
+    failure = logged_failure(error, request_id=request_id)
     headers = {"cache-control": "no-store"}
     if failure.answer.retry_after_s is not None:
         headers["retry-after"] = str(math.ceil(failure.answer.retry_after_s))
@@ -21,14 +21,14 @@ def error_response(error: Exception, *, request_id: str = "") -> Response:
     if isinstance(error, MethodNotAllowedError):
         headers["allow"] = error.allowed
     return Response(
-        error_body(failure, request_id=request_id),
+        error_body(failure),
         failure.answer.http_status,
         headers,
         "application/json",
     )
 
 
-def error_body(failure: Failure, *, request_id: str = "") -> bytes:
+def error_body(failure: Failure) -> bytes:
     """Return a failure as JSON."""
     facts: dict[str, Any] = {
         "code": failure.answer.code,
@@ -38,7 +38,7 @@ def error_body(failure: Failure, *, request_id: str = "") -> bytes:
         "field_violations": _violations(failure),
         "suggestions": list(failure.suggestions),
     }
-    known = {"error_id": failure.error_id, "request_id": request_id}
+    known = {"error_id": failure.error_id, "request_id": failure.request_id}
     return write_json({"error": facts | {key: value for key, value in known.items() if value}})
 
 
