@@ -14,7 +14,8 @@ FeatureStoreError
 ├── SourceError                a source's files: missing, broken, of the wrong shape
 │   ├── SourceSchemaError      a column that is missing or of the wrong type in one file
 │   ├── SourceTimeError        a local time that occurs twice or never
-│   └── SourceChangedError     a file changed while it was read (retryable)
+│   ├── SourceChangedError     a file changed while it was read (retryable)
+│   └── SourceOutsideRootsError  a file lies where this process reads nothing
 ├── RegistryError              the registry cannot be read or written
 │   ├── RegistryConflictError  somebody else applied first (retryable)
 │   ├── RegistryVersionError   the registry was written by a newer version
@@ -237,6 +238,17 @@ class SourceChangedError(SourceError):
     """A file changed, appeared or went away while a run read it."""
 
     retryable = True
+
+
+class SourceOutsideRootsError(SourceError):
+    """A source has files outside the folders below which this process reads sources."""
+
+    def __init__(self, *, source: str) -> None:
+        super().__init__(
+            f"Source {source!r} has files outside the folders that this server reads.",
+            source=source,
+            hint="whoever runs the server can add a folder to server.backend.source_roots",
+        )
 
 
 class RegistryError(FeatureStoreError):
