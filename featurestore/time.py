@@ -22,6 +22,8 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
 _UNITS: Final = {"us": 1, "ms": 1_000, "s": 10**6, "m": 60 * 10**6, "h": 3_600 * 10**6}
 _UNITS["d"] = 24 * _UNITS["h"]
+_PER_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_LOCAL_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - local times are counted from it too
 _DURATION: Final = re.compile(r"(\d{1,15})(us|ms|s|m|h|d)")
 
 
@@ -63,6 +65,25 @@ def parse_instant(text: str) -> datetime:
 def format_instant(instant: datetime) -> str:
     """Return an instant as RFC 3339 in UTC, as short as it can be: `2013-11-30T12:00:00Z`."""
     return as_utc(instant).isoformat().replace("+00:00", "Z")
+
+
+def instant_text(ticks: int, unit: str, *, aware: bool) -> str:
+    """Return a time of any unit, without losing any of it, as RFC 3339.
+
+    Args:
+        ticks: Units since 1970.
+        unit: "s", "ms", "us" or "ns".
+        aware: Whether it is in UTC; otherwise it has no zone, and none is written.
+    """
+    per_second = _PER_SECOND[unit]
+    seconds, rest = divmod(ticks, per_second)
+    try:
+        text = (_LOCAL_EPOCH + timedelta(seconds=seconds)).isoformat()
+    except OverflowError:
+        return f"{ticks} {unit} since 1970"
+    digits = len(str(per_second)) - 1
+    fraction = f".{rest:0{digits}}".rstrip("0") if rest else ""
+    return f"{text}{fraction}{'Z' if aware else ''}"
 
 
 def parse_duration(text: str) -> timedelta:

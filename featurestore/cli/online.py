@@ -11,6 +11,7 @@ from featurestore.cli.features import feature_request
 from featurestore.cli.output import print_table
 from featurestore.cli.session import Session
 from featurestore.errors import MissingExtraError, UnsupportedError
+from featurestore.time import instant_text
 
 if TYPE_CHECKING:
     from featurestore.serving.response import OnlineResponse
@@ -83,8 +84,6 @@ class Cell:
     @property
     def event_time(self) -> str | None:
         """When the row served took place, RFC 3339."""
-        from featurestore.cli.values import instant_text
-
         return None if self.event_us is None else instant_text(self.event_us, "us", aware=True)
 
     def to_document(self) -> dict[str, Any]:
@@ -119,8 +118,6 @@ def _entities(response: "OnlineResponse") -> Iterator[tuple[list[Any], list[Cell
 
 
 def _document(response: "OnlineResponse") -> dict[str, Any]:
-    from featurestore.cli.values import instant_text
-
     return {
         "request_time": instant_text(response.result.request_us, "us", aware=True),
         "features": [

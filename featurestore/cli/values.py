@@ -8,18 +8,16 @@ import base64
 import json
 import math
 from collections.abc import Callable, Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from featurestore.errors import EntityValueError, RequestError, shown
-from featurestore.time import format_instant, parse_instant
+from featurestore.time import format_instant, instant_text, parse_instant
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 Json = Any
-_PER_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - local times are counted from it too
 
 
 def json_column(column: "pa.ChunkedArray | pa.Array") -> list[Json]:
@@ -66,25 +64,6 @@ def _float(value: float) -> Json:
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-
-
-def instant_text(ticks: int, unit: str, *, aware: bool) -> str:
-    """Return a time of any unit, without losing any of it, as RFC 3339.
-
-    Args:
-        ticks: Units since 1970.
-        unit: "s", "ms", "us" or "ns".
-        aware: Whether it is in UTC; otherwise it has no zone, and none is written.
-    """
-    per_second = _PER_SECOND[unit]
-    seconds, rest = divmod(ticks, per_second)
-    try:
-        text = (_EPOCH + timedelta(seconds=seconds)).isoformat()
-    except OverflowError:
-        return f"{ticks} {unit} since 1970"
-    digits = len(str(per_second)) - 1
-    fraction = f".{rest:0{digits}}".rstrip("0") if rest else ""
-    return f"{text}{fraction}{'Z' if aware else ''}"
 
 
 def text(value: Json) -> str:

@@ -8,15 +8,20 @@ FeatureStoreError (featurestore.errors)
 │   └── WorkerError             a worker process did not come up
 ├── RequestError
 │   ├── MalformedMessageError   the bytes of a request are no request
-│   └── LimitExceededError      a request asks for more than the server takes
+│   ├── LimitExceededError      a request asks for more than the server takes
+│   │   └── BodyTooLargeError   its bytes alone are too many
+│   ├── ContentTypeError        the body of an HTTP request is not said to be JSON
+│   └── MethodNotAllowedError   an HTTP path has no such method
+├── OriginRefusedError          a page of an origin that nobody allowed calls over HTTP
 ├── UnauthenticatedError        nobody knows who calls
 ├── PermissionDeniedError       whoever calls may not do this
 ├── OverloadedError             the server has more calls than it can answer in time (retryable)
 └── DeadlinePassedError         the caller does not wait any longer
 
 Messages of all but ServeError, and of the core's errors about requests and computed features, are
-about what the caller sent, and are sent back. Those of all other errors may name hosts, files or
-keys: they stay in the server's log, under an id that the caller gets instead.
+about what the caller sent, and are sent back: rows of the table without a message of their own.
+Those of all other errors may name hosts, files or keys: they stay in the server's log, under an id
+that the caller gets instead.
 """
 
 from collections.abc import Mapping
@@ -92,6 +97,30 @@ class LimitExceededError(core.RequestError):
         self.field = field
 
 
+class BodyTooLargeError(LimitExceededError):
+    """The bytes of a request are more than the server takes; they were not all read."""
+
+
+class ContentTypeError(core.RequestError):
+    """The body of an HTTP request is said to be something else than JSON."""
+
+
+class MethodNotAllowedError(core.RequestError):
+    """An HTTP path has no such method.
+
+    Attributes:
+        allowed: The methods that it has, as the header `Allow` takes them.
+    """
+
+    def __init__(self, method: str, *, allowed: str) -> None:
+        self.allowed = allowed
+        super().__init__(f"There is no {core.shown(method)} here.", hint=f"use {allowed}")
+
+
+class OriginRefusedError(core.FeatureStoreError):
+    """A page of another origin calls, and nobody allowed that origin."""
+
+
 class UnauthenticatedError(core.FeatureStoreError):
     """The call does not say who makes it, or not in a way that can be believed."""
 
@@ -110,6 +139,25 @@ class DeadlinePassedError(core.FeatureStoreError):
     """The caller's deadline passed before the work began."""
 
 
+HTTP_STATUSES: Final[Mapping[str, int]] = {
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "OUT_OF_RANGE": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "ABORTED": 409,
+    "RESOURCE_EXHAUSTED": 429,
+    "CANCELLED": 499,
+    "DATA_LOSS": 500,
+    "INTERNAL": 500,
+    "UNIMPLEMENTED": 501,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
+}
+"""The HTTP status of each gRPC status, as google.rpc.Code has them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a client is told about an error.
@@ -119,51 +167,185 @@ class Answer:
         reason: The cause, for programs.
         message: What the message says instead of the error's own, which then stays in the log.
         retry_after_s: When a retry is worth it, in seconds; None when it is not.
+        own_http_status: The HTTP status where the one of `code` would say less; 0 where not.
+        todo: What whoever gets it does about it, for the documents.
     """
 
     code: str
     reason: str
     message: str | None = None
     retry_after_s: float | None = None
+    own_http_status: int = 0
+    todo: str = ""
+
+    @property
+    def http_status(self) -> int:
+        """The HTTP status."""
+        return self.own_http_status or HTTP_STATUSES[self.code]
 
 
 _BAD: Final = "INVALID_ARGUMENT"
+_FIX_REQUEST: Final = "correct the request: the message and the field violations say what"
 
 ANSWERS: Final[Mapping[type[BaseException], Answer]] = {
-    MalformedMessageError: Answer(_BAD, "MESSAGE_MALFORMED"),
-    LimitExceededError: Answer(_BAD, "LIMIT_EXCEEDED"),
-    core.EntityValueError: Answer(_BAD, "ENTITY_VALUE_INVALID"),
-    core.NameCollisionError: Answer(_BAD, "NAME_COLLISION"),
-    core.RequestError: Answer(_BAD, "REQUEST_INVALID"),
-    core.ComputationError: Answer("OUT_OF_RANGE", "FEATURE_NOT_COMPUTABLE"),
-    core.FunctionError: Answer(
-        "INTERNAL", "FUNCTION_FAILED", "The function of an on-demand feature failed."
+    # --- what the caller sent ---
+    MalformedMessageError: Answer(_BAD, "MESSAGE_MALFORMED", todo=_FIX_REQUEST),
+    ContentTypeError: Answer(
+        _BAD,
+        "CONTENT_TYPE_UNSUPPORTED",
+        own_http_status=415,
+        todo="send `Content-Type: application/json`, uncompressed",
     ),
-    core.NotFoundError: Answer("NOT_FOUND", "NOT_FOUND"),
-    core.UnsupportedError: Answer("UNIMPLEMENTED", "UNSUPPORTED"),
-    UnauthenticatedError: Answer("UNAUTHENTICATED", "UNAUTHENTICATED"),
-    PermissionDeniedError: Answer("PERMISSION_DENIED", "PERMISSION_DENIED"),
-    OverloadedError: Answer("UNAVAILABLE", "OVERLOADED", retry_after_s=0.1),
-    DeadlinePassedError: Answer("DEADLINE_EXCEEDED", "DEADLINE_PASSED"),
+    MethodNotAllowedError: Answer(
+        "UNIMPLEMENTED",
+        "METHOD_NOT_ALLOWED",
+        own_http_status=405,
+        todo="use a method that the `Allow` header names",
+    ),
+    OriginRefusedError: Answer(
+        "PERMISSION_DENIED",
+        "ORIGIN_REFUSED",
+        todo="have the page's origin added to `server.http_cors_origins`",
+    ),
+    LimitExceededError: Answer(_BAD, "LIMIT_EXCEEDED", todo="ask in several requests"),
+    BodyTooLargeError: Answer(
+        "RESOURCE_EXHAUSTED",
+        "REQUEST_TOO_LARGE",
+        own_http_status=413,
+        todo="ask in several requests",
+    ),
+    core.EntityValueError: Answer(_BAD, "ENTITY_VALUE_INVALID", todo=_FIX_REQUEST),
+    core.NameCollisionError: Answer(
+        _BAD, "NAME_COLLISION", todo="ask for each feature once, or for full feature names"
+    ),
+    core.SpineError: Answer(_BAD, "SPINE_INVALID", todo="correct the entity table"),
+    core.RowsError: Answer(_BAD, "ROWS_INVALID", todo="correct the rows; none of them was written"),
+    core.TableError: Answer(_BAD, "TABLE_INVALID", todo="correct the table"),
+    core.SumOverflowError: Answer(
+        "OUT_OF_RANGE", "SUM_OVERFLOW", todo="give the aggregation `dtype=Float64`"
+    ),
+    core.RequestError: Answer(_BAD, "REQUEST_INVALID", todo=_FIX_REQUEST),
+    core.NotFoundError: Answer(
+        "NOT_FOUND", "NOT_FOUND", todo="correct the name: suggestions are in the details"
+    ),
+    core.UnsupportedError: Answer("UNIMPLEMENTED", "UNSUPPORTED", todo="read the message"),
+    core.ComputationError: Answer(
+        "OUT_OF_RANGE",
+        "FEATURE_NOT_COMPUTABLE",
+        todo="guard the expression with nullif(), try_cast() or CASE",
+    ),
+    # --- who may call, and when ---
+    UnauthenticatedError: Answer(
+        "UNAUTHENTICATED", "UNAUTHENTICATED", todo="send a valid key: `authorization: Bearer ...`"
+    ),
+    PermissionDeniedError: Answer(
+        "PERMISSION_DENIED", "PERMISSION_DENIED", todo="ask for a key that may do this"
+    ),
+    OverloadedError: Answer(
+        "UNAVAILABLE", "OVERLOADED", retry_after_s=0.1, todo="try again later, or add workers"
+    ),
+    DeadlinePassedError: Answer(
+        "DEADLINE_EXCEEDED", "DEADLINE_PASSED", todo="give the call more time"
+    ),
+    core.JobCancelledError: Answer("CANCELLED", "JOB_CANCELLED", todo="ask for it again"),
+    # --- what the server works with ---
     core.StoreUnavailableError: Answer(
         "UNAVAILABLE",
         "ONLINE_STORE_UNAVAILABLE",
         "The online store cannot be reached, or did not answer in time.",
         retry_after_s=0.5,
+        todo="try again; if it lasts, look after the online store",
     ),
     core.StoreDataError: Answer(
         "DATA_LOSS",
         "STORED_ROW_UNREADABLE",
         "A stored row cannot be read; it was not served.",
+        todo="materialize the view again; the log names it",
     ),
     core.StoreError: Answer(
-        "INTERNAL", "ONLINE_STORE_FAILED", "The online store answered with an error."
+        "INTERNAL",
+        "ONLINE_STORE_FAILED",
+        "The online store answered with an error.",
+        todo="see the server's log, under the error id",
     ),
-    Exception: Answer("INTERNAL", "INTERNAL", "The server failed."),
+    core.FunctionError: Answer(
+        "INTERNAL",
+        "FUNCTION_FAILED",
+        "The function of an on-demand feature failed.",
+        todo="correct the function and apply; the log says what it said",
+    ),
+    core.SourceChangedError: Answer(
+        "ABORTED",
+        "SOURCE_CHANGED",
+        "A file of a source changed while it was read.",
+        retry_after_s=1.0,
+        todo="try again when nobody writes to the source",
+    ),
+    core.SourceError: Answer(
+        "FAILED_PRECONDITION",
+        "SOURCE_UNREADABLE",
+        "A source cannot be read.",
+        todo="correct the source's files; the log names them",
+    ),
+    core.RegistryConflictError: Answer(
+        "ABORTED",
+        "REGISTRY_CONFLICT",
+        "Somebody else changed the registry first; nothing was done.",
+        retry_after_s=0.1,
+        todo="plan again, and apply that",
+    ),
+    core.DestructiveChangeError: Answer(
+        "FAILED_PRECONDITION",
+        "CHANGE_DESTRUCTIVE",
+        "The change deletes registered objects, and deleting was not allowed.",
+        todo="define them again, or allow it",
+    ),
+    core.RegistryError: Answer(
+        "INTERNAL",
+        "REGISTRY_FAILED",
+        "The registry cannot be read or written.",
+        todo="see the server's log, under the error id",
+    ),
+    core.LeaseHeldError: Answer(
+        "ABORTED",
+        "LEASE_HELD",
+        "Another run of this view is under way.",
+        retry_after_s=5.0,
+        todo="try again when it is done",
+    ),
+    core.ResumeError: Answer(
+        "FAILED_PRECONDITION",
+        "RUN_NOT_RESUMABLE",
+        "The interrupted run cannot be continued.",
+        todo="start a new run",
+    ),
+    core.ResourceLimitError: Answer(
+        "RESOURCE_EXHAUSTED",
+        "RESOURCE_LIMIT",
+        "The server's memory, or its space for temporary files, was not enough.",
+        todo="ask for less, or give the server more",
+    ),
+    core.OutputError: Answer(
+        "INTERNAL",
+        "OUTPUT_FAILED",
+        "A file cannot be written; nothing was left at its final name.",
+        todo="see the log: the disk is full, or not this user's",
+    ),
+    Exception: Answer(
+        "INTERNAL",
+        "INTERNAL",
+        "The server failed.",
+        todo="see the server's log, under the error id",
+    ),
 }
 """What each error becomes; an error that is not here is answered as its nearest base class."""
 
 
 def answer_to(error: Exception) -> Answer:
     """Return what a client is told about `error`."""
-    return next(ANSWERS[kind] for kind in type(error).__mro__ if kind in ANSWERS)
+    return answer_for(type(error))
+
+
+def answer_for(kind: type[BaseException]) -> Answer:
+    """Return what a client is told about errors of a class."""
+    return next(ANSWERS[base] for base in kind.__mro__ if base in ANSWERS)

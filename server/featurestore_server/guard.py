@@ -1,21 +1,18 @@
 """Around every method: no exception leaves as text, whatever it is."""
 
 import functools
-import logging
-import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 
 import grpc
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from featurestore_server.calls import NO_DEADLINE, Call, Observer
-from featurestore_server.errors import MalformedMessageError, answer_to
-from featurestore_server.statuses import status_of
-
-LOGGER: Final = logging.getLogger("featurestore_server")
+from featurestore_server.errors import MalformedMessageError
+from featurestore_server.failures import logged_failure
+from featurestore_server.statuses import status_for
 
 Behavior = Callable[..., Any]
 
@@ -100,11 +97,7 @@ def abort(context: grpc.ServicerContext, error: Exception) -> NoReturn:
 
 def logged_status(error: Exception) -> Status:
     """Return the status that stands for `error`; log what it does not say, under its id."""
-    error_id = ""
-    if answer_to(error).message is not None:
-        error_id = secrets.token_hex(8)
-        LOGGER.error("call failed, error id %s", error_id, exc_info=error)
-    return status_of(error, error_id=error_id)
+    return status_for(logged_failure(error))
 
 
 class HandlerCollector:

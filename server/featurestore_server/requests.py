@@ -39,13 +39,18 @@ def read_selection(request: GetOnlineFeaturesRequest, limits: Limits) -> Selecti
             hint="set feature_service or features",
         )
     names = tuple(request.features.names)
+    check_features(names, limits)
+    return names
+
+
+def check_features(names: Sequence[str], limits: Limits) -> None:
+    """Raise LimitExceededError if there are too many names of features."""
     if len(names) > limits.max_features:
         raise LimitExceededError(
             f"The request names {len(names):,} features; {limits.max_features:,} are the limit.",
             field="features",
             hint="define a feature service for them, or ask in several requests",
         )
-    return names
 
 
 def read_entities(entities: Mapping[str, Values], limits: Limits) -> dict[str, Column]:
@@ -60,13 +65,18 @@ def read_entities(entities: Mapping[str, Values], limits: Limits) -> dict[str, C
     """
     columns = {name: read_values(values, f"entities.{name}") for name, values in entities.items()}
     for name, column in columns.items():
-        if len(column) > limits.max_entities:
-            raise LimitExceededError(
-                f"The request has {len(column):,} entities; {limits.max_entities:,} are the limit.",
-                field=f"entities.{name}",
-                hint="ask in several requests",
-            )
+        check_entities(len(column), limits, field=f"entities.{name}")
     return columns
+
+
+def check_entities(count: int, limits: Limits, *, field: str) -> None:
+    """Raise LimitExceededError if there are too many entities; `field` is where they are."""
+    if count > limits.max_entities:
+        raise LimitExceededError(
+            f"The request has {count:,} entities; {limits.max_entities:,} are the limit.",
+            field=field,
+            hint="ask in several requests",
+        )
 
 
 def read_values(values: Values, field: str) -> Column:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeVar
 
-from featurestore_protos.v1.serving_pb2 import DESCRIPTOR, GetOnlineFeaturesRequest
+from featurestore_protos.v1.serving_pb2 import DESCRIPTOR
 
 from featurestore.errors import NotFoundError, StoreUnavailableError
 from featurestore.functions import FunctionLoader
@@ -15,11 +15,10 @@ from featurestore.serving.on_demand import OnDemandLookup, OnDemandQuestion, ope
 from featurestore.serving.plan import ServingCatalog
 from featurestore.time import Clock, parse_clock
 from featurestore_server.calls import Call, Gate, OpenGate, Permission
+from featurestore_server.dialects import PROTOBUF, Dialect, LookupRequest
 from featurestore_server.errors import DeadlinePassedError
-from featurestore_server.guard import parse
 from featurestore_server.options import Limits
-from featurestore_server.replies import serialize_reply
-from featurestore_server.requests import Selection, read_entities, read_selection
+from featurestore_server.requests import Selection
 
 Result = TypeVar("Result")
 
@@ -80,13 +79,19 @@ class OnlineFeatures:
             raise answer
         return answer
 
-    def answer_all(self, calls: Sequence[Call]) -> list[bytes | Exception]:
+    def answer_all(
+        self, calls: Sequence[Call], dialect: Dialect = PROTOBUF
+    ) -> list[bytes | Exception]:
         """Answer several requests with one trip to the store.
+
+        Args:
+            calls: The requests, all of one dialect.
+            dialect: How requests and replies are written.
 
         Returns:
             Each one's reply, or what `answer` would have raised.
         """
-        asked = [_attempt(self._ask, call) for call in calls]
+        asked = [_attempt(self._ask, call, dialect) for call in calls]
         reads = [r for a in asked if isinstance(a, _Asked) for r in a.question.reads]
         found = _attempt(self._store.read, reads) if reads else []
         if isinstance(found, Exception):
@@ -95,34 +100,34 @@ class OnlineFeatures:
         return [
             a
             if isinstance(a, Exception)
-            else _attempt(self._reply, a, [next(values) for _ in a.question.reads])
+            else _attempt(_reply, a, [next(values) for _ in a.question.reads])
             for a in asked
         ]
 
-    def _ask(self, call: Call) -> "_Asked":
+    def _ask(self, call: Call, dialect: Dialect) -> "_Asked":
         call.began = time.perf_counter()
         if call.deadline <= time.time():
             raise DeadlinePassedError("The deadline passed while the request waited.")
         caller = call.caller = self._gate.admit(call)
         served = self._served
-        message: GetOnlineFeaturesRequest = parse(GetOnlineFeaturesRequest.FromString, call.request)
-        _check_project(message.project, served.catalog)
-        selection = read_selection(message, self._limits)
+        request = dialect.read(call.request, self._limits)
+        _check_project(request.project, served.catalog)
+        selection = request.selection
         call.service = selection if isinstance(selection, str) else ""
         self._gate.authorize(caller, Permission.READ_ONLINE, service=call.service)
-        lookup = served.lookup(selection, message.full_feature_names)
-        columns = read_entities(message.entities, self._limits)
+        lookup = served.lookup(selection, request.full_feature_names)
+        columns = request.columns(lookup.request_columns)
         if not self._store_answers():
             raise StoreUnavailableError("The online store does not answer the server's probes.")
-        question = lookup.ask(columns, count=message.entity_count or None)
-        return _Asked(call, lookup, question, served.catalog)
+        question = lookup.ask(columns, count=request.entity_count)
+        return _Asked(call, lookup, question, served.catalog, request)
 
-    def _reply(self, asked: "_Asked", answers: Sequence[Sequence[bytes | None]]) -> bytes:
-        result = asked.lookup.answer(asked.question, answers)
-        asked.call.entities = len(result)
-        return serialize_reply(
-            result, project=asked.catalog.project, revision=asked.catalog.revision
-        )
+
+def _reply(asked: "_Asked", answers: Sequence[Sequence[bytes | None]]) -> bytes:
+    result = asked.lookup.answer(asked.question, answers)
+    asked.call.entities = len(result)
+    catalog = asked.catalog
+    return asked.request.reply(result, project=catalog.project, revision=catalog.revision)
 
 
 class _Served:
@@ -171,6 +176,7 @@ class _Asked(NamedTuple):
     lookup: Any  # Lookup with a Question, or OnDemandLookup with an OnDemandQuestion
     question: Question | OnDemandQuestion
     catalog: ServingCatalog
+    request: LookupRequest
 
 
 def _attempt(work: Callable[..., Result], *arguments: Any) -> Result | Exception:

@@ -1,6 +1,5 @@
-"""From an error to a google.rpc.Status with details."""
+"""From what a client is told to a google.rpc.Status with details."""
 
-import json
 from typing import Final
 
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -10,92 +9,44 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc import StatusCode
 
-from featurestore.errors import (
-    EntityValueError,
-    FeatureStoreError,
-    NameCollisionError,
-    NotFoundError,
-)
-from featurestore_server.errors import (
-    Answer,
-    LimitExceededError,
-    MalformedMessageError,
-    answer_to,
-)
+from featurestore_server.failures import Failure, failure_of, suggestions_text
 
 ERROR_DOMAIN: Final = "featurestore"
-# A status travels in HTTP/2 trailers, which clients refuse above 8 KiB in all. The message is in
-# there twice, once in a form that takes three bytes per byte.
-_MAX_MESSAGE_BYTES: Final = 1_000
-_MAX_FIELD_BYTES: Final = 500
-_MAX_NAME_BYTES: Final = 250
 
 
 def status_of(error: Exception, *, error_id: str = "") -> Status:
-    """Return what a client is told about `error`.
+    """Return what a client is told about `error`; arguments are those of `failure_of`."""
+    return status_for(failure_of(error, error_id=error_id))
 
-    Args:
-        error: What went wrong.
-        error_id: The id under which the error was logged; goes out when the message does not.
-    """
-    answer = answer_to(error)
-    if answer.message is None and isinstance(error, FeatureStoreError):
-        message = f"{error.message} Hint: {error.hint}" if error.hint else error.message
-    else:
-        message = f"{answer.message or 'The request failed.'} Error id: {error_id}"
-    code = StatusCode[answer.code].value[0]
-    status = Status(code=code, message=_cut(message, _MAX_MESSAGE_BYTES))
-    for detail in _details(error, answer, status.message, error_id):
+
+def status_for(failure: Failure) -> Status:
+    """Return a failure as gRPC carries it."""
+    code = StatusCode[failure.answer.code].value[0]
+    status = Status(code=code, message=failure.message)
+    for detail in _details(failure):
         packed = AnyMessage()
         packed.Pack(detail)
         status.details.append(packed)
     return status
 
 
-def _details(error: Exception, answer: Answer, message: str, error_id: str) -> list[Message]:
-    metadata = _metadata(error)
-    reason = answer.reason
-    if isinstance(error, NotFoundError):
-        reason = f"{error.kind.upper().replace(' ', '_')}_NOT_FOUND"
-    if answer.message is not None:
-        metadata["error_id"] = error_id
-    details: list[Message] = [ErrorInfo(reason=reason, domain=ERROR_DOMAIN, metadata=metadata)]
-    if field := _field(error):
+def _details(failure: Failure) -> list[Message]:
+    info = ErrorInfo(reason=failure.reason, domain=ERROR_DOMAIN, metadata=_metadata(failure))
+    details: list[Message] = [info]
+    if failure.field:
         violation = BadRequest.FieldViolation(
-            field=_cut(field, _MAX_NAME_BYTES),
-            description=_cut(message, _MAX_FIELD_BYTES),
-            reason=reason,
+            field=failure.field, description=failure.description, reason=failure.reason
         )
         details.append(BadRequest(field_violations=[violation]))
-    if answer.retry_after_s is not None:
+    if failure.answer.retry_after_s is not None:
         delay = Duration()
-        delay.FromMilliseconds(round(answer.retry_after_s * 1_000))
+        delay.FromMilliseconds(round(failure.answer.retry_after_s * 1_000))
         details.append(RetryInfo(retry_delay=delay))
     return details
 
 
-def _field(error: Exception) -> str:
-    if isinstance(error, EntityValueError):
-        row = "" if error.row is None else f"[{error.row}]"
-        return f"entities.{_cut(error.field, _MAX_NAME_BYTES - 32)}{row}"
-    if isinstance(error, MalformedMessageError | LimitExceededError):
-        return error.field
-    return "features" if isinstance(error, NameCollisionError) else ""
-
-
-def _metadata(error: Exception) -> dict[str, str]:
-    metadata: dict[str, str] = {}
-    if isinstance(error, NotFoundError):
-        metadata |= {"kind": error.kind, "name": _cut(error.name, _MAX_NAME_BYTES)}
-    if isinstance(error, NotFoundError | EntityValueError) and error.suggestions:
-        names = list(error.suggestions)
-        while len(json.dumps(names, ensure_ascii=False).encode()) > _MAX_FIELD_BYTES:
-            names.pop()
-        metadata["suggestions"] = json.dumps(names, ensure_ascii=False)
-    return metadata
-
-
-def _cut(text: str, limit: int) -> str:
-    """Return the beginning of `text` that fits into `limit` bytes of UTF-8."""
-    raw = text.encode("utf-8", "replace")
-    return raw[:limit].decode("utf-8", "ignore")
+def _metadata(failure: Failure) -> dict[str, str]:
+    metadata = {"kind": failure.kind, "name": failure.name, "error_id": failure.error_id}
+    if failure.suggestions:
+        metadata["suggestions"] = suggestions_text(failure.suggestions)
+    return {key: value for key, value in metadata.items() if value}

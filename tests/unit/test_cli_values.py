@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from featurestore.cli.features import feature_request
 from featurestore.cli.online import age_text
-from featurestore.cli.values import entity_row, entity_value, instant_text, json_column, text
+from featurestore.cli.values import entity_row, entity_value, json_column, text
 from featurestore.errors import EntityValueError, RequestError
+from featurestore.time import instant_text
 
 
 @pytest.mark.parametrize(
