@@ -176,6 +176,30 @@ class FunctionsConfig(_Model):
     roots: Annotated[tuple[Path, ...], BeforeValidator(_parts)] = ()
 
 
+class BackendConfig(_Model):
+    """Training sets, pushes and the registry over gRPC.
+
+    Attributes:
+        enabled: Whether the server offers them, from a process of their own beside its workers.
+        training_jobs: Training sets computed at once, each with its share of the offline store's
+            threads and memory limit.
+        waiting_jobs: Training sets whose spine comes in, or that wait for their turn, besides.
+        max_spine_rows: Most rows of a spine.
+        max_spine_bytes: Most bytes of a spine.
+        idle_ms: How long a caller may neither send nor take anything.
+        source_roots: Folders below which sources are read and appended to; by default the
+            repository alone.
+    """
+
+    enabled: bool = True
+    training_jobs: Count = 1
+    waiting_jobs: Count = 8
+    max_spine_rows: Annotated[int, Field(ge=1)] = 10_000_000
+    max_spine_bytes: Annotated[int, Field(ge=1)] = 1 << 30
+    idle_ms: Milliseconds = 60_000
+    source_roots: Annotated[tuple[Path, ...], BeforeValidator(_parts)] = (Path(),)
+
+
 class ServerConfig(_Model):
     """The gRPC server.
 
@@ -188,6 +212,7 @@ class ServerConfig(_Model):
         reflection: Offer the reflection service.
         fast_lookups: Answer lookups past grpcio's thread pool, with versions that were tested.
         reload_every_ms: How often to look for newer definitions and generations; 0 never does.
+        backend: See `BackendConfig`; `false` is short for one that is not enabled.
     """
 
     address: str = "127.0.0.1:6566"
@@ -200,6 +225,13 @@ class ServerConfig(_Model):
     reload_every_ms: Annotated[int, BeforeValidator(_milliseconds), Field(ge=0, le=86_400_000)] = (
         2_000
     )
+    backend: Annotated[
+        BackendConfig, BeforeValidator(lambda v: {"enabled": v} if _is_flag(v) else v)
+    ] = BackendConfig()
+
+
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool | str)
 
 
 def _clock(text: str) -> str:

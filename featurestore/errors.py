@@ -8,6 +8,7 @@ FeatureStoreError
 │   ├── TableError             a table that was given, by column and row
 │   │   ├── SpineError         the entity table: a missing column, a wrong type, an ambiguous time
 │   │   └── RowsError          rows to write: a missing column, a wrong type, a null key
+│   ├── AppendError            rows cannot be added to a source: it is one file, or partitioned
 │   ├── NameCollisionError     two result columns would share one name
 │   ├── SumOverflowError       a sum over a window is beyond its type
 │   └── EntityValueError       an online key or request field: missing, unknown, of a wrong type
@@ -126,6 +127,18 @@ class RowsError(TableError):
 
     Columns are called what the source's files call them.
     """
+
+
+class AppendError(RequestError):
+    """Rows cannot be added to a source as another file of it; nothing was written.
+
+    Attributes:
+        source: Name of the source.
+    """
+
+    def __init__(self, message: str, *, source: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.source = source
 
 
 class NameCollisionError(RequestError):

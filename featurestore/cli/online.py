@@ -194,6 +194,7 @@ def serve(
             fast_lookups=chosen.fast_lookups,
             reload_every_s=chosen.reload_every_ms / 1e3,
             limits=server.Limits(max_entities=chosen.max_entities),
+            backend=_backend(store, server),
         )
         _refuse_private_store(store)
         server.serve(
@@ -201,6 +202,26 @@ def serve(
             on_ready=lambda ready: _announce(session, ready),
             newer_catalog=watched.newer,
         )
+
+
+def _backend(store: "FeatureStore", server: Any) -> Any:
+    """Return what training sets, pushes and the registry are answered with, or None."""
+    chosen, config = store.settings.server.backend, store.config
+    if not chosen.enabled:
+        return None
+    return server.BackendOptions(
+        settings=config.settings.model_dump(mode="json"),
+        root=str(config.root),
+        clock=str(store.clock),
+        source_roots=tuple(str(config.path(root)) for root in chosen.source_roots),
+        limits=server.BackendLimits(
+            training_jobs=chosen.training_jobs,
+            waiting_jobs=chosen.waiting_jobs,
+            max_spine_rows=chosen.max_spine_rows,
+            max_spine_bytes=chosen.max_spine_bytes,
+            idle_s=chosen.idle_ms / 1e3,
+        ),
+    )
 
 
 class WatchedCatalog:

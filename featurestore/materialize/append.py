@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from featurestore.definitions import FileSource
-from featurestore.errors import RequestError, RowsError, shown
+from featurestore.errors import AppendError, RowsError, shown
 from featurestore.materialize.rows import Given, first_unfit, source_table, with_created
 from featurestore.offline.files import list_files, new_files
 from featurestore.offline.footer import read_footer
@@ -40,7 +40,7 @@ class AddedFile:
         """Return a file with a name that no other one has.
 
         Raises:
-            RequestError: Files cannot be added to this source.
+            AppendError: Files cannot be added to this source.
             SourceError: It has no file that could say which columns there are.
         """
         place = new_files(source, root)
@@ -139,9 +139,10 @@ class AddedFile:
         return local
 
 
-def _no_place(source: FileSource, reason: str) -> RequestError:
-    return RequestError(
+def _no_place(source: FileSource, reason: str) -> AppendError:
+    return AppendError(
         f"Rows cannot be appended to source {source.name!r}: {shown(source.path)} {reason}.",
+        source=source.name,
         hint="push without appending, or write the file yourself and materialize",
     )
 

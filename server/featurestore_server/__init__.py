@@ -11,7 +11,13 @@ from featurestore_server.errors import (
     ServeError,
     WorkerError,
 )
-from featurestore_server.options import DEFAULT_ADDRESS, Limits, ServeOptions
+from featurestore_server.options import (
+    DEFAULT_ADDRESS,
+    BackendLimits,
+    BackendOptions,
+    Limits,
+    ServeOptions,
+)
 from featurestore_server.serving import Serving, serve
 from featurestore_server.supervisor import Supervisor
 
@@ -19,6 +25,8 @@ __all__ = [
     "DEFAULT_ADDRESS",
     "AddressError",
     "AddressInUseError",
+    "BackendLimits",
+    "BackendOptions",
     "InsecureAddressError",
     "Limits",
     "ServeError",

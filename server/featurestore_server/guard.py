@@ -3,6 +3,7 @@
 import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
 import grpc
@@ -10,7 +11,7 @@ from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from featurestore_server.calls import NO_DEADLINE, Call, Observer
-from featurestore_server.errors import MalformedMessageError
+from featurestore_server.errors import MalformedMessageError, PassedOnError
 from featurestore_server.failures import logged_failure
 from featurestore_server.statuses import status_for
 
@@ -92,12 +93,25 @@ def call_of(method: str, request: bytes, context: grpc.ServicerContext) -> Call:
 
 def abort(context: grpc.ServicerContext, error: Exception) -> NoReturn:
     """End a call with the status that stands for `error`."""
+    if isinstance(error, PassedOnError):
+        context.set_trailing_metadata(error.trailing)
+        context.abort(grpc.StatusCode[error.answer.code], error.message)
     context.abort_with_status(rpc_status.to_status(logged_status(error)))
 
 
 def logged_status(error: Exception) -> Status:
     """Return the status that stands for `error`; log what it does not say, under its id."""
     return status_for(logged_failure(error))
+
+
+def in_pool(pool: ThreadPoolExecutor, behavior: Behavior) -> Behavior:
+    """Return a behaviour that grpcio runs in a pool of its own, instead of the server's."""
+
+    def behave(request: Any, context: grpc.ServicerContext) -> Any:
+        return behavior(request, context)
+
+    behave.experimental_thread_pool = pool  # type: ignore[attr-defined]
+    return behave
 
 
 class HandlerCollector:
@@ -151,7 +165,10 @@ def _parsing(behavior: Behavior, read: Callable[[bytes], Any] | None) -> Behavio
     return call
 
 
-def _parsing_stream(behavior: Behavior, read: Callable[[bytes], Any]) -> Behavior:
+def _parsing_stream(behavior: Behavior, read: Callable[[bytes], Any] | None) -> Behavior:
+    if read is None:
+        return behavior
+
     @functools.wraps(behavior)
     def call(requests: Iterator[bytes], context: grpc.ServicerContext, *rest: Any) -> Any:
         return behavior((parse(read, request) for request in requests), context, *rest)

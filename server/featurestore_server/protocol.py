@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from featurestore.errors import FeatureStoreError
 from featurestore_server.errors import WorkerError
-from featurestore_server.options import Limits, ServeOptions
+from featurestore_server.options import BackendLimits, BackendOptions, Limits, ServeOptions
 
 MAX_LINE_BYTES = 256 << 20
 
@@ -30,6 +30,7 @@ class WorkerTask:
         fast_lookups: Whether lookups go past grpcio's thread pool.
         grace_s: How long calls under way may go on after the signal to stop, in seconds.
         limits: What one request may take.
+        backend: Where the backend listens; "" if there is none.
     """
 
     targets: tuple[str, ...]
@@ -41,9 +42,12 @@ class WorkerTask:
     fast_lookups: bool
     grace_s: float
     limits: Limits = field(default_factory=Limits)
+    backend: str = ""
 
     @classmethod
-    def of(cls, options: ServeOptions, targets: tuple[str, ...]) -> "WorkerTask":
+    def of(
+        cls, options: ServeOptions, targets: tuple[str, ...], *, backend: str = ""
+    ) -> "WorkerTask":
         """Return the task of each worker of a server."""
         return cls(
             targets=targets,
@@ -55,6 +59,7 @@ class WorkerTask:
             fast_lookups=options.fast_lookups,
             grace_s=options.grace_s,
             limits=options.limits,
+            backend=backend,
         )
 
     def to_line(self) -> str:
@@ -69,6 +74,34 @@ class WorkerTask:
         facts["function_roots"] = tuple(facts["function_roots"])
         facts["limits"] = Limits(**facts["limits"])
         return cls(**facts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendTask:
+    """What the backend is to do.
+
+    Attributes:
+        target: Where to listen.
+        options: What it works with.
+        grace_s: How long calls under way may go on after the signal to stop, in seconds.
+    """
+
+    target: str
+    options: BackendOptions
+    grace_s: float
+
+    def to_line(self) -> str:
+        """Return the task as one line."""
+        return json.dumps(asdict(self)) + "\n"
+
+    @classmethod
+    def from_line(cls, line: str) -> "BackendTask":
+        """Return the task that `to_line` wrote."""
+        facts = json.loads(line)
+        options = facts["options"]
+        options["source_roots"] = tuple(options["source_roots"])
+        options["limits"] = BackendLimits(**options["limits"])
+        return cls(**facts | {"options": BackendOptions(**options)})
 
 
 def catalog_line(catalog_json: str) -> str:

@@ -41,7 +41,7 @@ def main() -> int:
         level=logging.INFO,
         format=f"%(asctime)s %(levelname)s worker {os.getpid()}: %(message)s",
     )
-    reports = _take_stdout()
+    reports = take_stdout()
     told = lines_from(sys.stdin.fileno())
     task = WorkerTask.from_line(next(told))
     try:
@@ -63,6 +63,7 @@ def _serve(task: WorkerTask, told: Iterator[str], reports: TextIO, stop: threadi
             functions=FunctionLoader([Path(root) for root in task.function_roots]),
             reflect=task.reflection,
             fast_lookups=task.fast_lookups,
+            backend=task.backend,
         )
         for target in task.targets:
             server.listen(target)
@@ -84,7 +85,7 @@ def open_configured_store(settings: Mapping[str, Any]) -> OnlineStore:
     return open_store(arguments.pop("type"), **arguments)
 
 
-def _take_stdout() -> TextIO:
+def take_stdout() -> TextIO:
     """Return standard output for reports alone; whatever prints now prints to standard error."""
     reports = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
