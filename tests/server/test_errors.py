@@ -7,6 +7,7 @@ from typing import TypeVar
 import pytest
 from featurestore_server.errors import (
     ANSWERS,
+    BackendUnavailableError,
     BodyTooLargeError,
     ContentTypeError,
     DeadlinePassedError,
@@ -15,8 +16,10 @@ from featurestore_server.errors import (
     MethodNotAllowedError,
     OriginRefusedError,
     OverloadedError,
+    PassedOnError,
     PermissionDeniedError,
     ServeError,
+    TrainingBusyError,
     UnauthenticatedError,
     answer_for,
     answer_to,
@@ -67,6 +70,19 @@ CASES: list[tuple[Exception, StatusCode, str]] = [
     (core.UnsupportedError("cannot"), StatusCode.UNIMPLEMENTED, "UNSUPPORTED"),
     (UnauthenticatedError("who?"), StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED"),
     (PermissionDeniedError("not you"), StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED"),
+    (TrainingBusyError("much to do"), StatusCode.UNAVAILABLE, "TRAINING_BUSY"),
+    (BackendUnavailableError("gone"), StatusCode.UNAVAILABLE, "BACKEND_UNAVAILABLE"),
+    (
+        core.SourceOutsideRootsError(source="s"),
+        StatusCode.FAILED_PRECONDITION,
+        "SOURCE_NOT_ALLOWED",
+    ),
+    (
+        core.AppendError(PRIVATE, source="s"),
+        StatusCode.FAILED_PRECONDITION,
+        "SOURCE_NOT_APPENDABLE",
+    ),
+    (core.DefinitionError(PRIVATE), StatusCode.FAILED_PRECONDITION, "DEFINITION_INVALID"),
     (OverloadedError("much to do"), StatusCode.UNAVAILABLE, "OVERLOADED"),
     (DeadlinePassedError("late"), StatusCode.DEADLINE_EXCEEDED, "DEADLINE_PASSED"),
     (core.StoreUnavailableError(PRIVATE), StatusCode.UNAVAILABLE, "ONLINE_STORE_UNAVAILABLE"),
@@ -197,10 +213,10 @@ SHIPPED = [k for k in _tree(core.FeatureStoreError) if k.__module__.startswith("
 WITHOUT_A_ROW = {
     core.FeatureStoreError,
     core.ConfigError,
-    core.DefinitionError,
     core.MissingExtraError,
     core.VerificationError,
     ServeError,
+    PassedOnError,  # brings its row along
 }
 
 

@@ -1,4 +1,4 @@
-"""The hand-written scenarios, looked up through the server and the SDK."""
+"""The hand-written scenarios, looked up, trained and pushed through the server."""
 
 from contextlib import closing
 from pathlib import Path

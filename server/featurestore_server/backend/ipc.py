@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from featurestore.errors import SpineError, shown
-from featurestore.types import type_name
 
 MAX_COLUMNS: Final = 10_000
 MAX_MESSAGES: Final = 100_000
@@ -90,17 +89,26 @@ def check_schema(schema: pa.Schema) -> None:
 
     Raises:
         SpineError: There are too many columns, or one is of such a type; it is named.
+        UnicodeDecodeError: The name of a column, or of a part of one, is no text.
     """
     if len(schema) > MAX_COLUMNS:
         raise SpineError(f"The spine has {len(schema):,} columns; {MAX_COLUMNS:,} are the limit.")
     for field in schema:
+        _check_names(field)
         refused = _refused(field.type, is_whole_column=True)
         if refused is not None:
             raise SpineError(
-                f"Column {shown(field.name)} of the spine: {type_name(refused)} is not taken here.",
+                f"Column {shown(field.name)} of the spine: {refused} is not taken here.",
                 column=field.name,
                 hint="cast the column to a plain type",
             )
+
+
+def _check_names(field: pa.Field) -> None:
+    """Raise UnicodeDecodeError if a name is no text: Arrow finds out when somebody asks for it."""
+    _ = field.name
+    for number in range(field.type.num_fields):
+        _check_names(field.type.field(number))
 
 
 def _refused(dtype: pa.DataType, *, is_whole_column: bool) -> pa.DataType | None:
