@@ -194,7 +194,7 @@ def serve(
             fast_lookups=chosen.fast_lookups,
             reload_every_s=chosen.reload_every_ms / 1e3,
             limits=server.Limits(max_entities=chosen.max_entities),
-            backend=_backend(store, server),
+            backend=backend_options(store, server.BackendOptions, server.BackendLimits),
         )
         _refuse_private_store(store)
         server.serve(
@@ -204,17 +204,23 @@ def serve(
         )
 
 
-def _backend(store: "FeatureStore", server: Any) -> Any:
-    """Return what training sets, pushes and the registry are answered with, or None."""
+def backend_options(store: "FeatureStore", options: Any, limits: Any) -> Any:
+    """Return what training sets, pushes and the registry are answered with, or None.
+
+    Args:
+        store: Its configuration, and its clock, are the backend's.
+        options: The server's class of what a backend works with.
+        limits: The server's class of what its callers may take.
+    """
     chosen, config = store.settings.server.backend, store.config
     if not chosen.enabled:
         return None
-    return server.BackendOptions(
+    return options(
         settings=config.settings.model_dump(mode="json"),
         root=str(config.root),
         clock=str(store.clock),
         source_roots=tuple(str(config.path(root)) for root in chosen.source_roots),
-        limits=server.BackendLimits(
+        limits=limits(
             training_jobs=chosen.training_jobs,
             waiting_jobs=chosen.waiting_jobs,
             max_spine_rows=chosen.max_spine_rows,
