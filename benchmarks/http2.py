@@ -23,7 +23,7 @@ DEFAULT_WINDOW_BYTES = 65_535
 MAX_WINDOW_BYTES = 2**31 - 1
 # Told to the server again before it could run out of what it may send.
 REPLENISH_BYTES = 2**29
-SETTING_ENABLE_PUSH, SETTING_INITIAL_WINDOW_SIZE = 2, 4
+SETTING_ENABLE_PUSH, SETTING_MAX_STREAMS, SETTING_INITIAL_WINDOW_SIZE = 2, 3, 4
 
 
 class ConnectionLostError(Exception):
@@ -45,10 +45,12 @@ class Connection:
     port: int
     method: str
     body: bytes
+    timeout_ms: int | None = None
     connection: socket.socket = field(init=False)
     _headers: bytes = field(init=False)
     _next_stream: int = 1
     _window: int = DEFAULT_WINDOW_BYTES
+    _max_streams: int = 100  # until the server says otherwise
     _received: int = 0
     _open: dict[int, int] = field(default_factory=dict)
     _waiting: deque[int] = field(default_factory=deque)
@@ -58,7 +60,7 @@ class Connection:
     def __post_init__(self) -> None:
         if len(self.body) > DEFAULT_WINDOW_BYTES:
             raise ValueError(f"A request of {len(self.body)} bytes is over one stream's window.")
-        self._headers = _header_block(self.port, self.method)
+        self._headers = _header_block(self.port, self.method, self.timeout_ms)
         self.connection = socket.create_connection(("127.0.0.1", self.port), timeout=10)
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.connection.setblocking(False)  # noqa: FBT003
@@ -76,16 +78,25 @@ class Connection:
 
     def send(self) -> int:
         """Send the request on a new stream, as soon as the server's window lets it; the stream."""
+        stream = self.put()
+        self.flush()
+        return stream
+
+    def put(self) -> int:
+        """Have the request sent on a new stream by the next `flush`; the stream."""
         stream = self._next_stream
         self._next_stream += 2
         self._open[stream] = 0
         self._waiting.append(stream)
-        self.flush()
         return stream
 
     def flush(self) -> None:
         """Hand to the socket what it takes."""
-        while self._waiting and self._window >= len(self.body):
+        while (
+            self._waiting
+            and self._window >= len(self.body)
+            and len(self._open) - len(self._waiting) < self._max_streams
+        ):
             self._put(self._waiting.popleft())
         while self._out:
             try:
@@ -143,6 +154,8 @@ class Connection:
         elif kind == GOAWAY:
             raise ConnectionLostError(f"The server said goodbye: {payload[8:]!r}")
         elif kind == RST_STREAM:
+            if stream not in self._open:  # it had ended, and its other half was not needed
+                return None
             self._open[stream] = 0
             return self._end(stream)
         elif kind not in {HEADERS, DATA}:
@@ -164,6 +177,9 @@ class Connection:
         elif kind == PING and not flags & ACK:
             self._out += _frame(PING, ACK, 0, payload)
         elif kind == SETTINGS and not flags & ACK:
+            for name, value in struct.iter_unpack(">HI", payload):
+                if name == SETTING_MAX_STREAMS:
+                    self._max_streams = value
             self._out += _frame(SETTINGS, ACK, 0, b"")
 
     def _end(self, stream: int) -> Answer:
@@ -177,11 +193,14 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
 
 
-def _header_block(port: int, method: str) -> bytes:
+def _header_block(port: int, method: str, timeout_ms: int | None) -> bytes:
     """Indexed ``:method: POST`` and ``:scheme: http``, the rest literal and never indexed."""
     named = [(b"\x04", method), (b"\x01", f"127.0.0.1:{port}")]
     block = b"\x83\x86" + b"".join(index + _string(value) for index, value in named)
-    for name, value in (("content-type", "application/grpc"), ("te", "trailers")):
+    more = [("content-type", "application/grpc"), ("te", "trailers")]
+    if timeout_ms is not None:
+        more.append(("grpc-timeout", f"{timeout_ms}m"))
+    for name, value in more:
         block += b"\x00" + _string(name) + _string(value)
     return block
 

@@ -87,20 +87,34 @@ class Loop:
     connections: list[Connection]
     reply_bytes: int
     due: dict[tuple[int, int], float] = field(default_factory=dict)
-    latencies_s: list[float] = field(default_factory=list)
-    failed: int = 0
+    good_s: list[float] = field(default_factory=list)
+    refused_s: list[float] = field(default_factory=list)
+
+    @property
+    def latencies_s(self) -> list[float]:
+        """Of good answers and others."""
+        return self.good_s + self.refused_s
 
     @classmethod
     def opened(cls, arguments: dict[str, Any]) -> Loop:
         """Connect as often as the closed loop of h2load does."""
         body = Path(arguments["body"]).read_bytes()
         port, method = arguments["port"], arguments["method"]
-        connections = [Connection(port, method, body) for _ in range(CONNECTIONS)]
+        timeout_ms = arguments.get("timeout_ms")
+        connections = [Connection(port, method, body, timeout_ms) for _ in range(CONNECTIONS)]
         return cls(connections, arguments["reply_bytes"])
 
     def send(self, connection: int, due_at: float) -> None:
         """Send one request that is, or was, due at ``due_at``."""
         self.due[connection, self.connections[connection].send()] = due_at
+
+    def put(self, first: int, last: int, *, started: float, rate: float) -> None:
+        """Send the requests ``first`` to ``last``; each is due at its place in the rate."""
+        for number in range(first, last):
+            at = number % len(self.connections)
+            self.due[at, self.connections[at].put()] = started + number / rate
+        for connection in self.connections:
+            connection.flush()
 
     def turn(self, timeout_s: float) -> list[int]:
         """Wait for the sockets, at most so long; the connections that had an answer each."""
@@ -116,8 +130,8 @@ class Loop:
         now = time.perf_counter()
         least = (self.reply_bytes + GRPC_PREFIX_BYTES) * (1 - BYTES_TOLERANCE)
         for answer in answers:
-            self.latencies_s.append(now - self.due.pop((number, answer.stream)))
-            self.failed += answer.data_bytes < least
+            found = self.good_s if answer.data_bytes >= least else self.refused_s
+            found.append(now - self.due.pop((number, answer.stream)))
         return [number] * len(answers)
 
     def close(self) -> None:
@@ -144,11 +158,42 @@ def open_loop(arguments: dict[str, Any]) -> dict[str, Any]:
     return {f"p{share}": _percentile_ms(loop.latencies_s, share) for share in (50, 99, 100)}
 
 
+def overload(arguments: dict[str, Any]) -> dict[str, Any]:
+    """What becomes of ``rate`` requests a second whose callers wait ``timeout_ms`` each.
+
+    Good answers count if they came in time. Refusals are answers without data.
+    """
+    loop = Loop.opened(arguments)
+    rate, seconds = arguments["rate"], arguments["seconds"]
+    started = time.perf_counter()
+    end = started + seconds
+    sent = 0
+    while (now := time.perf_counter()) < end + arguments["timeout_ms"] / 1e3:
+        due = int((min(now, end) - started) * rate)
+        if due > sent:
+            loop.put(sent, due, started=started, rate=rate)
+            sent = due
+        loop.turn(0.001 if now < end else 0.05)
+    loop.close()
+    latest = arguments["timeout_ms"] / 1e3
+    return {
+        "sent": sent / seconds,
+        "good": sum(each <= latest for each in loop.good_s) / seconds,
+        "late": sum(each > latest for each in loop.good_s) / seconds,
+        "refused": len(loop.refused_s) / seconds,
+        "good_p50_ms": _percentile_ms(loop.good_s, 50) if loop.good_s else 0.0,
+        "good_p99_ms": _percentile_ms(loop.good_s, 99) if loop.good_s else 0.0,
+        "refused_p50_ms": _percentile_ms(loop.refused_s, 50) if loop.refused_s else 0.0,
+        "refused_p99_ms": _percentile_ms(loop.refused_s, 99) if loop.refused_s else 0.0,
+    }
+
+
 def closed_loop(arguments: dict[str, Any]) -> dict[str, Any]:
     """Requests a second by a closed loop in Python: the stand-in for h2load."""
     loop = Loop.opened(arguments)
     _circulate(loop, arguments["warmup_s"], lambda number: loop.send(number, 0.0), start=True)
-    loop.latencies_s.clear()
+    loop.good_s.clear()
+    loop.refused_s.clear()
     _circulate(loop, arguments["seconds"], lambda number: loop.send(number, 0.0), start=False)
     done = len(loop.latencies_s)
     loop.close()
@@ -167,10 +212,10 @@ def _circulate(loop: Loop, seconds: float, again: Callable[[int], None], *, star
 
 
 def _require_good(loop: Loop, *, lost: int) -> None:
-    if loop.failed or lost:
+    if loop.refused_s or lost:
         raise WrongAnswerError(
-            f"Of {len(loop.latencies_s) + lost} requests {loop.failed} were answered with an "
-            f"error and {lost} not at all within {DRAIN_S:.0f} s of the last."
+            f"Of {len(loop.latencies_s) + lost} requests {len(loop.refused_s)} were answered with "
+            f"an error and {lost} not at all within {DRAIN_S:.0f} s of the last."
         )
 
 
@@ -181,7 +226,7 @@ def _percentile_ms(latencies_s: list[float], share: int) -> float:
     return ordered[max(0, rank - 1)] * 1_000
 
 
-JOBS = {job.__name__: job for job in (h2load, open_loop, closed_loop)}
+JOBS = {job.__name__: job for job in (h2load, open_loop, overload, closed_loop)}
 
 if __name__ == "__main__":
     serve_jobs(JOBS)

@@ -33,6 +33,7 @@ MAX_RETENTION = timedelta(days=36_500)
 _NOT_CONFIGURATION = {"FEATURESTORE_TEST_REDIS"}
 
 
+_ORIGIN = re.compile(r"https?://[^\s/?#@,*]{1,255}")
 _MEMORY = re.compile(r"\d{1,15}(\.\d{1,3})? ?([kmgt]i?b|b|%)", re.IGNORECASE)
 
 
@@ -58,6 +59,12 @@ def _registry_path(value: object) -> object:
 
 def _parts(value: object) -> object:
     return tuple(value.split(",")) if isinstance(value, str) else value
+
+
+def _origin(text: str) -> str:
+    if text != "*" and not _ORIGIN.fullmatch(text):
+        raise ValueError("an origin is a scheme and a host, such as https://app.example.com")
+    return text
 
 
 Milliseconds = Annotated[int, BeforeValidator(_milliseconds), Field(ge=1, le=86_400_000)]
@@ -213,6 +220,9 @@ class ServerConfig(_Model):
         fast_lookups: Answer lookups past grpcio's thread pool, with versions that were tested.
         reload_every_ms: How often to look for newer definitions and generations; 0 never does.
         backend: See `BackendConfig`; `false` is short for one that is not enabled.
+        http_address: host:port where lookups are served over HTTP, too; None for nowhere.
+        http_cors_origins: Origins whose pages may call over HTTP, such as
+            "https://app.example.com"; "*" for all. None by default.
     """
 
     address: str = "127.0.0.1:6566"
@@ -225,6 +235,10 @@ class ServerConfig(_Model):
     reload_every_ms: Annotated[int, BeforeValidator(_milliseconds), Field(ge=0, le=86_400_000)] = (
         2_000
     )
+    http_address: str | None = None
+    http_cors_origins: Annotated[
+        tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_parts)
+    ] = ()
     backend: Annotated[
         BackendConfig, BeforeValidator(lambda v: {"enabled": v} if _is_flag(v) else v)
     ] = BackendConfig()

@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from featurestore.errors import FeatureStoreError
+
 OK: Final = 0
 ERROR: Final = 1
 USAGE: Final = 2
@@ -23,6 +25,15 @@ MEANINGS: Final = {
     BROKEN_PIPE: "whoever read the output stopped reading",
     TERMINATED: "terminated (SIGTERM)",
 }
+
+
+def code_for(kind: type[FeatureStoreError]) -> int:
+    """Return what a command ends with that fails with an error of this class.
+
+    Scripts tell what may pass by itself from what somebody has to look at; the class is in the
+    document that `--json` prints.
+    """
+    return RETRY if kind.retryable else ERROR
 
 
 def table() -> str:

@@ -15,7 +15,7 @@ from featurestore.errors import FeatureStoreError
 def report_error(session: Session, error: FeatureStoreError) -> int:
     """Report an error that was raised on purpose."""
     _report(session, error_document(error), error)
-    return exits.RETRY if error.retryable else exits.ERROR
+    return exits.code_for(type(error))
 
 
 def error_document(error: FeatureStoreError) -> dict[str, Any]:

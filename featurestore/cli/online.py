@@ -14,6 +14,7 @@ from featurestore.errors import MissingExtraError, UnsupportedError
 from featurestore.time import instant_text
 
 if TYPE_CHECKING:
+    from featurestore.config import ServerConfig
     from featurestore.serving.response import OnlineResponse
     from featurestore.store import FeatureStore
 
@@ -165,6 +166,14 @@ def serve(
             help="Where to listen; port 0 picks a free one [default: of feature_store.yaml].",
         ),
     ] = None,
+    http_address: Annotated[
+        str | None,
+        typer.Option(
+            "--http-address",
+            metavar="HOST:PORT",
+            help="Where to serve HTTP, too [default: of feature_store.yaml, else nowhere].",
+        ),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="How many processes serve.")
     ] = None,
@@ -173,7 +182,7 @@ def serve(
         typer.Option("--insecure", help="Allow an address that other machines can reach."),
     ] = False,
 ) -> None:
-    """Serve online features over gRPC.
+    """Serve online features over gRPC, and over HTTP where server.http_address says so.
 
     It serves until it is stopped by Ctrl-C or SIGTERM, and finishes the calls under way. What is
     applied meanwhile, and a generation that becomes complete, is served soon after.
@@ -195,6 +204,7 @@ def serve(
             reload_every_s=chosen.reload_every_ms / 1e3,
             limits=server.Limits(max_entities=chosen.max_entities),
             backend=backend_options(store, server.BackendOptions, server.BackendLimits),
+            http=_http_options(server, http_address or chosen.http_address, chosen),
         )
         _refuse_private_store(store)
         server.serve(
@@ -228,6 +238,12 @@ def backend_options(store: "FeatureStore", options: Any, limits: Any) -> Any:
             idle_s=chosen.idle_ms / 1e3,
         ),
     )
+
+
+def _http_options(server: Any, address: str | None, chosen: "ServerConfig") -> Any:
+    if address is None:
+        return None
+    return server.HttpOptions(address=address, cors_origins=chosen.http_cors_origins)
 
 
 class WatchedCatalog:
@@ -283,9 +299,8 @@ def _refuse_private_store(store: "FeatureStore") -> None:
 def _announce(session: Session, ready: Any) -> None:
     """Say that the server is ready: what waits for that reads it from standard output."""
     if session.as_json:
-        facts = {
-            k: getattr(ready, k) for k in ("address", "project", "revision", "workers", "clock")
-        }
+        names = ("address", "http_address", "project", "revision", "workers", "clock")
+        facts = {name: getattr(ready, name) for name in names}
         session.answer(facts)
     else:
         session.out.write(f"{ready}\n")

@@ -77,7 +77,12 @@ class LmdbOnlineStore:
             put = transaction.put if overwrite else _put_newest(transaction)
             return sum(put(prefix + k, v) for k, v in zip(keys, values, strict=True))
 
-    def read(self, requests: Sequence[ReadRequest]) -> list[list[bytes | None]]:
+    def read(
+        self,
+        requests: Sequence[ReadRequest],
+        *,
+        until: float | None = None,  # noqa: ARG002 - it waits for nobody
+    ) -> list[list[bytes | None]]:
         """Return the values of each request, all of one instant; see `OnlineStore.read`."""
         return self._environment().read(
             lambda transaction: [_get(transaction, request) for request in requests]

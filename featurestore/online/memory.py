@@ -48,7 +48,12 @@ class MemoryOnlineStore:
                     written += 1
         return WriteCounts(written=written, kept=len(rows.keys) - written)
 
-    def read(self, requests: Sequence[ReadRequest]) -> list[list[bytes | None]]:
+    def read(
+        self,
+        requests: Sequence[ReadRequest],
+        *,
+        until: float | None = None,  # noqa: ARG002 - it waits for nobody
+    ) -> list[list[bytes | None]]:
         """Return the values of each request; see `OnlineStore.read`."""
         with self._lock:
             self._check_open()

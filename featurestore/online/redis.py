@@ -150,14 +150,16 @@ class RedisOnlineStore:
             done.append(count)
         return done
 
-    def read(self, requests: Sequence[ReadRequest]) -> Sequence[Sequence[bytes | None]]:
+    def read(
+        self, requests: Sequence[ReadRequest], *, until: float | None = None
+    ) -> Sequence[Sequence[bytes | None]]:
         """Return the values of each request in one round trip; see `OnlineStore.read`."""
         packed, commands = pack_reads(requests, most_keys=KEYS_PER_READ)
         if not commands:
             return [[] for _ in requests]
         is_worth_it = commands == 1 and sum(len(r.keys) for r in requests) >= MANY_KEYS
         shape = expected_reply(requests) if is_worth_it else None
-        reply = self._connections.read_all(packed, commands, shape)
+        reply = self._connections.read_all(packed, commands, shape, until=until)
         if isinstance(reply, bytearray):
             return shape.rows(reply) if shape else []
         values = _joined(reply)

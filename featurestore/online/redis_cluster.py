@@ -192,14 +192,17 @@ class RedisClusterOnlineStore:
             queues = {slot: queue for slot, queue in queues.items() if queue}
         return written
 
-    def read(self, requests: Sequence[ReadRequest]) -> Sequence[Sequence[bytes | None]]:
+    def read(
+        self, requests: Sequence[ReadRequest], *, until: float | None = None
+    ) -> Sequence[Sequence[bytes | None]]:
         """Return the values of each request, from all nodes at once; see `OnlineStore.read`."""
         commands: list[Keyed] = []
         for request in requests:
             commands += _gets(row_prefix(request.table), request.keys)
         if not commands:
             return [[] for _ in requests]
-        values = self._routes.read(commands, until=time.monotonic() + self._read_s)
+        last = time.monotonic() + self._read_s
+        values = self._routes.read(commands, until=last if until is None else min(until, last))
         found: list[list[bytes | None]] = []
         start = 0
         for request in requests:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NoReturn
@@ -11,7 +12,7 @@ from redis._parsers.hiredis import NOT_ENOUGH_DATA
 from redis.connection import Connection, ConnectionPool
 from redis.exceptions import NoScriptError
 
-from featurestore.errors import StoreError
+from featurestore.errors import StoreError, StoreUnavailableError
 from featurestore.online.redis_address import Server
 from featurestore.online.redis_errors import TooFewReplicasError, is_passing, store_error, tellable
 from featurestore.online.redis_replies import ReplyShape
@@ -19,6 +20,8 @@ from featurestore.online.redis_replies import ReplyShape
 __all__ = ["Channel", "Command", "Connections", "NoScriptError", "received_all"]
 
 _LEAST_S: Final = 0.001
+_CONNECTING_AT_ONCE: Final = 8
+"""Connections begun at the same time on behalf of callers with a deadline."""
 
 Command = Sequence[str | bytes | int]
 
@@ -86,6 +89,7 @@ class Connections:
         self._timeout_ms = server.timeout_ms
         self._moves = server.moves
         self._is_closed = False
+        self._connecting = threading.BoundedSemaphore(_CONNECTING_AT_ONCE)
         self._idle: list[Connection] = []
         self._idle_of = os.getpid()
         self._pool = ConnectionPool(**server.options)
@@ -104,15 +108,30 @@ class Connections:
             finally:
                 self.give_back(connection, is_clean=is_clean)
 
-    def take(self) -> Connection:
+    def take(self, until: float | None = None) -> Connection:
         """Return a connection, which has to be given back.
+
+        Args:
+            until: When to stop waiting for it, by the monotonic clock.
 
         Raises:
             RedisError, OSError: The client's own; there is no connection.
         """
         if self._is_closed:
             raise StoreError("The online store is closed.")
-        return self._pool.get_connection()
+        return self._pool.get_connection() if until is None else self._taken(until)
+
+    def _taken(self, until: float) -> Connection:
+        """Connect in a thread: a connection, once begun, has times of its own.
+
+        One that comes too late is of use to the next caller.
+        """
+        left_s = until - time.monotonic()
+        if not self._connecting.acquire(timeout=max(left_s, _LEAST_S)):
+            raise exceptions.TimeoutError("Timeout connecting to server")
+        attempt = _Attempt(self._pool, self._connecting)
+        attempt.start()
+        return attempt.result(until)
 
     def give_back(self, connection: Connection, *, is_clean: bool) -> None:
         """Take a connection back; it is closed if replies may still be on their way."""
@@ -120,10 +139,20 @@ class Connections:
             connection.disconnect()  # type: ignore[no-untyped-call]
         self._pool.release(connection)
 
-    def call(self, *command: str | bytes | int) -> Any:
-        """Send one command and return its reply."""
-        with self.channel() as channel:
-            return channel.call(*command)
+    def call(self, *command: str | bytes | int, until: float | None = None) -> Any:
+        """Send one command and return its reply, which may take until `until`."""
+        if until is None:
+            with self.channel() as channel:
+                return channel.call(*command)
+        with self._errors():
+            connection, is_clean = self.take(until), False
+            try:
+                connection.send_command(*command)  # type: ignore[no-untyped-call]
+                reply = _next_reply(connection, until)
+                is_clean = True
+            finally:
+                self.give_back(connection, is_clean=is_clean)
+            return reply
 
     def call_all(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands in one round trip and return their replies."""
@@ -133,11 +162,17 @@ class Connections:
             return [channel.receive() for _ in commands]
 
     def read_all(
-        self, packed: bytes, replies: int, shape: ReplyShape | None = None
+        self,
+        packed: bytes,
+        replies: int,
+        shape: ReplyShape | None = None,
+        *,
+        until: float | None = None,
     ) -> list[Any] | bytearray:
         """Send commands that change nothing, packed for the wire, and return their replies.
 
-        Where `shape` is what the one reply looks like, that reply comes back as it was read.
+        Where `shape` is what the one reply looks like, that reply comes back as it was read. They
+        have the time that the connections have, and end at `until` by the monotonic clock.
 
         A connection stays at hand for the next read instead of going back to the pool, whose
         bookkeeping and look at the socket cost as much as the reply of a small read. So one may be
@@ -148,12 +183,20 @@ class Connections:
         try:
             connection = self._idle_connection()
             try:
-                return self._read(connection or self._pool.get_connection(), packed, replies, shape)
+                first = connection or self.take(until)
+                return self._read(first, packed, replies, shape, until)
             except exceptions.ConnectionError as error:
                 # Its subclasses are answers of the server.
                 if connection is None or type(error) is not exceptions.ConnectionError:
                     raise
-                return self._read(self._pool.get_connection(), packed, replies, shape)
+                return self._read(self.take(until), packed, replies, shape, until)
+        except exceptions.TimeoutError as error:
+            if until is not None and time.monotonic() >= until:
+                # The caller's time is over, which says nothing about the server.
+                raise StoreUnavailableError(
+                    f"Redis at {self.address} did not answer before the caller's deadline."
+                ) from None
+            self._raise_error(error)
         except (exceptions.RedisError, OSError) as error:
             self._raise_error(error)
 
@@ -166,20 +209,34 @@ class Connections:
             return None
 
     def _read(
-        self, connection: Connection, packed: bytes, replies: int, shape: ReplyShape | None
+        self,
+        connection: Connection,
+        packed: bytes,
+        replies: int,
+        shape: ReplyShape | None,
+        until: float | None,
     ) -> list[Any] | bytearray:
         try:
             connection.send_packed_command([packed])  # type: ignore[no-untyped-call]
-            reply = _received(connection, shape) if shape else None
-            found = reply or [
-                connection.read_response(disconnect_on_error=False) for _ in range(replies)
-            ]
+            if until is not None:
+                until = min(until, time.monotonic() + self._timeout_ms / 1e3)
+            found: list[Any] | bytearray | None = None
+            if shape:
+                found = _received(connection, shape, until)
+            if found is None:
+                found = [_next_reply(connection, until) for _ in range(replies)]
+            if until is not None and shape:
+                self._restore_time(connection)
         except BaseException:
             connection.disconnect()  # type: ignore[no-untyped-call]
             self._pool.release(connection)
             raise
         self._idle.append(connection)
         return found
+
+    @staticmethod
+    def _restore_time(connection: Any) -> None:
+        connection._sock.settimeout(connection.socket_timeout)  # noqa: SLF001
 
     def drop_idle(self) -> None:
         """Close the connections that nobody uses; the next ones are made anew."""
@@ -207,7 +264,55 @@ class Connections:
         raise failure from tellable(error)
 
 
-def _received(connection: Any, shape: ReplyShape) -> bytearray | None:
+class _Attempt(threading.Thread):
+    """Takes a connection from a pool, for a caller who may have gone by then."""
+
+    def __init__(self, pool: ConnectionPool, connecting: threading.Semaphore) -> None:
+        super().__init__(name="redis-connect", daemon=True)
+        self._pool = pool
+        self._connecting = connecting
+        self._lock = threading.Lock()
+        self._is_over = threading.Event()
+        self._is_wanted = True
+        self._connection: Connection | None = None
+        self._error: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            connection = self._pool.get_connection()
+            with self._lock:
+                if self._is_wanted:
+                    self._connection = connection
+                    return
+            self._pool.release(connection)
+        except Exception as error:  # noqa: BLE001 - whoever waits raises it
+            self._error = error
+        finally:
+            self._is_over.set()
+            self._connecting.release()
+
+    def result(self, until: float) -> Connection:
+        """Return the connection.
+
+        Raises:
+            RedisError, OSError: There is none, or not in time.
+        """
+        self._is_over.wait(max(until - time.monotonic(), _LEAST_S))
+        with self._lock:
+            self._is_wanted = False
+        if self._connection is not None:
+            return self._connection
+        raise self._error or exceptions.TimeoutError("Timeout connecting to server")
+
+
+def _next_reply(connection: Any, until: float | None) -> Any:
+    if until is None:
+        return connection.read_response(disconnect_on_error=False)
+    left_s = max(until - time.monotonic(), _LEAST_S)
+    return connection.read_response(disconnect_on_error=False, timeout=left_s)
+
+
+def _received(connection: Any, shape: ReplyShape, until: float | None) -> bytearray | None:
     """Return the next reply if it is of this shape; else leave it to the client's parser."""
     # Private, but there is no other way past the parser; redis-py is held below its next major.
     sock, reader = connection._sock, connection._parser._reader  # noqa: SLF001
@@ -218,6 +323,8 @@ def _received(connection: Any, shape: ReplyShape) -> bytearray | None:
     size = 0
     while size < shape.size:
         try:
+            if until is not None:
+                sock.settimeout(max(until - time.monotonic(), _LEAST_S))
             more = sock.recv_into(view[size:])
         except TimeoutError as error:
             raise exceptions.TimeoutError("Timeout reading from socket") from error

@@ -62,7 +62,7 @@ class Lane:
         """Send the next piece; or receive one, if enough are under way or none is left to send."""
         try:
             if self._connection is None:
-                self._connection = self._server.take()
+                self._connection = self._server.take(until)
             under_way = self._sent - len(self.answers)
             if self._sent < len(self._pieces) and under_way < PIECES_UNDER_WAY:
                 packed = self._pieces[self._sent].packed

@@ -87,7 +87,8 @@ class Nodes:
             if until is not None and time.monotonic() > until:
                 break
             try:
-                found = read_slots(self.at(place).call("CLUSTER", "SLOTS"), place)
+                answer = self.at(place).call("CLUSTER", "SLOTS", until=until)
+                found = read_slots(answer, place)
             except StoreUnavailableError as error:
                 self._doubted |= {place}
                 failure = error

@@ -153,11 +153,18 @@ class OnlineStore(Protocol):
         """
         ...
 
-    def read(self, requests: Sequence[ReadRequest]) -> Sequence[Sequence[bytes | None]]:
+    def read(
+        self, requests: Sequence[ReadRequest], *, until: float | None = None
+    ) -> Sequence[Sequence[bytes | None]]:
         """Return for each request its values in the order of its keys; None where there is no row.
 
         They are a list, or `FixedRows` where the request has `row_bytes`. One round trip, or one
         read transaction, for all requests together.
+
+        Args:
+            requests: What to read.
+            until: When nobody waits for it any more, by the monotonic clock: a store that waits for
+                others gives up then. None leaves it to the store's own timeout.
         """
         ...
 

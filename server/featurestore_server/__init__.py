@@ -1,4 +1,4 @@
-"""Serves features over gRPC.
+"""Serves features over gRPC, and over HTTP where that is wanted.
 
 `serve` runs worker processes until a signal says stop, and loads no gRPC itself.
 `featurestore_server.server.FeatureServer` is one server inside the calling process.
@@ -15,6 +15,7 @@ from featurestore_server.options import (
     DEFAULT_ADDRESS,
     BackendLimits,
     BackendOptions,
+    HttpOptions,
     Limits,
     ServeOptions,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "AddressInUseError",
     "BackendLimits",
     "BackendOptions",
+    "HttpOptions",
     "InsecureAddressError",
     "Limits",
     "ServeError",

@@ -49,6 +49,11 @@ def reserve(address: str, *, workers: int, insecure: bool) -> Reservation:
     """
     if address.startswith("unix:"):
         return _reserve_path(address, workers)
+    return reserve_port(address, insecure=insecure)
+
+
+def reserve_port(address: str, *, insecure: bool) -> Reservation:
+    """Reserve `host:port` or `[ipv6]:port`, as `reserve` does; a unix socket is no such address."""
     host, port = _host_and_port(address)
     numeric = _resolve(host, address)
     if not insecure and not all(ip_address(found).is_loopback for _, found in numeric):
@@ -139,6 +144,26 @@ def _hold(family: socket.AddressFamily, ip: str, port: int, address: str) -> soc
             return None
         raise
     return taken
+
+
+def listen(target: str) -> socket.socket:
+    """Return a socket that is bound to one of a reservation's ports, beside those of other workers.
+
+    Raises:
+        AddressInUseError: That did not work.
+    """
+    host, port = _host_and_port(target)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind((host, port))
+    except OSError:
+        bound.close()
+        raise AddressInUseError(target) from None
+    return bound
 
 
 # --- Unix sockets --------------------------------------------------------------------------------

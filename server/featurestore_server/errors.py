@@ -15,7 +15,6 @@ FeatureStoreError (featurestore.errors)
 ├── OriginRefusedError          a page of an origin that nobody allowed calls over HTTP
 ├── UnauthenticatedError        nobody knows who calls
 ├── PermissionDeniedError       whoever calls may not do this
-├── PassedOnError               the process behind it said what is wrong
 ├── BackendUnavailableError     the process behind it does not answer (retryable)
 ├── OverloadedError             the server has more calls than it can answer in time (retryable)
 │   └── TrainingBusyError       it computes as many training sets as it takes (retryable)
@@ -27,7 +26,7 @@ Those of all other errors may name hosts, files or keys: they stay in the server
 that the caller gets instead.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -146,22 +145,6 @@ class BackendUnavailableError(core.FeatureStoreError):
     """The process behind training sets, pushes and the registry does not answer."""
 
     retryable = True
-
-
-class PassedOnError(core.FeatureStoreError):
-    """The backend answered with a status, which goes to the client as it is.
-
-    Attributes:
-        answer: The row of the table that it came from, as far as the status says.
-        trailing: What came with it.
-    """
-
-    def __init__(
-        self, message: str, *, code: str, reason: str, trailing: Sequence[tuple[str, str | bytes]]
-    ) -> None:
-        super().__init__(message)
-        self.answer = Answer(code, reason)
-        self.trailing = tuple(trailing)
 
 
 class DeadlinePassedError(core.FeatureStoreError):
@@ -401,8 +384,9 @@ ANSWERS: Final[Mapping[type[BaseException], Answer]] = {
 
 def answer_to(error: Exception) -> Answer:
     """Return what a client is told about `error`."""
-    if isinstance(error, PassedOnError):
-        return error.answer
+    own = getattr(error, "answer", None)  # of what another process answered already
+    if isinstance(own, Answer):
+        return own
     return answer_for(type(error))
 
 

@@ -11,9 +11,9 @@ from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
 from featurestore_server.calls import NO_DEADLINE, Call, Observer
-from featurestore_server.errors import MalformedMessageError, PassedOnError
+from featurestore_server.errors import MalformedMessageError
 from featurestore_server.failures import logged_failure
-from featurestore_server.statuses import status_for
+from featurestore_server.statuses import PassedOnError, status_for
 
 Behavior = Callable[..., Any]
 

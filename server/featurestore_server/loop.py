@@ -21,7 +21,9 @@ import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 from grpc_status import rpc_status
 
+from featurestore_server.admission import Admission
 from featurestore_server.calls import Call, Observer, Observers
+from featurestore_server.errors import DeadlinePassedError, OverloadedError
 from featurestore_server.guard import logged_status
 
 LOGGER: Final = logging.getLogger("featurestore_server")
@@ -31,7 +33,7 @@ AnswerAll: TypeAlias = Callable[[Sequence[Call]], list[bytes | Exception]]
 TESTED: Final = ((1, 76), (1, 85))
 """First and last minor version of grpcio that passed the server's tests with this loop."""
 
-CALLS_AT_HAND: Final = 64
+CALLS_AT_HAND: Final = 128
 """Calls that gRPC may hand over before it is asked for more."""
 EVENTS_AT_ONCE: Final = 128
 """Events taken before those calls are answered whose requests have come."""
@@ -44,7 +46,6 @@ looks for the next."""
 _NO_FLAGS: Final = 0
 _IDLE_S: Final = 3_600.0
 _TIMEOUT: Final = cygrpc.CompletionType.queue_timeout
-_REFUSED: Final = (grpc.StatusCode.RESOURCE_EXHAUSTED, b"Concurrent RPC limit exceeded!")
 _NO_REQUEST: Final = (grpc.StatusCode.UNIMPLEMENTED, b"The method takes exactly one request.")
 
 
@@ -80,7 +81,8 @@ class LookupLoop:
         method: The full name, such as "/package.Service/Method"; the server must not have it.
         answer_all: Answers requests together.
         threads: How many times that may go on at once.
-        max_calls: Calls under way or waiting; more get RESOURCE_EXHAUSTED.
+        max_calls: Calls under way or waiting; more are refused.
+        admission: Decides which calls are refused because too many wait.
         observer: Told how each call ended.
     """
 
@@ -92,8 +94,10 @@ class LookupLoop:
         *,
         threads: int,
         max_calls: int,
+        admission: Admission | None = None,
         observer: Observer | None = None,
     ) -> None:
+        self._admission = admission or Admission()
         self._observer = observer or Observers()
         self._server: Any = server._state.server  # type: ignore[attr-defined]  # noqa: SLF001
         self._method = method
@@ -117,11 +121,11 @@ class LookupLoop:
         self._turns = threading.Lock()
         self._waiting: deque[_Call] = deque()
         self._answering = 0
+        self._unanswered = 0  # calls whose request has come; others cost nothing but memory
 
     def start(self) -> None:
         """Take calls; after the server was started."""
-        for _ in range(CALLS_AT_HAND):
-            self._want_call()
+        self._want_calls()
         for thread in self._threads:
             thread.start()
 
@@ -162,6 +166,11 @@ class LookupLoop:
             self._answering -= 1
             return []
 
+    @property
+    def _queued(self) -> int:
+        """How many calls wait for those that are being answered; with `_turns` held."""
+        return max(0, self._unanswered - self._max_answering)
+
     def _some_waiting(self) -> list[_Call]:
         calls: list[_Call] = []
         size = 0
@@ -186,25 +195,38 @@ class LookupLoop:
             event = None  # it may hold a call, which must not outlive its end
             deadline = 0.0
 
-    def _want_call(self) -> None:
-        try:
-            self._server.request_registered_call(
-                self._queue, self._queue, self._method, self._on_call
-            )
-        except ValueError:  # the server is being stopped
-            return
-        self._at_hand += 1
+    def _want_calls(self) -> None:
+        """Ask for as many calls as there is room for; what is too much gRPC gives up by itself."""
+        with self._turns:
+            room = self._admission.room(self._queued)
+        while self._at_hand < min(CALLS_AT_HAND, room):
+            try:
+                self._server.request_registered_call(
+                    self._queue, self._queue, self._method, self._on_call
+                )
+            except ValueError:  # the server is being stopped
+                return
+            self._at_hand += 1
+
+    def _refuse(self, waiting: _Call) -> None:
+        error = OverloadedError("The server has more requests than it can answer in time.")
+        self._reply(waiting, error)
+        self._observer.ended(waiting, error)
 
     def _on_call(self, event: Any) -> None:
         self._at_hand -= 1
         if not event.success:  # the server is being stopped
             return
-        self._want_call()
         self._under_way += 1
-        if self._under_way > self._max_calls:
-            self._end(event.call, _REFUSED)
-            return
+        self._want_calls()
         waiting = _Call(self._method, event)
+        with self._turns:
+            is_refused = self._unanswered >= self._max_calls or self._admission.refuses(
+                self._unanswered
+            )
+        if is_refused:
+            self._refuse(waiting)
+            return
 
         def on_request(received: Any) -> None:
             self._on_request(waiting, received.batch_operations[0].message())
@@ -220,6 +242,7 @@ class LookupLoop:
             if self._answering >= self._max_answering:
                 self._watch(waiting)
             self._waiting.append(waiting)
+            self._unanswered += 1
 
     def _watch(self, waiting: _Call) -> None:
         """Give up a call whose caller does not wait as long as it would have to."""
@@ -229,7 +252,9 @@ class LookupLoop:
             with self._turns:
                 if waiting in self._waiting:
                     self._waiting.remove(waiting)
+                    self._unanswered -= 1
                     self._under_way -= 1
+            self._want_calls()
 
         waiting.is_watched = True
         self._watched += 1
@@ -239,17 +264,28 @@ class LookupLoop:
 
     def _on_end(self, _: Any) -> None:
         self._under_way -= 1
+        self._want_calls()
 
     # --- answers ---------------------------------------------------------------------------------
 
     def _answer(self, calls: list[_Call]) -> None:
+        began = time.perf_counter()
         try:
             answers = self._answer_all(calls)
         except Exception as error:  # noqa: BLE001 - this is the last place that can catch it
             answers = [error] * len(calls)
+        with self._turns:  # before the replies, whose ends make room for others
+            self._unanswered -= len(calls)
         for call, answer in zip(calls, answers, strict=True):
             self._reply(call, answer)
             self._observer.ended(call, answer if isinstance(answer, Exception) else None)
+        took_s = time.perf_counter() - began
+        # A call that came to its end while it waited costs next to nothing: it says nothing of
+        # how long the next one takes.
+        worked_on = sum(not isinstance(answer, DeadlinePassedError) for answer in answers)
+        if worked_on:
+            with self._turns:
+                self._admission.answered(worked_on, took_s, at_once=self._answering)
 
     def _reply(self, to: _Call, answer: bytes | Exception) -> None:
         if isinstance(answer, Exception):

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -12,6 +13,8 @@ LOGGER: Final = logging.getLogger("featurestore_server")
 
 PROBE_EVERY_S: Final = 2.0
 PROBE_WHILE_DOWN_EVERY_S: Final = 0.5
+PROBE_S: Final = 2.0
+"""How long a probe waits, also for a store that is configured to wait longer."""
 FAILURES_UNTIL_DOWN: Final = 2
 """One failed probe may be a store that is busy for a moment."""
 
@@ -69,7 +72,7 @@ class StoreMonitor:
 
     def _attempt(self) -> StoreUnavailableError | None:
         try:
-            self._store.read([self._request])
+            self._store.read([self._request], until=time.monotonic() + PROBE_S)
         except StoreUnavailableError as error:
             return error
         except StoreError:

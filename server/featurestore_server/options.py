@@ -15,7 +15,7 @@ class Limits:
         max_entities: Entities in one request.
         max_features: Features named in one request; a feature service may have more.
         max_request_bytes: Size of a serialized request.
-        max_calls: Calls under way or waiting in one worker; more get RESOURCE_EXHAUSTED.
+        max_calls: Lookups under way or waiting in one worker; more are refused.
         cached_plans: Prepared lookups that one worker keeps.
     """
 
@@ -67,6 +67,19 @@ class BackendOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HttpOptions:
+    """The HTTP twin of the lookup.
+
+    Attributes:
+        address: `host:port` or `[ipv6]:port`; port 0 picks a free one.
+        cors_origins: Origins whose pages may call, as in "https://app.example.com"; "*" for all.
+    """
+
+    address: str
+    cors_origins: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServeOptions:
     """How to serve one project.
 
@@ -86,6 +99,7 @@ class ServeOptions:
         limits: What one request may take.
         backend: What training sets, pushes and the registry are answered with; None for lookups
             alone.
+        http: Where lookups are served over HTTP, too; None for nowhere.
     """
 
     catalog_json: str
@@ -101,3 +115,4 @@ class ServeOptions:
     reload_every_s: float = 2.0
     limits: Limits = field(default_factory=Limits)
     backend: BackendOptions | None = None
+    http: HttpOptions | None = None

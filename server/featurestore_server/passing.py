@@ -25,10 +25,10 @@ from featurestore_server.errors import (
     BackendUnavailableError,
     DeadlinePassedError,
     MalformedMessageError,
-    PassedOnError,
 )
 from featurestore_server.guard import Behavior, call_of, in_pool, parse
 from featurestore_server.link import BackendLink
+from featurestore_server.statuses import PassedOnError
 
 LOGGER: Final = logging.getLogger("featurestore_server")
 

@@ -17,6 +17,19 @@ MAX_LINE_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
+class HttpTask:
+    """What a worker is to do over HTTP.
+
+    Attributes:
+        targets: Where to listen.
+        cors_origins: Origins whose pages may call.
+    """
+
+    targets: tuple[str, ...]
+    cors_origins: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class WorkerTask:
     """What a worker is to do.
 
@@ -31,6 +44,7 @@ class WorkerTask:
         grace_s: How long calls under way may go on after the signal to stop, in seconds.
         limits: What one request may take.
         backend: Where the backend listens; "" if there is none.
+        http: The same over HTTP; None for not.
     """
 
     targets: tuple[str, ...]
@@ -42,13 +56,22 @@ class WorkerTask:
     fast_lookups: bool
     grace_s: float
     limits: Limits = field(default_factory=Limits)
+    http: HttpTask | None = None
     backend: str = ""
 
     @classmethod
     def of(
-        cls, options: ServeOptions, targets: tuple[str, ...], *, backend: str = ""
+        cls,
+        options: ServeOptions,
+        targets: tuple[str, ...],
+        *,
+        http_targets: tuple[str, ...] = (),
+        backend: str = "",
     ) -> "WorkerTask":
         """Return the task of each worker of a server."""
+        http = None
+        if options.http:
+            http = HttpTask(targets=http_targets, cors_origins=options.http.cors_origins)
         return cls(
             targets=targets,
             catalog_json=options.catalog_json,
@@ -60,6 +83,7 @@ class WorkerTask:
             grace_s=options.grace_s,
             limits=options.limits,
             backend=backend,
+            http=http,
         )
 
     def to_line(self) -> str:
@@ -73,6 +97,8 @@ class WorkerTask:
         facts["targets"] = tuple(facts["targets"])
         facts["function_roots"] = tuple(facts["function_roots"])
         facts["limits"] = Limits(**facts["limits"])
+        if http := facts["http"]:
+            facts["http"] = HttpTask(**{name: tuple(values) for name, values in http.items()})
         return cls(**facts)
 
 

@@ -1,7 +1,6 @@
 """One gRPC server in this process: lookups, health and reflection."""
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import grpc
@@ -19,12 +18,21 @@ from featurestore_server.loop import LookupLoop, is_supported
 from featurestore_server.monitor import StoreMonitor
 from featurestore_server.options import Limits
 from featurestore_server.passing import SERVICES, PassedMethods
+from featurestore_server.pool import LookupAdmission, WatchedPool
 from featurestore_server.service import LOOKUP_METHOD, SERVING_SERVICE, OnlineFeatures
 
 LOGGER: Final = logging.getLogger("featurestore_server")
 
 _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
+MAX_STREAMS: Final = 1_000
+"""Calls under way on one connection."""
+FEW_PENDING: Final = 150
+"""Calls that came and were not taken: more of them, and gRPC begins to give some up."""
+MAX_PENDING: Final = 300
+"""Calls that came and were not taken: all beyond are given up."""
+OTHER_CALLS: Final = 256
+"""Calls of other methods under way, and lookups that are being refused."""
 _END_S: Final = 1.0
 """How long a stop waits for threads whose calls are cancelled already."""
 
@@ -67,22 +75,32 @@ class FeatureServer:
         backend: str = "",
     ) -> None:
         limits = limits or Limits()
-        self._observer = observer or Observers()
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="call")
+        self.observer = observer or Observers()
+        self._pool = WatchedPool(threads)
+        self._admission = LookupAdmission(
+            LOOKUP_METHOD,
+            self._pool,
+            threads=threads,
+            max_calls=limits.max_calls,
+            observer=self.observer,
+        )
         self._server = grpc.server(
-            self._pool, options=_options(limits), maximum_concurrent_rpcs=limits.max_calls
+            self._pool,
+            interceptors=[self._admission],
+            options=_options(limits, has_loop=fast_lookups and is_supported()),
+            maximum_concurrent_rpcs=limits.max_calls + OTHER_CALLS,
         )
         self._health = health.HealthServicer()
         self._health.set(SERVING_SERVICE, _SERVING)
         self._link = self._backend_link(backend) if backend else None
-        self._passed = PassedMethods(self._link, gate=gate or OpenGate(), observer=self._observer)
+        self._passed = PassedMethods(self._link, gate=gate or OpenGate(), observer=self.observer)
         self._store = store
         self._monitor = _monitor(catalog, store, self._health)
         self.online_features = OnlineFeatures(
             catalog,
             store,
             limits=limits,
-            store_answers=self._store_answers,
+            store_answers=self.store_answers,
             functions=functions or FunctionLoader(),
             gate=gate,
         )
@@ -110,12 +128,16 @@ class FeatureServer:
             self.online_features.answer_all,
             threads=threads,
             max_calls=max_calls,
-            observer=self._observer,
+            observer=self.observer,
         )
 
     def _add_services(self, *, reflect: bool) -> None:
         lookup: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(
-            observed(LOOKUP_METHOD, self.online_features.answer, self._observer), None, None
+            self._admission.timed(
+                observed(LOOKUP_METHOD, self.online_features.answer, self.observer)
+            ),
+            None,
+            None,
         )
         services = HandlerCollector()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, services)
@@ -178,11 +200,13 @@ class FeatureServer:
         if self._loop:
             self._loop.join(_END_S)
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._admission.shutdown()
         self._passed.close()
         if self._link:
             self._link.stop()
 
-    def _store_answers(self) -> bool:
+    def store_answers(self) -> bool:
+        """Whether the store is known to answer."""
         return self._monitor is None or self._monitor.store_answers
 
 
@@ -199,9 +223,17 @@ def _monitor(
     return StoreMonitor(store, any_view.table, on_change=report)
 
 
-def _options(limits: Limits) -> list[tuple[str, int]]:
+def _options(limits: Limits, *, has_loop: bool) -> list[tuple[str, int]]:
+    # grpcio's own server takes calls one by one, so that many wait to be taken whenever many come.
+    short_queue = [
+        ("grpc.server.max_pending_requests", FEW_PENDING),
+        ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING),
+    ]
     return [
+        *(short_queue if has_loop else ()),
         ("grpc.so_reuseport", 1),
+        # More wait in the client, where they cost nothing.
+        ("grpc.max_concurrent_streams", MAX_STREAMS),
         ("grpc.max_receive_message_length", limits.max_request_bytes),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),

@@ -9,12 +9,12 @@ from featurestore_protos.v1.serving_pb2 import DESCRIPTOR
 
 from featurestore.errors import NotFoundError, StoreUnavailableError
 from featurestore.functions import FunctionLoader
-from featurestore.online.store import OnlineStore
+from featurestore.online.store import OnlineStore, ReadRequest
 from featurestore.serving.lookup import Lookup, Question
 from featurestore.serving.on_demand import OnDemandLookup, OnDemandQuestion, open_lookup
 from featurestore.serving.plan import ServingCatalog
 from featurestore.time import Clock, parse_clock
-from featurestore_server.calls import Call, Gate, OpenGate, Permission
+from featurestore_server.calls import NO_DEADLINE, Call, Gate, OpenGate, Permission
 from featurestore_server.dialects import PROTOBUF, Dialect, LookupRequest
 from featurestore_server.errors import DeadlinePassedError
 from featurestore_server.options import Limits
@@ -93,9 +93,9 @@ class OnlineFeatures:
         """
         asked = [_attempt(self._ask, call, dialect) for call in calls]
         reads = [r for a in asked if isinstance(a, _Asked) for r in a.question.reads]
-        found = _attempt(self._store.read, reads) if reads else []
+        found = _attempt(self._read, reads, calls) if reads else []
         if isinstance(found, Exception):
-            return [a if isinstance(a, Exception) else found for a in asked]
+            return [_failed(a, call, found) for a, call in zip(asked, calls, strict=True)]
         values = iter(found)
         return [
             a
@@ -103,6 +103,14 @@ class OnlineFeatures:
             else _attempt(_reply, a, [next(values) for _ in a.question.reads])
             for a in asked
         ]
+
+    def _read(
+        self, reads: Sequence[ReadRequest], calls: Sequence[Call]
+    ) -> Sequence[Sequence[bytes | None]]:
+        """Read for all calls together, for as long as the most patient of their callers waits."""
+        deadline = max(call.deadline for call in calls)
+        until = None if deadline == NO_DEADLINE else time.monotonic() + deadline - time.time()
+        return self._store.read(reads, until=until)
 
     def _ask(self, call: Call, dialect: Dialect) -> "_Asked":
         call.began = time.perf_counter()
@@ -157,6 +165,15 @@ class _Served:
             functions=self._functions,
             max_entities=self._limits.max_entities,
         )
+
+
+def _failed(asked: "_Asked | Exception", call: Call, error: Exception) -> Exception:
+    """Return what a call is told whose rows could not be read."""
+    if isinstance(asked, Exception):
+        return asked
+    if call.deadline <= time.time():
+        return DeadlinePassedError("The deadline passed while the online store was asked.")
+    return error
 
 
 def _check_project(project: str, catalog: ServingCatalog) -> None:

@@ -33,6 +33,7 @@ class Serving:
         revision: The revision of the project's registry that it serves.
         workers: How many worker processes it has.
         clock: "system", or the instant at which its clock stands still.
+        http_address: Where clients find it over HTTP; None for nowhere.
     """
 
     address: str
@@ -40,10 +41,13 @@ class Serving:
     revision: int
     workers: int
     clock: str
+    http_address: str | None = None
 
     def __str__(self) -> str:
         workers = "1 worker" if self.workers == 1 else f"{self.workers} workers"
         line = f"serving project {self.project!r}, revision {self.revision}, at {self.address}"
+        if self.http_address:
+            line += f" and at http://{self.http_address}"
         line += f" with {workers}"
         if not parse_clock(self.clock).is_system:
             line += f"; the clock stands still at {self.clock}"
@@ -80,6 +84,7 @@ def serve(
             revision=catalog.revision,
             workers=options.workers,
             clock=catalog.clock,
+            http_address=supervisor.http_address,
         )
         (on_ready or _announce)(ready)
         look_at = time.monotonic() + options.reload_every_s

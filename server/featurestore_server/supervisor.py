@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Final, Self, TextIO, cast
 
 from featurestore.offline.temporary import spill_folder
-from featurestore_server.addresses import Reservation, reserve
+from featurestore_server.addresses import Reservation, reserve, reserve_port
 from featurestore_server.errors import WorkerError
 from featurestore_server.options import ServeOptions
 from featurestore_server.protocol import BackendTask, WorkerTask, catalog_line, check_report
@@ -140,6 +140,7 @@ class Supervisor:
         self._reservation: Reservation = reserve(
             options.address, workers=options.workers, insecure=options.insecure
         )
+        self._http_reservation = _reserve_http(options, self._reservation)
         self._workers: list[Worker] = []
         self._backend: Worker | None = None
         self._folders = contextlib.ExitStack()
@@ -149,6 +150,11 @@ class Supervisor:
     def address(self) -> str:
         """Where clients find the server; with the port that was picked."""
         return self._reservation.shown
+
+    @property
+    def http_address(self) -> str | None:
+        """Where clients find it over HTTP, with the port that was picked; None for nowhere."""
+        return self._http_reservation.shown if self._http_reservation else None
 
     @property
     def worker_pids(self) -> tuple[int, ...]:
@@ -165,7 +171,7 @@ class Supervisor:
         try:
             if self._options.backend is not None:
                 self._backend_target = _private_target(self._folders)
-            line = self._worker_line()
+            line = self._task_line()
             self._workers = [Worker(line) for _ in range(self._options.workers)]
             for worker in self._workers:
                 worker.wait_ready()
@@ -180,16 +186,22 @@ class Supervisor:
             self.stop()
             raise
 
+    def _task_line(self) -> str:
+        http = self._http_reservation.targets if self._http_reservation else ()
+        task = WorkerTask.of(
+            self._options,
+            self._reservation.targets,
+            http_targets=http,
+            backend=self._backend_target,
+        )
+        return task.to_line()
+
     def replace_catalog(self, catalog_json: str) -> None:
         """Let all workers serve another catalog, without an interruption."""
         self._options = replace(self._options, catalog_json=catalog_json)
-        task_line = self._worker_line()
+        task_line = self._task_line()
         for worker in self._workers:
             worker.tell(catalog_line(catalog_json), task_line=task_line)
-
-    def _worker_line(self) -> str:
-        targets = self._reservation.targets
-        return WorkerTask.of(self._options, targets, backend=self._backend_target).to_line()
 
     def revive_workers(self) -> None:
         """Start those processes again that died."""
@@ -212,6 +224,8 @@ class Supervisor:
             self._backend = None
         self._folders.close()
         self._reservation.release()
+        if self._http_reservation:
+            self._http_reservation.release()
 
     def __enter__(self) -> Self:
         self.start()
@@ -242,6 +256,17 @@ def _private_target(folders: contextlib.ExitStack) -> str:
             hint="set TMPDIR to a folder that can be written",
         ) from None
     return f"unix:{folder}/backend"
+
+
+def _reserve_http(options: ServeOptions, beside: Reservation) -> Reservation | None:
+    """Reserve the address for HTTP; where that fails, the other one is given back."""
+    if options.http is None:
+        return None
+    try:
+        return reserve_port(options.http.address, insecure=options.insecure)
+    except BaseException:
+        beside.release()
+        raise
 
 
 def _ending(returncode: int) -> str:

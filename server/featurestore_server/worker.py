@@ -12,13 +12,14 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from featurestore.functions import FunctionLoader
 from featurestore.online.factory import open_store
 from featurestore.online.store import OnlineStore
 from featurestore.serving.plan import ServingCatalog
 from featurestore_server.protocol import (
+    HttpTask,
     WorkerTask,
     lines_from,
     read_catalog,
@@ -26,6 +27,9 @@ from featurestore_server.protocol import (
     report_ready,
 )
 from featurestore_server.server import FeatureServer
+
+if TYPE_CHECKING:
+    from featurestore_server.http.server import HttpServer
 
 LOGGER: Final = logging.getLogger("featurestore_server")
 
@@ -67,14 +71,37 @@ def _serve(task: WorkerTask, told: Iterator[str], reports: TextIO, stop: threadi
         )
         for target in task.targets:
             server.listen(target)
+        http = _http_server(task, task.http, server) if task.http else None
         server.start()
+        if http:
+            http.start()
         report_ready(reports)
         threading.Thread(target=_follow_parent, args=(told, server, stop), daemon=True).start()
         stop.wait()
+        if http:
+            http.begin_stop(task.grace_s)
         server.stop(task.grace_s)
+        if http:
+            http.stop(task.grace_s)
     finally:
         store.close()
     return 0
+
+
+def _http_server(task: WorkerTask, http: HttpTask, server: FeatureServer) -> "HttpServer":
+    from featurestore_server.http.server import HttpServer  # loads an HTTP stack
+
+    twin = HttpServer(
+        server.online_features,
+        store_answers=server.store_answers,
+        threads=task.threads,
+        limits=task.limits,
+        observer=server.observer,
+        cors_origins=http.cors_origins,
+    )
+    for target in http.targets:
+        twin.listen(target)
+    return twin
 
 
 def open_configured_store(settings: Mapping[str, Any]) -> OnlineStore:

@@ -14,7 +14,7 @@ from featurestore.errors import StoreError, StoreUnavailableError
 from featurestore.online.redis import RedisOnlineStore
 from featurestore.online.redis_cluster import RedisClusterOnlineStore
 from featurestore.online.redis_slots import row_slots
-from featurestore.online.store import OnlineStore, TableId
+from featurestore.online.store import OnlineStore, ReadRequest, TableId
 from featurestore.online.tables import table_digest
 from featurestore.testing.online import KEY, read, row, write
 from tests.proxy import Fault, Proxy, proxy_to
@@ -127,6 +127,35 @@ def test_latency_beyond_the_timeout_ends_reads_in_time(reached: Reached) -> None
     for proxy in reached.proxies:
         proxy.reset_all()
     assert_well(reached)
+
+
+@pytest.mark.parametrize("fault", [Fault.SILENCE, Fault.NO_REPLIES])
+def test_reads_end_at_the_deadline_of_their_caller(servers: Servers, fault: Fault) -> None:
+    # With connections that are open, and then, as those are closed, with none.
+    _, proxies = servers
+    patient: dict[str, Any] = {"timeout_ms": 20_000, "connect_timeout_ms": 20_000}
+    is_cluster = len(proxies) > 1
+    hosts = ",".join(f"127.0.0.1:{proxy.port}" for proxy in proxies)
+    url = f"redis+cluster://{hosts}" if is_cluster else f"redis://{hosts}"
+    opener = RedisClusterOnlineStore if is_cluster else RedisOnlineStore
+    with closing(opener(url, **patient)) as store:
+        reached = Reached(store, proxies)
+        reached.be_well()
+        write(store, TABLE, MANY)
+        request = ReadRequest(table=TABLE, keys=KEYS, row_bytes=len(MANY[0][1]))
+        for _ in range(2):
+            soon = store.read([request], until=time.monotonic() + 20)
+            assert list(soon[0]) == [value for _, value in MANY]
+            reached.fail(fault)
+            for _ in range(3):
+                start = time.monotonic()
+                with pytest.raises(StoreUnavailableError):
+                    store.read([request], until=start + 0.1)
+                assert time.monotonic() - start < 0.1 + SLACK_S
+            reached.be_well()
+            for proxy in reached.proxies:
+                proxy.reset_all()
+        assert list(store.read([request])[0]) == [value for _, value in MANY]
 
 
 @pytest.mark.parametrize("fault", list(Fault)[1:])

@@ -202,15 +202,17 @@ class SlowStore(MemoryOnlineStore):
         self._gate = gate
         shop.fill(self)
 
-    def read(self, requests: Sequence[ReadRequest]) -> list[list[bytes | None]]:
+    def read(
+        self, requests: Sequence[ReadRequest], *, until: float | None = None
+    ) -> list[list[bytes | None]]:
         if requests[0].keys[0].startswith(b"\0"):  # the monitor's probe
-            return super().read(requests)
+            return super().read(requests, until=until)
         self.reads += 1
         if self._gate:
             assert self._gate.wait(30)
         if self.reads <= self._failures:
             raise StoreUnavailableError("gone")
-        return super().read(requests)
+        return super().read(requests, until=until)
 
 
 def test_a_store_that_is_gone_for_a_moment_is_asked_again(serve: Serve) -> None:
@@ -234,7 +236,12 @@ def test_a_store_that_stays_away_is_asked_four_times(serve: Serve) -> None:
 
 def test_a_failure_of_the_server_is_an_error_with_an_id(serve: Serve) -> None:
     class BrokenStore(SlowStore):
-        def read(self, requests: Sequence[ReadRequest]) -> list[list[bytes | None]]:
+        def read(
+            self,
+            requests: Sequence[ReadRequest],
+            *,
+            until: float | None = None,  # noqa: ARG002
+        ) -> list[list[bytes | None]]:
             raise RuntimeError(f"secret of {len(requests)} reads")
 
     with (
@@ -289,7 +296,12 @@ def test_waiting_for_a_server_ends() -> None:
 
 def test_waiting_for_a_server_whose_store_is_gone_ends(serve: Serve) -> None:
     class GoneStore(MemoryOnlineStore):
-        def read(self, requests: Sequence[ReadRequest]) -> list[list[bytes | None]]:
+        def read(
+            self,
+            requests: Sequence[ReadRequest],
+            *,
+            until: float | None = None,  # noqa: ARG002
+        ) -> list[list[bytes | None]]:
             raise StoreUnavailableError(f"gone for {len(requests)} reads")
 
     with (

@@ -19,12 +19,14 @@ class GatedStore(MemoryOnlineStore):
         self.waiting = threading.Semaphore(0)
         self.reads = 0
 
-    def read(self, requests: Sequence[ReadRequest]) -> list[list[bytes | None]]:
+    def read(
+        self, requests: Sequence[ReadRequest], *, until: float | None = None
+    ) -> list[list[bytes | None]]:
         if not any(key.startswith(b"\0") for request in requests for key in request.keys):
             self.reads += 1
             self.waiting.release()
             assert self.gate.wait(30)
-        return super().read(requests)
+        return super().read(requests, until=until)
 
 
 @contextmanager

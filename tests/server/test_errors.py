@@ -1,10 +1,14 @@
 """The one table from errors to what a client is told."""
 
+import io
 import json
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
+import grpc
 import pytest
+from featurestore_protos.v1.serving_pb2_grpc import ServingServiceStub
+from featurestore_server.calls import Call, Caller, Gate, Permission
 from featurestore_server.errors import (
     ANSWERS,
     BackendUnavailableError,
@@ -16,14 +20,13 @@ from featurestore_server.errors import (
     MethodNotAllowedError,
     OriginRefusedError,
     OverloadedError,
-    PassedOnError,
     PermissionDeniedError,
-    ServeError,
     TrainingBusyError,
     UnauthenticatedError,
     answer_for,
     answer_to,
 )
+from featurestore_server.server import FeatureServer
 from featurestore_server.statuses import status_of
 from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
@@ -31,6 +34,14 @@ from google.rpc.status_pb2 import Status
 from grpc import StatusCode
 
 from featurestore import errors as core
+from featurestore.cli import exits, failures
+from featurestore.cli.session import Session
+from featurestore.online.memory import MemoryOnlineStore
+
+from . import error_page, shop
+from .calls import fails, lookup
+from .error_page import PAGE
+from .http_calls import Client, http_served
 
 Found = TypeVar("Found", bound=Message)
 PRIVATE = "redis://user:secret@10.0.0.7"
@@ -164,6 +175,79 @@ def test_every_row_of_the_table_is_in_the_test_above() -> None:
     assert answer_to(RuntimeError()) is ANSWERS[Exception]
 
 
+class Refusing(Gate):
+    """Raises what it is told to, at the door."""
+
+    error: Exception
+
+    def admit(self, call: Call) -> Caller:  # noqa: ARG002
+        raise self.error
+
+    def authorize(self, caller: Caller, permission: Permission, *, service: str = "") -> None:
+        """Return: nobody comes so far."""
+
+
+class Served(NamedTuple):
+    """A server of gRPC and HTTP whose gate refuses everybody."""
+
+    gate: Refusing
+    stub: ServingServiceStub
+    http: Client
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    gate = Refusing()
+    store = MemoryOnlineStore()
+    with http_served(shop.catalog(), store, gate=gate) as (http, _, twin):
+        server = FeatureServer(shop.catalog(), store, gate=gate)
+        port = server.listen("127.0.0.1:0")
+        server.start()
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield Served(gate, ServingServiceStub(channel), http)
+        server.stop(5)
+        assert twin.connections <= 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "reason"), CASES, ids=[type(error).__name__ for error, _, _ in CASES]
+)
+def test_every_row_arrives_over_grpc_and_over_http(
+    served: Served, error: Exception, code: StatusCode, reason: str
+) -> None:
+    served.gate.error = error
+    over_grpc = fails(lambda: served.stub.GetOnlineFeatures(lookup("checkout"), timeout=10))
+    over_http = served.http.post({"feature_service": "checkout"})
+    told = over_http.error
+    answer = answer_to(error)
+    assert (over_grpc.code, over_grpc.reason) == (code, reason)
+    assert (over_http.status, told["code"]) == (answer.http_status, code.name)
+    assert told["reason"] == reason
+    assert told["retryable"] == (answer.retry_after_s is not None)
+    assert ("retry-after" in over_http.headers) == told["retryable"]
+    everything = over_grpc.everything + repr(over_http)
+    assert "secret" not in everything
+    assert "Traceback" not in everything
+    if isinstance(error, core.NotFoundError):
+        assert told["suggestions"] == list(error.suggestions)
+
+
+ON_PURPOSE = [error for error, _, _ in CASES if isinstance(error, core.FeatureStoreError)]
+
+
+@pytest.mark.parametrize("error", ON_PURPOSE, ids=[type(error).__name__ for error in ON_PURPOSE])
+def test_every_row_has_an_exit_code(error: core.FeatureStoreError) -> None:
+    session = Session(out=io.StringIO(), err=io.StringIO())
+    may_pass = answer_to(error).retry_after_s is not None
+    assert failures.report_error(session, error) == (exits.RETRY if may_pass else exits.ERROR)
+
+
+def test_the_page_about_errors_is_the_table() -> None:
+    assert PAGE.read_text(encoding="utf-8") == error_page.page(), (
+        "run `python -m tests.server.error_page`"
+    )
+
+
 @pytest.mark.parametrize("error", [error for error, _, _ in CASES])
 def test_no_text_leaves_but_what_is_about_the_request(error: Exception) -> None:
     status = status_of(error, error_id="id-1")
@@ -208,22 +292,13 @@ def _tree(kind: type[Exception]) -> Iterator[type[Exception]]:
         yield from _tree(child)
 
 
-SHIPPED = [k for k in _tree(core.FeatureStoreError) if k.__module__.startswith("featurestore")]
-# Nobody who calls a server meets these: they are what it would be a defect to answer with.
-WITHOUT_A_ROW = {
-    core.FeatureStoreError,
-    core.ConfigError,
-    core.MissingExtraError,
-    core.VerificationError,
-    ServeError,
-    PassedOnError,  # brings its row along
-}
+SHIPPED = [k for k in _tree(core.FeatureStoreError) if k.__module__ in error_page.MODULES]
 
 
 @pytest.mark.parametrize("kind", SHIPPED, ids=[kind.__name__ for kind in SHIPPED])
 def test_every_error_has_a_row_or_a_base_class_with_one(kind: type[Exception]) -> None:
-    bases = set(kind.__mro__) - {core.FeatureStoreError}
-    is_defect = kind is core.FeatureStoreError or bool(WITHOUT_A_ROW & bases)
+    bases = set(kind.__mro__)
+    is_defect = kind is core.FeatureStoreError or bool({*error_page.WITHOUT_A_ROW} & bases)
     assert (answer_for(kind) is ANSWERS[Exception]) == is_defect
 
 

@@ -20,6 +20,8 @@ from featurestore.errors import StoreDataError, StoreUnavailableError
 from featurestore.online.factory import open_store
 from featurestore.online.memory import MemoryOnlineStore
 from featurestore.online.store import OnlineStore, ReadRequest
+from tests.proxy import Fault, proxy_to
+from tests.servers import local_binary, local_redis
 
 from . import shop
 from .calls import Dial, fails, lookup, raw
@@ -223,9 +225,11 @@ class FailingStore(MemoryOnlineStore):
         super().__init__()
         self._error = error
 
-    def read(self, requests: Sequence[ReadRequest]) -> list[list[bytes | None]]:
+    def read(
+        self, requests: Sequence[ReadRequest], *, until: float | None = None
+    ) -> list[list[bytes | None]]:
         if any(key.startswith(b"\0") for request in requests for key in request.keys):
-            return super().read(requests)
+            return super().read(requests, until=until)
         raise self._error
 
 
@@ -289,6 +293,24 @@ def test_a_redis_that_does_not_answer_is_unavailable(serve: Serve, dial: Dial) -
 # --- Time ----------------------------------------------------------------------------------------
 
 
+def test_a_deadline_reaches_redis(serve: Serve, dial: Dial) -> None:
+    # One thread: while it waits for the silent Redis, nobody else is served.
+    with local_redis(local_binary()) as redis, proxy_to(redis.port) as proxy:
+        url = f"redis://127.0.0.1:{proxy.port}"
+        store = open_store("redis", url=url, timeout_ms=60_000, connect_timeout_ms=60_000)
+        shop.fill(store)
+        stub = ServingServiceStub(dial(serve(shop.catalog(), store, threads=1)))
+        ask = lookup("checkout", user_id=ONE)
+        assert stub.GetOnlineFeatures(ask, timeout=20).features
+        proxy.fault = Fault.NO_REPLIES
+        failure = fails(lambda: stub.GetOnlineFeatures(ask, timeout=0.3))
+        assert failure.code == StatusCode.DEADLINE_EXCEEDED
+        proxy.fault = Fault.NONE
+        proxy.reset_all()
+        assert stub.GetOnlineFeatures(ask, timeout=20).features
+        store.close()
+
+
 def test_a_request_whose_deadline_passed_in_the_queue_is_not_worked_on(
     serve: Serve, dial: Dial
 ) -> None:
@@ -344,7 +366,8 @@ def test_calls_beyond_the_limit_are_refused_at_once(serve: Serve, dial: Dial) ->
         first = stub.GetOnlineFeatures.future(lookup("checkout", user_id=ONE), timeout=30)
         assert store.waiting.acquire(timeout=30)
         failure = fails(lambda: stub.GetOnlineFeatures(lookup("checkout", user_id=ONE), timeout=30))
-        assert failure.code == StatusCode.RESOURCE_EXHAUSTED
+        assert (failure.code, failure.reason) == (StatusCode.UNAVAILABLE, "OVERLOADED")
+        assert failure.detail(RetryInfo).retry_delay.ToMilliseconds() > 0
         store.gate.set()
         assert first.result().features
         _wait_for_room(stub)

@@ -41,11 +41,13 @@ class MoodyStore(MemoryOnlineStore):
         self.error: Exception | None = None
         self.lookups = 0
 
-    def read(self, requests: Sequence[ReadRequest]) -> list[list[bytes | None]]:
+    def read(
+        self, requests: Sequence[ReadRequest], *, until: float | None = None
+    ) -> list[list[bytes | None]]:
         self.lookups += not requests[0].keys[0].startswith(b"\0")  # as those of probes do
         if self.error:
             raise self.error
-        return super().read(requests)
+        return super().read(requests, until=until)
 
 
 @pytest.mark.parametrize("service", ["", SERVICE])

@@ -1,5 +1,7 @@
 """Whatever bytes arrive, the answer is a reply or says what is wrong with them."""
 
+import random
+
 import pytest
 from featurestore_protos.v1.serving_pb2 import GetOnlineFeaturesResponse
 from featurestore_protos.v1.values_pb2 import Lists, Values
@@ -41,6 +43,29 @@ def _answer(request: bytes) -> None:
 @given(st.binary(max_size=200))
 def test_random_bytes(request_bytes: bytes) -> None:
     _answer(request_bytes)
+
+
+MUTANTS = 20_000
+
+
+def test_twenty_thousand_messages_with_wrong_bytes() -> None:
+    draw = random.Random(11)  # noqa: S311
+    seeds = [seed.SerializeToString() for seed in SEEDS]
+    for _ in range(MUTANTS):
+        request = bytearray(draw.choice(seeds))
+        for _ in range(draw.randint(1, 6)):
+            at, change = draw.randrange(len(request) + 1), draw.randrange(4)
+            if change == 0 and at < len(request):
+                request[at] = draw.randrange(256)
+            elif change == 1:
+                del request[at : at + draw.randint(1, 8)]
+            elif change == 2:
+                request[at:at] = draw.randbytes(draw.randint(1, 8))
+            else:  # a part of another request
+                other = draw.choice(seeds)
+                start = draw.randrange(len(other))
+                request[at:at] = other[start : start + draw.randint(1, 40)]
+        _answer(bytes(request))
 
 
 @given(

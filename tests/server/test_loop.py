@@ -68,7 +68,12 @@ def test_requests_answered_together_fail_alone(store: OnlineStore) -> None:
 class Down(MemoryOnlineStore):
     """A store that cannot be reached."""
 
-    def read(self, requests: Sequence[ReadRequest]) -> list[list[bytes | None]]:
+    def read(
+        self,
+        requests: Sequence[ReadRequest],
+        *,
+        until: float | None = None,  # noqa: ARG002
+    ) -> list[list[bytes | None]]:
         raise StoreUnavailableError(f"{len(requests)} reads failed")
 
 

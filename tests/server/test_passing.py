@@ -16,13 +16,13 @@ from featurestore_protos.v1.writing_pb2_grpc import WritingServiceStub
 from featurestore_server.backend.server import BackendServer
 from featurestore_server.calls import Call, Caller, Gate, Observer, Permission
 from featurestore_server.errors import (
-    PassedOnError,
     PermissionDeniedError,
     UnauthenticatedError,
 )
 from featurestore_server.link import BackendLink
 from featurestore_server.passing import SERVICES
 from featurestore_server.server import FeatureServer
+from featurestore_server.statuses import PassedOnError
 from google.rpc.error_details_pb2 import RetryInfo
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -17,19 +18,30 @@ import psutil
 import pytest
 from featurestore_protos.v1.serving_pb2_grpc import ServingServiceStub
 from featurestore_protos.v1.values_pb2 import Values
-from featurestore_server import AddressInUseError, ServeOptions, Supervisor, WorkerError
-from featurestore_server.protocol import WorkerTask
+from featurestore_server import (
+    AddressError,
+    AddressInUseError,
+    HttpOptions,
+    InsecureAddressError,
+    ServeOptions,
+    Supervisor,
+    WorkerError,
+)
+from featurestore_server.protocol import HttpTask, WorkerTask
 
 from featurestore.online.factory import open_store
 
 from . import shop
 from .calls import Dial, lookup
+from .http_calls import Client
 
 # What the command line does, without the command line.
 SERVE = """
 import json, sys
-from featurestore_server import ServeOptions, serve
-serve(ServeOptions(**json.loads(sys.argv[1])))
+from featurestore_server import HttpOptions, ServeOptions, serve
+options = json.loads(sys.argv[1])
+http = HttpOptions(**options.pop("http")) if "http" in options else None
+serve(ServeOptions(**options, http=http))
 """
 PATIENCE_S = 60
 Running = tuple["subprocess.Popen[str]", str]
@@ -181,6 +193,46 @@ def test_a_server_listens_at_a_unix_socket(
     assert not (folder / "s").exists()
 
 
+def test_http_is_served_by_every_worker_and_drained_with_the_rest(
+    online_store: dict[str, Any], dial: Dial
+) -> None:
+    options = _options(online_store, workers=2, http={"address": "127.0.0.1:0"})
+    with _served(options) as (process, line):
+        http = line.split(" and at http://")[1].split(" with ")[0]
+        port = int(http.rsplit(":", 1)[1])
+        assert port > 0
+        workers = psutil.Process(process.pid).children()
+        asked = {"feature_service": "checkout", "entities": {"user_id": [2, 1]}}
+        clients = [Client(http) for _ in range(20)]
+        for client in clients:
+            assert client.post(asked).body["features"]["visits"]["values"] == ["20", "10"]
+        assert all(_is_connected(worker, port) for worker in workers)
+        assert _visits(dial(_address(line).removesuffix(" and"))) == [20, 10]
+        process.terminate()
+        assert process.wait(PATIENCE_S) == 0
+        for client in clients:
+            client.connection.close()
+
+
+def test_an_address_for_http_is_held_like_the_other(online_store: dict[str, Any]) -> None:
+    def options(http: str, **more: Any) -> ServeOptions:
+        return ServeOptions(**_options(online_store, **more), http=HttpOptions(address=http))
+
+    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(AddressInUseError):
+        Supervisor(options(f"127.0.0.1:{other.getsockname()[1]}"))
+    with pytest.raises(InsecureAddressError):
+        Supervisor(options("0.0.0.0:0"))
+    with pytest.raises(AddressError):
+        Supervisor(options("unix:/tmp/s"))
+    # What was reserved before one that cannot be is given back.
+    first = Supervisor(options("127.0.0.1:0"))
+    with pytest.raises(AddressInUseError):
+        Supervisor(options(str(first.http_address)))
+    address = first.address
+    first.stop()
+    Supervisor(options("127.0.0.1:0", address=address)).stop()
+
+
 def test_a_worker_that_cannot_serve_is_an_error_that_says_why(folder: Path) -> None:
     options = ServeOptions(**_options({"type": "no-such-store", "path": str(folder)}))
     supervisor = Supervisor(options)
@@ -191,7 +243,10 @@ def test_a_worker_that_cannot_serve_is_an_error_that_says_why(folder: Path) -> N
 
 
 def test_a_task_survives_the_way_to_a_worker(online_store: dict[str, Any]) -> None:
-    task = WorkerTask.of(ServeOptions(**_options(online_store, threads=9)), ("127.0.0.1:1",))
+    http = HttpOptions(address="127.0.0.1:0", cors_origins=("https://a.example",))
+    options = ServeOptions(**_options(online_store, threads=9), http=http)
+    task = WorkerTask.of(options, ("127.0.0.1:1",), http_targets=("127.0.0.1:2",))
+    assert task.http == HttpTask(targets=("127.0.0.1:2",), cors_origins=("https://a.example",))
     assert WorkerTask.from_line(task.to_line()) == task
     assert task.to_line().count("\n") == 1
 
@@ -229,7 +284,9 @@ print(*sorted(m for m in sys.modules if "." not in m))
     )
     loaded = set(ran.stdout.split())
     heavy = {
+        "anyio",
         "duckdb",
+        "httptools",
         "pandas",
         "polars",
         "pyarrow",
@@ -237,7 +294,9 @@ print(*sorted(m for m in sys.modules if "." not in m))
         "rich",
         "sqlalchemy",
         "sqlglot",
+        "starlette",
         "typer",
+        "uvicorn",
     }
     assert loaded & heavy == set()
     assert {"featurestore", "grpc", "lmdb", "numpy"} <= loaded

@@ -415,9 +415,11 @@ class CountingStore(MemoryOnlineStore):
         super().__init__()
         self.reads: list[int] = []
 
-    def read(self, requests: Sequence[ReadRequest]) -> list[list[bytes | None]]:
+    def read(
+        self, requests: Sequence[ReadRequest], *, until: float | None = None
+    ) -> list[list[bytes | None]]:
         self.reads.append(sum(len(request.keys) for request in requests))
-        return super().read(requests)
+        return super().read(requests, until=until)
 
 
 def test_one_lookup_is_one_read() -> None:

@@ -269,11 +269,13 @@ class GatedStore(MemoryOnlineStore):
         self.asked, self.may_answer = threading.Event(), threading.Event()
         self.threads: set[int] = set()
 
-    def read(self, requests: Sequence[ReadRequest]) -> list[list[bytes | None]]:
+    def read(
+        self, requests: Sequence[ReadRequest], *, until: float | None = None
+    ) -> list[list[bytes | None]]:
         self.threads.add(threading.get_ident())
         self.asked.set()
         assert self.may_answer.wait(60)
-        return super().read(requests)
+        return super().read(requests, until=until)
 
 
 @pytest.fixture
