@@ -157,7 +157,7 @@ def test_the_backend_is_told_who_calls_and_under_which_id(
     store: FeatureStore, dial: Dial, caplog: pytest.LogCaptureFixture
 ) -> None:
     metadata = (("x-name", "writer"), ("x-request-id", "r-17"))
-    with caplog.at_level(logging.INFO), served(store, gate=NamedGate()) as address:
+    with caplog.at_level(logging.DEBUG), served(store, gate=NamedGate()) as address:
         _push(dial(address), metadata=metadata)
     assert "for writer, request r-17" in caplog.text
 

@@ -37,7 +37,7 @@ class Writing(WritingServiceServicer):
         began = time.monotonic()
         rows = {name: _column(values, name) for name, values in request.columns.items()}
         report = self._store.push(request.view, rows, append=request.append)
-        LOGGER.info(
+        LOGGER.debug(
             "a push of %d rows to view %s took %.3f s, for %s",
             report.rows,
             report.view,
