@@ -54,7 +54,7 @@ proof: setup ## the same suites with far more examples, and the tests marked pro
 differential: setup ## training sets beside Feast's, which is installed into an environment of its own
 	@$(RUN) -m pytest tests/differential -m differential
 
-check: setup ## format, lint, types, import contracts, protos, wheels
+check: setup ## format, lint, types, import contracts, protos, image, wheels
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy $(filter-out examples,$(SOURCES))
@@ -62,6 +62,8 @@ check: setup ## format, lint, types, import contracts, protos, wheels
 	$(RUN) protos/generate.py --check
 	$(BIN)/buf lint protos
 	$(BIN)/buf breaking protos --against $(RELEASED)
+	$(BIN)/hadolint deploy/Dockerfile
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/docker-compose.yml
 	$(RUN) -m tests.repo.check_wheels
 
 bench: setup ## every workload at reduced size

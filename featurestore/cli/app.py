@@ -20,6 +20,7 @@ from featurestore.cli import (
     exits,
     failures,
     garbage,
+    health,
     listing,
     materialization,
     online,
@@ -110,6 +111,7 @@ COMMANDS: Final[dict[str, Callable[..., None]]] = {
     "teardown": garbage.teardown,
     "get-online": online.get_online,
     "serve": online.serve,
+    "health": health.health,
     "verify": verification.verify,
     "doctor": doctor.doctor,
 }

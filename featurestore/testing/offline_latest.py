@@ -105,7 +105,7 @@ class LatestRowsConformance:
     def test_the_newest_rows_can_be_asked_for_in_parts(
         self, engine: OfflineEngine, tmp_path: Path, count: int
     ) -> None:
-        of = crowded_history(rows=3_000, users=300)
+        of = crowded_history(rows=3_000, users=100)
         of.write(tmp_path, row_group_rows=250)
         whole, _ = latest_rows(engine, of, RowFilter(until_us=2**60), root=tmp_path)
         with closing(
@@ -119,7 +119,7 @@ class LatestRowsConformance:
         assert ranges[0].start == 0
         assert all(a.stop == b.start for a, b in pairwise(ranges))
         sizes = [sum(batch.num_rows for batch in part) for part in parts]
-        assert max(sizes) <= 3 * -(-300 // count), f"sizes of {count} parts: {sizes}"
+        assert max(sizes) <= 3 * -(-100 // count), f"sizes of {count} parts: {sizes}"
         found = pa.Table.from_batches([batch for part in parts for batch in part], whole.schema)
         assert found.sort_by("k0").equals(whole.sort_by("k0"))
 

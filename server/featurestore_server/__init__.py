@@ -19,6 +19,7 @@ from featurestore_server.options import (
     Limits,
     ServeOptions,
 )
+from featurestore_server.probe import Health, check_health
 from featurestore_server.serving import Serving, serve
 from featurestore_server.supervisor import Supervisor
 
@@ -28,6 +29,7 @@ __all__ = [
     "AddressInUseError",
     "BackendLimits",
     "BackendOptions",
+    "Health",
     "HttpOptions",
     "InsecureAddressError",
     "Limits",
@@ -36,5 +38,6 @@ __all__ = [
     "Serving",
     "Supervisor",
     "WorkerError",
+    "check_health",
     "serve",
 ]

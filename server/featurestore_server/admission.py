@@ -5,10 +5,10 @@ until every caller has given up by the time its turn comes. Here calls are held 
 before them would make them wait longer than a target, and have done so for a while: a burst that
 the server catches up with is no overload (CoDel, RFC 8289, has the same two numbers).
 
-A refusal that says why, and when to try again, is not free: it costs a quarter of a small lookup,
-so that a server that refused all it could would do little else at five times its capacity. There is
-one for every two answers; what is too much beyond that is not taken from gRPC, which ends calls
-for a sixteenth of the cost, without a word.
+A refusal that says why, and when to try again, is not free: it costs a fifth of a small lookup, so
+that a server that refused all it could would do little else at five times its capacity. A share of
+the time goes into refusals; what is too much beyond that is not taken from gRPC, which ends calls
+for a quarter of the cost, without a word.
 """
 
 import time
@@ -23,7 +23,10 @@ RELIEF: Final = 4
 """The overload is over when for as long they wait this many times less than the target."""
 UNBOUNDED: Final = 1 << 30
 
-_CREDIT_PER_ANSWER: Final = 0.5
+REFUSAL_S: Final = 60e-6
+"""What a refusal costs; measured."""
+REFUSING_SHARE: Final = 0.2
+"""Of the time that answers take, what may go into refusals besides."""
 _MAX_CREDIT: Final = 64.0
 _WEIGHT: Final = 0.1  # of the newest answer in the average
 
@@ -56,10 +59,13 @@ class Admission:
         """
         per_call_s = seconds / calls / at_once
         self._per_call_s += _WEIGHT * (per_call_s - self._per_call_s)
-        self._credit = min(_MAX_CREDIT, self._credit + calls * _CREDIT_PER_ANSWER)
+        paid_for = REFUSING_SHARE * calls * per_call_s / REFUSAL_S
+        self._credit = min(_MAX_CREDIT, self._credit + paid_for)
 
     def room(self, waiting: int) -> int:
-        """Return how many more calls may wait: any number, unless there is an overload.
+        """Return how many more calls to take: any number, unless there is an overload.
+
+        Those that may wait, and those that can be refused.
 
         Args:
             waiting: How many wait now.
@@ -70,7 +76,7 @@ class Admission:
         if not self._overloaded(waiting):
             return UNBOUNDED
         most = max(1, int(self._target_s / self._per_call_s))
-        return max(0, most - waiting)
+        return max(0, most - waiting) + int(self._credit)
 
     def refuses(self, waiting: int) -> bool:
         """Whether to refuse a call that comes now; it is counted as refused.
@@ -80,7 +86,7 @@ class Admission:
         """
         if self._credit < 1 or not self._overloaded(waiting):
             return False
-        if waiting * self._per_call_s < self._target_s / 2:  # it need not wait long
+        if waiting * self._per_call_s < self._target_s:
             return False
         self._credit -= 1
         return True

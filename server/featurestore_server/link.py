@@ -9,7 +9,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 RETRY_EVERY_S: Final = 0.2
-PATIENCE_S: Final = 5.0
+PATIENCE_S: Final = 10.0
 """How long a call waits for a backend that is being started."""
 _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 _OPTIONS: Final = [

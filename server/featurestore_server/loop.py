@@ -46,6 +46,7 @@ looks for the next."""
 _NO_FLAGS: Final = 0
 _IDLE_S: Final = 3_600.0
 _TIMEOUT: Final = cygrpc.CompletionType.queue_timeout
+_TOO_LATE: Final = (grpc.StatusCode.DEADLINE_EXCEEDED, b"The deadline passed.")
 _NO_REQUEST: Final = (grpc.StatusCode.UNIMPLEMENTED, b"The method takes exactly one request.")
 
 
@@ -288,6 +289,9 @@ class LookupLoop:
                 self._admission.answered(worked_on, took_s, at_once=self._answering)
 
     def _reply(self, to: _Call, answer: bytes | Exception) -> None:
+        if isinstance(answer, DeadlinePassedError):  # nobody is there to read more
+            self._end(to.call, _TOO_LATE, is_watched=to.is_watched)
+            return
         if isinstance(answer, Exception):
             status = rpc_status.to_status(logged_status(answer))
             details = (status.code, (status.details or "").encode())

@@ -27,9 +27,9 @@ _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
 MAX_STREAMS: Final = 1_000
 """Calls under way on one connection."""
-FEW_PENDING: Final = 150
+FEW_PENDING: Final = 300
 """Calls that came and were not taken: more of them, and gRPC begins to give some up."""
-MAX_PENDING: Final = 300
+MAX_PENDING: Final = 600
 """Calls that came and were not taken: all beyond are given up."""
 OTHER_CALLS: Final = 256
 """Calls of other methods under way, and lookups that are being refused."""

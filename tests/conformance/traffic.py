@@ -81,6 +81,7 @@ class Traffic:
             try:
                 write(self.store, self.table, rows)
             except StoreUnavailableError:
+                time.sleep(0.01)
                 continue
             self.acknowledged = event
             event += 1

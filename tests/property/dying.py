@@ -22,7 +22,22 @@ from featurestore.testing.store_runner import StoreRunner
 from featurestore.time import Clock, from_micros, to_micros
 
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload([__name__, "duckdb", "lmdb", "polars", "redis", "sqlalchemy"])
+# All that a run imports: there are hundreds of runs, and each would spend half its time on it.
+_FORKS.set_forkserver_preload(
+    [
+        __name__,
+        "duckdb",
+        "featurestore.materialize.views",
+        "featurestore.offline.duckdb",
+        "featurestore.online.lmdb",
+        "featurestore.online.redis",
+        "lmdb",
+        "numpy.ma",
+        "polars",
+        "redis",
+        "sqlalchemy.dialects.sqlite",
+    ]
+)
 _PATIENCE_S = 240
 _WALL = datetime(2100, 1, 1, tzinfo=UTC)
 _REGISTRY = "registry.db"

@@ -4,16 +4,18 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import grpc
 import pyarrow as pa
+import pytest
 from featurestore_protos.v1.training_pb2 import TRAINING_MODE_AS_SERVED, TRAINING_MODE_COMPLETE
 from featurestore_sdk import (
     ClientError,
     FeatureStoreClient,
     InvalidRequestError,
     NotFoundError,
+    OnlineFeatures,
     ServerError,
 )
 from featurestore_server.errors import ANSWERS, answer_for
@@ -116,7 +118,7 @@ class ServedRunner(StoreRunner):
             ]
             return any(error.failure.reason.endswith(answer.reason) for answer in answers)
         if isinstance(error, NotFoundError):
-            return expected.type == "NotFoundError"
+            return expected.type == "NotFoundError" and error.reason.endswith("_NOT_FOUND")
         if isinstance(error, InvalidRequestError):
             return error.reason == REASONS.get(expected.type)
         if isinstance(error, ServerError):
@@ -143,13 +145,26 @@ class _Log(logging.Handler):
 
 
 def _ask(client: FeatureStoreClient, call: LookUp) -> Reply:
-    # A table without columns does not say how many rows it has.
-    entities = call.entities.to_arrow() if call.entities.columns else call.entities.rows
+    """Ask with rows, and with a table: both have to end alike."""
     features = call.features if isinstance(call.features, str) else list(call.features)
-    reply = client.get_online_features(
-        features, entities, full_feature_names=call.full_feature_names
-    )
+
+    def ask(entities: Any) -> OnlineFeatures:
+        return client.get_online_features(
+            features, entities, full_feature_names=call.full_feature_names
+        )
+
+    # A table without columns does not say how many rows it has.
+    table = call.entities.to_arrow() if call.entities.columns else None
+    try:
+        reply = ask(call.entities.python_rows())
+    except ClientError as error:
+        if table is not None:
+            with pytest.raises(type(error)):
+                ask(table)
+        raise
     _check_forms(reply.to_arrow(), reply.to_rows())
+    if table is not None:
+        assert repr(ask(table).to_dict()) == repr(reply.to_dict())
     return Reply(
         table=reply.to_arrow(),
         statuses={

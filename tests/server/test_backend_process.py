@@ -22,7 +22,9 @@ from featurestore_protos.v1.serving_pb2_grpc import ServingServiceStub
 from featurestore_protos.v1.values_pb2 import Values
 from featurestore_server.backend.__main__ import opened_store
 from featurestore_server.options import BackendLimits, BackendOptions
+from featurestore_server.passing import TRAINING_SERVICE
 from featurestore_server.protocol import BackendTask
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from featurestore.cli.online import backend_options
 from featurestore.definitions import FeatureService
@@ -69,11 +71,21 @@ def _served(repository: Path, **environment: str) -> Iterator[tuple[psutil.Proce
         try:
             line = process.stdout.readline()
             address = line.split(" at ")[1].split(" with ", maxsplit=1)[0]
+            if "FEATURESTORE_SERVER__BACKEND" not in environment:
+                wait_for_backend(address)
             yield psutil.Process(process.pid), address, Path(temp)
         finally:
             if process.poll() is None:
                 process.terminate()
             process.communicate(timeout=PATIENCE_S)
+
+
+def wait_for_backend(address: str) -> None:
+    """Wait until health says that the backend answers."""
+    request = health_pb2.HealthCheckRequest(service=TRAINING_SERVICE)
+    with grpc.insecure_channel(address) as channel:
+        watched = health_pb2_grpc.HealthStub(channel).Watch(request, timeout=PATIENCE_S)
+        assert any(reply.status == health_pb2.HealthCheckResponse.SERVING for reply in watched)
 
 
 def _backends(server: psutil.Process) -> list[psutil.Process]:
@@ -121,6 +133,7 @@ def test_a_backend_that_is_killed_is_replaced_and_its_calls_fail(
         assert failure.code is grpc.StatusCode.UNAVAILABLE
         assert failure.reason == "BACKEND_UNAVAILABLE"
         assert _look_up(channel) == [2.0]
+        wait_for_backend(address)
         assert train(channel, spine(2), "readings_v1").table["x"].to_pylist() == [2.0]
         assert _backends(server) != [backend]
         # What the dead one spilled is removed by the next that spills; the socket's folder stays.

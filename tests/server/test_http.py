@@ -435,6 +435,17 @@ def test_calls_that_wait_are_answered_with_one_trip() -> None:
         assert store.reads < 8
 
 
+def test_a_call_whose_body_comes_slowly_takes_a_place(store: OnlineStore) -> None:
+    with http_served(shop.catalog(), store, limits=Limits(max_calls=1)) as (client, *_):
+        client.connection.putrequest("POST", PATH)
+        client.connection.putheader("Content-Type", "application/json")
+        client.connection.putheader("Content-Length", "10")
+        client.connection.putheader("Expect", "100-continue")
+        client.connection.endheaders()
+        assert client.connection.sock.recv(100).startswith(b"HTTP/1.1 100")  # it reads the body
+        assert post_once(client.address, ONE).error["reason"] == "OVERLOADED"
+
+
 def test_more_calls_than_are_taken_are_told_to_come_back() -> None:
     limits = Limits(max_calls=1)
     with gated() as store, http_served(shop.catalog(), store, limits=limits) as (client, *_):

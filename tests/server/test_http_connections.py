@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 from featurestore_server.http.connections import MAX_HEAD_BYTES, Patience
@@ -110,6 +110,30 @@ def test_heads_have_a_limit(client: Client) -> None:
         raw = _rest(connection)
     # The kernel may throw away the reply together with what was not read.
     assert raw == b"" or _error(raw) == (431, "LIMIT_EXCEEDED")
+
+
+@pytest.mark.parametrize("start", [b"1;x=", b"1\r\n{\r\n0\r\nX: "])
+def test_what_frames_a_body_has_a_limit(store: OnlineStore, start: bytes) -> None:
+    patient = Patience(head_s=60, body_s=60)
+    with (
+        http_served(shop.catalog(), store, patience=patient) as (client, *_),
+        closing(_connect(client)) as connection,
+    ):
+        connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + start)
+        with suppress(OSError):  # refused so early that the rest cannot be sent
+            for _ in range(100):
+                connection.sendall(b"y" * 10_000)
+        raw = _rest(connection)
+        assert raw == b"" or int(raw.split()[1]) in (400, 431)
+        assert post_once(client.address, ONE).status == 200
+
+
+def test_a_body_in_chunks_of_one_byte_is_a_body(client: Client) -> None:
+    text = json.dumps(ONE | {"project": "shop"}).encode()
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in text) + b"0\r\n\r\n"
+    with closing(_connect(client)) as connection:
+        connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+        assert _rest(connection).startswith(b"HTTP/1.1 200 OK")
 
 
 @pytest.mark.parametrize(

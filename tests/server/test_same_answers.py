@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from featurestore_sdk import FeatureStoreClient
+from featurestore_server.http.replies import listed_as
 from featurestore_server.http.server import HttpServer
 from featurestore_server.server import FeatureServer
 from hypothesis import given
@@ -20,7 +21,7 @@ from featurestore.serving.on_demand import open_lookup
 from featurestore.serving.plan import ServingCatalog
 from featurestore.serving.response import OnlineResponse
 from featurestore.testing.plain import difference
-from featurestore.time import Clock, format_instant, to_micros
+from featurestore.time import Clock, format_instant, instant_text, to_micros
 
 from . import shop
 from .http_calls import Client
@@ -187,3 +188,13 @@ def test_an_integer_may_be_a_number_or_text(ways: Ways, dtype: str, data: st.Dat
     shop.write(ways.store, view, {"key": [key], "n": [1]})
     asked = {"features": [f"{view.name}:n"], "entities": {"key": [key, str(key)]}}
     assert ways.http.post(asked).body["features"]["n"]["statuses"] == ["PRESENT", "PRESENT"]
+
+
+@given(
+    st.lists(INTEGERS["int64"] | st.integers(-(10**17), 10**17).map(lambda us: us // 1000 * 1000))
+)
+def test_instants_are_written_together_as_each_alone(instants: list[int]) -> None:
+    written = listed_as("timestamp[us, UTC]")
+    for some in (instants, [us - us % 1_000_000 for us in instants if abs(us) < 10**16]):
+        alone = [instant_text(us, "us", aware=True) for us in some]
+        assert written(np.array(some, np.int64)) == alone

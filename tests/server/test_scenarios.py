@@ -21,6 +21,6 @@ SCENARIOS = read_scenarios(Path(__file__).parents[1] / "scenarios")
 def test_the_server_answers_as_the_scenario_says(
     scenario: Scenario, kind: type[StoreRunner], tmp_path: Path
 ) -> None:
-    settings = {"online_store": {"type": "memory"}}
+    settings = {"online_store": {"type": "lmdb"}}
     with closing(kind(tmp_path, settings)) as runner:
         play(scenario, runner)

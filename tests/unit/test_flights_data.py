@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -35,10 +36,15 @@ def build_data() -> Iterator[ModuleType]:
 
 
 @pytest.fixture(scope="module")
-def repo(tmp_path_factory: pytest.TempPathFactory, build_data: ModuleType) -> Path:
+def built(tmp_path_factory: pytest.TempPathFactory, build_data: ModuleType) -> tuple[Path, Any]:
+    """A repository with data, and what the builder reports of it."""
     repo = tmp_path_factory.mktemp("flights")
-    build_data.build(repo)
-    return repo
+    return repo, build_data.build(repo)
+
+
+@pytest.fixture(scope="module")
+def repo(built: tuple[Path, Any]) -> Path:
+    return built[0]
 
 
 @pytest.fixture(scope="module")
@@ -108,13 +114,13 @@ def test_every_flight_has_an_arrival_or_a_counted_reason(flights: pl.DataFrame) 
     assert flights["arrival"].count() + sum(reasons.values()) == flights.height == FLIGHTS
 
 
-def test_the_report_counts_what_was_dropped(build_data: ModuleType, tmp_path: Path) -> None:
-    report = build_data.build(tmp_path)
+def test_the_report_counts_what_was_dropped(built: tuple[Path, Any]) -> None:
+    repo, report = built
     assert report.rows["data/flights.parquet"] == FLIGHTS
     assert report.arrivals + sum(report.no_arrival.values()) == FLIGHTS
     assert report.no_arrival["too_early"] == 0
     for file, rows in report.rows.items():
-        assert pl.scan_parquet(tmp_path / file).select(pl.len()).collect().item() == rows
+        assert pl.scan_parquet(repo / file).select(pl.len()).collect().item() == rows
     text = "\n".join(report.lines())
     assert "717 landed elsewhere first" in text
     assert "2 the local arrival time occurs twice or never" in text

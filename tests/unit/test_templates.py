@@ -5,6 +5,8 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import polars as pl
@@ -17,12 +19,25 @@ TEMPLATES = ROOT / "featurestore" / "cli" / "templates"
 RUN_PAGE = ROOT / "tests" / "repo" / "doc_page.py"
 
 
-def made_from(template: str, folder: Path) -> Path:
-    """Copy a template and build its data, as `featurestore init` does."""
-    repo = folder / template
-    shutil.copytree(TEMPLATES / template, repo)
-    subprocess.run([sys.executable, repo / "build_data.py"], check=True, capture_output=True)
-    return repo
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Copies templates and builds their data, as `featurestore init` does; each of them once."""
+    folder = tmp_path_factory.mktemp("templates")
+
+    @cache
+    def build(template: str) -> Path:
+        repo = folder / template
+        shutil.copytree(TEMPLATES / template, repo)
+        subprocess.run([sys.executable, repo / "build_data.py"], check=True, capture_output=True)
+        return repo
+
+    return build
+
+
+@pytest.fixture
+def made_from(built: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
+    """Returns a repository of a template, for one test alone."""
+    return lambda template: shutil.copytree(built(template), tmp_path / template)
 
 
 def free_address() -> str:
@@ -33,9 +48,9 @@ def free_address() -> str:
 
 @pytest.mark.parametrize(("template", "objects"), [("minimal", 4), ("flights", 19)])
 def test_a_fresh_repository_can_be_applied_and_then_has_nothing_to_do(
-    template: str, objects: int, tmp_path: Path
+    template: str, objects: int, made_from: Callable[[str], Path]
 ) -> None:
-    with FeatureStore(made_from(template, tmp_path)) as store:
+    with FeatureStore(made_from(template)) as store:
         plan = store.plan()
         assert plan.count("create") == len(plan.changes) == objects
         store.apply(plan)
@@ -43,9 +58,9 @@ def test_a_fresh_repository_can_be_applied_and_then_has_nothing_to_do(
 
 
 def test_the_moments_of_the_minimal_template_show_time_travel_and_honest_nulls(
-    tmp_path: Path,
+    made_from: Callable[[str], Path],
 ) -> None:
-    repo = made_from("minimal", tmp_path)
+    repo = made_from("minimal")
     with FeatureStore(repo) as store:
         store.apply()
         spine = repo / "data" / "moments.parquet"
@@ -60,8 +75,10 @@ def test_the_moments_of_the_minimal_template_show_time_travel_and_honest_nulls(
 
 
 @pytest.mark.parametrize("template", ["minimal", "flights"])
-def test_the_commands_of_a_templates_readme_run_in_it(template: str, tmp_path: Path) -> None:
-    repo = made_from(template, tmp_path)
+def test_the_commands_of_a_templates_readme_run_in_it(
+    template: str, made_from: Callable[[str], Path], tmp_path: Path
+) -> None:
+    repo = made_from(template)
     readme = (repo / "README.md").read_text(encoding="utf-8")
     address = free_address()
     page = tmp_path / "page.md"
@@ -77,9 +94,11 @@ def test_the_commands_of_a_templates_readme_run_in_it(template: str, tmp_path: P
     assert ran.returncode == 0, ran.stderr
 
 
-def test_a_flights_features_do_not_know_how_the_flight_went(tmp_path: Path) -> None:
+def test_a_flights_features_do_not_know_how_the_flight_went(
+    made_from: Callable[[str], Path],
+) -> None:
     """On a bad day, what is known of the carrier ends an hour before each flight is due."""
-    repo = made_from("flights", tmp_path)
+    repo = made_from("flights")
     spine = pl.read_parquet(repo / "data" / "flights.parquet").filter(
         pl.col("event_timestamp").dt.date() == pl.date(2013, 12, 5)
     )

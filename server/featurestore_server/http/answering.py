@@ -3,10 +3,12 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Final, TypeAlias
 
+from featurestore_server.admission import Admission
 from featurestore_server.calls import NO_DEADLINE, Call
 from featurestore_server.errors import DeadlinePassedError, OverloadedError
 
@@ -25,23 +27,47 @@ class Answering:
     Args:
         answer_all: Answers calls together.
         threads: How many times that may go on at once.
-        max_calls: Calls under way or waiting; more are refused.
+        max_calls: Calls under way, waiting or still coming; more are refused.
+        admission: Decides which calls are refused because too many wait.
     """
 
-    def __init__(self, answer_all: AnswerAll, *, threads: int, max_calls: int) -> None:
+    def __init__(
+        self,
+        answer_all: AnswerAll,
+        *,
+        threads: int,
+        max_calls: int,
+        admission: Admission | None = None,
+    ) -> None:
         self._answer_all = answer_all
+        self._admission = admission or Admission()
         self._max_answering = threads
         self._max_calls = max_calls
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="http_lookup")
         self._waiting: deque[tuple[Call, asyncio.Future[Answer]]] = deque()
         self._answering = 0
         self._tasks: set[asyncio.Task[None]] = set()  # the loop alone would let them be collected
-        self._under_way = 0
+        self._places_taken = 0
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold a place for one call, from before its body is read.
+
+        Raises:
+            OverloadedError: All are taken.
+        """
+        if self._places_taken >= self._max_calls:
+            raise OverloadedError("The server has as many calls as it takes; nothing was done.")
+        self._places_taken += 1
+        try:
+            yield
+        finally:
+            self._places_taken -= 1
 
     async def answer(self, call: Call) -> Answer:
         """Return a call's reply, or why there is none; no later than its deadline."""
-        if self._under_way >= self._max_calls:
-            return OverloadedError("The server has as many calls as it takes; nothing was done.")
+        if self._admission.refuses(len(self._waiting)):
+            return OverloadedError("The server has more requests than it can answer in time.")
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((call, future))
         if self._answering < self._max_answering:
@@ -49,23 +75,23 @@ class Answering:
             task = asyncio.create_task(self._answer_waiting())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        self._under_way += 1
         try:
             async with asyncio.timeout(_left_s(call)):
                 return await future
         except TimeoutError:
             return DeadlinePassedError("The deadline passed before there was an answer.")
-        finally:
-            self._under_way -= 1
 
     async def _answer_waiting(self) -> None:
         while calls := self._some_waiting():
             loop = asyncio.get_running_loop()
+            began = time.perf_counter()
             try:
                 asked = [call for call, _ in calls]
                 answers = await loop.run_in_executor(self._pool, self._answer_all, asked)
             except Exception as error:  # noqa: BLE001 - whoever asked is told
                 answers = [error] * len(calls)
+            took_s = time.perf_counter() - began
+            self._admission.answered(len(calls), took_s, at_once=self._answering)
             for (_, future), answer in zip(calls, answers, strict=True):
                 if not future.done():
                     future.set_result(answer)

@@ -99,8 +99,9 @@ class HttpApp:
             call.deadline = time.time() + _timeout_s(request)
             self._check_origin(request)
             _check_content_type(request)
-            call.request = await self._body(request, call.deadline)
-            answer = await self._answering.answer(call)
+            with self._answering.place():
+                call.request = await self._body(request, call.deadline)
+                answer = await self._answering.answer(call)
         except ClientDisconnect as error:
             self._observer.ended(call, error)
             return Response()  # nobody is there to read it

@@ -15,6 +15,9 @@ from featurestore_server.failures import failure_of
 from featurestore_server.http.failures import error_body
 
 MAX_HEAD_BYTES: Final = 64 << 10
+MAX_FRAMING_RATIO: Final = 8
+"""Bytes that may frame each byte of a body, beside those that a head may have: enough for chunks of
+one byte."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,8 @@ class Connection(HttpToolsProtocol):
         self._is_in_head = True
         self._head_timeout: asyncio.TimerHandle | None = None
         self._unread_bytes = 0
+        self._body_bytes = 0
+        self._framing_bytes = 0  # what came with a body and is none: chunks' heads, trailers
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the head of a request."""
@@ -57,9 +62,13 @@ class Connection(HttpToolsProtocol):
         """Take what came, unless it is more than a head may have."""
         if self._is_in_head:
             self._head_bytes += len(data)
+        else:
+            self._framing_bytes += len(data)
         super().data_received(data)
         # What came with the end of the head may belong to the body, and is not counted.
-        if self._is_in_head and self._head_bytes > MAX_HEAD_BYTES:
+        is_long = self._is_in_head and self._head_bytes > MAX_HEAD_BYTES
+        framing_limit = MAX_HEAD_BYTES + MAX_FRAMING_RATIO * self._body_bytes
+        if is_long or self._framing_bytes > framing_limit:
             text = f"The headers have more than {MAX_HEAD_BYTES:,} bytes."
             self._refuse(431, LimitExceededError(text, field="headers"))
 
@@ -72,7 +81,14 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is there."""
         self._end_head()
+        self._body_bytes = self._framing_bytes = 0
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body."""
+        self._body_bytes += len(body)
+        self._framing_bytes -= len(body)
+        super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP in the one shape that errors have."""

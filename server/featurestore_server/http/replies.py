@@ -19,6 +19,9 @@ from featurestore.time import instant_text
 Column: TypeAlias = Sequence[Any] | npt.NDArray[Any]
 Listed: TypeAlias = Callable[[Column], list[Any]]
 
+# The years 1 to 9999, which RFC 3339 can write.
+_FIRST_US: Final = -62_135_596_800_000_000
+_LAST_US: Final = 253_402_300_799_999_999
 _STATUS_NAMES: Final = ["", *(status.name for status in Status)]
 
 
@@ -140,7 +143,18 @@ def _date(day: int) -> str:
 
 
 def _instants(column: Column) -> list[Any]:
-    return [None if at is None else instant_text(at, "us", aware=True) for at in _plain(column)]
+    """Return instants as `instant_text` writes them; many at once where all are in its years."""
+    if not isinstance(column, np.ndarray) or not len(column) or not _in_years(column):
+        return [None if at is None else instant_text(at, "us", aware=True) for at in _plain(column)]
+    times = np.ascontiguousarray(column, np.int64).view("M8[us]")
+    if not (column % 1_000_000).any():
+        return [f"{text}Z" for text in np.datetime_as_string(times, unit="s").tolist()]
+    texts: list[str] = np.datetime_as_string(times, unit="us").tolist()
+    return [f"{text.rstrip('0').rstrip('.')}Z" for text in texts]
+
+
+def _in_years(column: npt.NDArray[Any]) -> bool:
+    return bool(column.min() >= _FIRST_US and column.max() <= _LAST_US)
 
 
 _LISTED: Final[dict[str, Listed]] = {
