@@ -17,10 +17,11 @@ PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint co
 MEMBERS := -e ./protos -e ./server -e './sdk[arrow,polars,pandas]' -e '.[redis,server,pandas,demo]'
 MANIFESTS := pyproject.toml protos/pyproject.toml server/pyproject.toml sdk/pyproject.toml
 SOURCES := $(wildcard featurestore protos/generate.py server sdk tests benchmarks examples)
+RELEASED := protos/released.binpb
 PYTEST := $(RUN) -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: setup demo test check bench protos proof differential constraints clean help
+.PHONY: setup demo test check bench protos released proof differential constraints clean help
 
 setup: $(STAMP) ## make .venv and install everything into it (again only when something changed)
 
@@ -60,6 +61,7 @@ check: setup ## format, lint, types, import contracts, protos, image, wheels
 	$(BIN)/lint-imports --no-logo
 	$(RUN) protos/generate.py --check
 	$(BIN)/buf lint protos
+	$(BIN)/buf breaking protos --against $(RELEASED)
 	$(BIN)/hadolint deploy/Dockerfile
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/docker-compose.yml
 	$(RUN) -m tests.repo.check_wheels
@@ -70,6 +72,9 @@ bench: setup ## every workload at reduced size
 protos: setup ## generate protos/featurestore_protos from the .proto files
 	@$(BIN)/uv run --isolated --no-project --python $(RUN) \
 	  --with grpcio-tools==1.76.0 --with mypy-protobuf==5.1.0 python protos/generate.py
+
+released: setup ## record the protos as what clients in the field know, which later ones must not break
+	@$(BIN)/buf build protos --exclude-source-info --path protos/featurestore/v1 -o $(RELEASED)
 
 constraints: setup ## choose the newest versions that pyproject.toml allows
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --fork-strategy fewest --python-version 3.11 \

@@ -221,6 +221,30 @@ class ServedLogConfig(_Model):
     )
 
 
+class BackendConfig(_Model):
+    """Training sets, pushes and the registry over gRPC.
+
+    Attributes:
+        enabled: Whether the server offers them, from a process of their own beside its workers.
+        training_jobs: Training sets computed at once, each with its share of the offline store's
+            threads and memory limit.
+        waiting_jobs: Training sets whose spine comes in, or that wait for their turn, besides.
+        max_spine_rows: Most rows of a spine.
+        max_spine_bytes: Most bytes of a spine.
+        idle_ms: How long a caller may neither send nor take anything.
+        source_roots: Folders below which sources are read and appended to; by default the
+            repository alone.
+    """
+
+    enabled: bool = True
+    training_jobs: Count = 1
+    waiting_jobs: Count = 8
+    max_spine_rows: Annotated[int, Field(ge=1)] = 10_000_000
+    max_spine_bytes: Annotated[int, Field(ge=1)] = 1 << 30
+    idle_ms: Milliseconds = 60_000
+    source_roots: Annotated[tuple[Path, ...], BeforeValidator(_parts)] = (Path(),)
+
+
 class ServerConfig(_Model):
     """The gRPC server.
 
@@ -237,6 +261,7 @@ class ServerConfig(_Model):
         auth: "none": everybody may do everything; "api_keys": only who has a key of the project, or
             a certificate that stands for one, and that is allowed to.
         access_log: Write a line of JSON to standard error for every call.
+        backend: See `BackendConfig`; `false` is short for one that is not enabled.
         http_address: host:port where lookups are served over HTTP, too; None for nowhere.
         http_cors_origins: Origins whose pages may call over HTTP, such as
             "https://app.example.com"; "*" for all. None by default.
@@ -266,6 +291,13 @@ class ServerConfig(_Model):
     metrics_address: str | None = None
     log_format: Literal["text", "json"] = "text"
     served_log: Annotated[ServedLogConfig, BeforeValidator(_path_alone)] = ServedLogConfig()
+    backend: Annotated[
+        BackendConfig, BeforeValidator(lambda v: {"enabled": v} if _is_flag(v) else v)
+    ] = BackendConfig()
+
+
+def _is_flag(value: object) -> bool:
+    return isinstance(value, bool | str)
 
 
 def _clock(text: str) -> str:

@@ -9,13 +9,15 @@ FeatureStoreError
 │   ├── TableError             a table that was given, by column and row
 │   │   ├── SpineError         the entity table: a missing column, a wrong type, an ambiguous time
 │   │   └── RowsError          rows to write: a missing column, a wrong type, a null key
+│   ├── AppendError            rows cannot be added to a source: it is one file, or partitioned
 │   ├── NameCollisionError     two result columns would share one name
 │   ├── SumOverflowError       a sum over a window is beyond its type
 │   └── EntityValueError       an online key or request field: missing, unknown, of a wrong type
 ├── SourceError                a source's files: missing, broken, of the wrong shape
 │   ├── SourceSchemaError      a column that is missing or of the wrong type in one file
 │   ├── SourceTimeError        a local time that occurs twice or never
-│   └── SourceChangedError     a file changed while it was read (retryable)
+│   ├── SourceChangedError     a file changed while it was read (retryable)
+│   └── SourceOutsideRootsError  a file lies where this process reads nothing
 ├── RegistryError              the registry cannot be read or written
 │   ├── RegistryConflictError  somebody else applied first (retryable)
 │   ├── RegistryVersionError   the registry was written by a newer version
@@ -140,6 +142,18 @@ class RowsError(TableError):
     """
 
 
+class AppendError(RequestError):
+    """Rows cannot be added to a source as another file of it; nothing was written.
+
+    Attributes:
+        source: Name of the source.
+    """
+
+    def __init__(self, message: str, *, source: str, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.source = source
+
+
 class NameCollisionError(RequestError):
     """Two columns of the result would share one name (case is ignored)."""
 
@@ -250,6 +264,17 @@ class SourceChangedError(SourceError):
     """A file changed, appeared or went away while a run read it."""
 
     retryable = True
+
+
+class SourceOutsideRootsError(SourceError):
+    """A source has files outside the folders below which this process reads sources."""
+
+    def __init__(self, *, source: str) -> None:
+        super().__init__(
+            f"Source {source!r} has files outside the folders that this server reads.",
+            source=source,
+            hint="whoever runs the server can add a folder to server.backend.source_roots",
+        )
 
 
 class RegistryError(FeatureStoreError):

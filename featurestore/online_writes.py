@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from featurestore.config import RepoConfig, Settings
@@ -38,8 +39,10 @@ class OnlineWrites(RegisteredObjects):
     Attributes:
         config: Settings, and where relative paths start.
         clock: Says what is the future, and when rows that do not say it were created.
+        source_roots: Folders below which sources have to lie; None allows every place.
     """
 
+    source_roots: tuple[Path, ...] | None = None
     config: RepoConfig
     clock: Clock
     _known_state: "_KnownState | None" = None
@@ -198,6 +201,7 @@ class OnlineWrites(RegisteredObjects):
             store=self.online_store,
             clock=self.clock,
             root=self.config.root,
+            source_roots=self.source_roots,
             live=lambda name: self._written_state().view(name),
         )
 

@@ -48,6 +48,8 @@ class FeatureStore(OnlineWrites):
         config: Settings instead of a file, as the YAML would say them; `repo_path` is then where
             relative paths start.
         clock: The time to live in instead of the configured one: "system", an instant, a `Clock`.
+        source_roots: Folders below which the files of sources have to lie for training sets and
+            pushes; relative ones start at the repository. None allows every place.
 
     It may be used from several threads. Used in a `with` block, or closed, it lets go of files and
     connections.
@@ -59,10 +61,13 @@ class FeatureStore(OnlineWrites):
         *,
         config: Mapping[str, Any] | RepoConfig | None = None,
         clock: Clock | Instant | None = None,
+        source_roots: Sequence[Path] | None = None,
     ) -> None:
         root = Path(repo_path) if repo_path is not None else Path.cwd()
         self.config = _config(config, root)
         self.clock = _clock(clock) if clock is not None else self.config.clock
+        if source_roots is not None:
+            self.source_roots = tuple(map(self.config.path, source_roots))
 
     def __enter__(self) -> Self:
         return self
@@ -188,6 +193,7 @@ class FeatureStore(OnlineWrites):
             engine=self.engine,
             functions=self.functions,
             root=self.config.root,
+            source_roots=self.source_roots,
             full_feature_names=full_feature_names,
             timestamp_field=timestamp_field,
             timezone=timezone,

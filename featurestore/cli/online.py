@@ -210,6 +210,7 @@ def serve(
             keys_json=keys.newer() if keys else None,
             access_log=chosen.access_log,
             observing=_observing(server, store),
+            backend=backend_options(store, server.BackendOptions, server.BackendLimits),
             http=_http_options(server, http_address or chosen.http_address, chosen),
         )
         _refuse_private_store(store)
@@ -238,6 +239,32 @@ def _observing(server: Any, store: "FeatureStore") -> Any:
         metrics_address=chosen.metrics_address,
         log_format=chosen.log_format,
         served_log=served_log,
+    )
+
+
+def backend_options(store: "FeatureStore", options: Any, limits: Any) -> Any:
+    """Return what training sets, pushes and the registry are answered with, or None.
+
+    Args:
+        store: Its configuration, and its clock, are the backend's.
+        options: The server's class of what a backend works with.
+        limits: The server's class of what its callers may take.
+    """
+    chosen, config = store.settings.server.backend, store.config
+    if not chosen.enabled:
+        return None
+    return options(
+        settings=config.settings.model_dump(mode="json"),
+        root=str(config.root),
+        clock=str(store.clock),
+        source_roots=tuple(str(config.path(root)) for root in chosen.source_roots),
+        limits=limits(
+            training_jobs=chosen.training_jobs,
+            waiting_jobs=chosen.waiting_jobs,
+            max_spine_rows=chosen.max_spine_rows,
+            max_spine_bytes=chosen.max_spine_bytes,
+            idle_s=chosen.idle_ms / 1e3,
+        ),
     )
 
 

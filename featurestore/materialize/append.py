@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from featurestore.definitions import FileSource
-from featurestore.errors import RequestError, RowsError, shown
+from featurestore.errors import AppendError, RowsError, shown
 from featurestore.materialize.rows import Given, first_unfit, source_table, with_created
 from featurestore.offline.files import list_files, new_files
 from featurestore.offline.footer import read_footer
+from featurestore.offline.instants import FarTimeError, Instants, to_local
+from featurestore.offline.local_times import refused_kinds
 from featurestore.types import type_name
 
 _MICROS: Final = {"s": 1_000_000, "ms": 1_000}
@@ -37,7 +40,7 @@ class AddedFile:
         """Return a file with a name that no other one has.
 
         Raises:
-            RequestError: Files cannot be added to this source.
+            AppendError: Files cannot be added to this source.
             SourceError: It has no file that could say which columns there are.
         """
         place = new_files(source, root)
@@ -91,13 +94,15 @@ class AddedFile:
         if pa.types.is_date(found):
             column, found = column.cast(pa.timestamp("ms")), pa.timestamp("ms")
         has_zone, wants_zone = found.tz is not None, getattr(dtype, "tz", None) is not None
-        if has_zone != wants_zone and self.source.timezone != "UTC":
+        if has_zone and not wants_zone and self.source.timezone != "UTC":
+            column, found = self._local_times(name, column), pa.timestamp(found.unit)
+            has_zone = False
+        if wants_zone and not has_zone and self.source.timezone != "UTC":
             raise RowsError(
-                f"Column {shown(name)}: the rows' times have {'a' if has_zone else 'no'} zone, and"
-                f" those of the source's files have {'a' if wants_zone else 'no'}"
-                f" zone ({type_name(dtype)}).",
+                f"Column {shown(name)}: the rows' times have no zone, and those of the source's"
+                f" files have one ({type_name(dtype)}).",
                 column=name,
-                hint="pass times as the files have them; appending does not convert local times",
+                hint="pass times with a zone; appending does not guess what local times mean",
             )
         if has_zone != wants_zone:  # both are read in UTC
             same = pa.timestamp(found.unit, getattr(dtype, "tz", None))
@@ -113,10 +118,31 @@ class AddedFile:
                 row=row,
             ) from None
 
+    def _local_times(self, name: str, column: pa.Array) -> pa.Array:
+        """Return instants as times of the source's zone, if they are read as the same instants."""
+        reader = Instants(self.source)
+        try:
+            local = to_local(column, self.source.timezone)
+            same = pc.equal(reader.micros(local, up=False), reader.micros(column, up=False))
+        except FarTimeError as error:
+            raise RowsError(f"Column {shown(name)}: {error}.", column=name) from None
+        refused = reader.refused(local, refused_kinds(self.source))
+        if refused is not None or pc.all(same, min_count=0).as_py() is False:
+            row = same.index(False).as_py() if refused is None else refused[0]
+            raise RowsError(
+                f"Column {shown(name)}: the time of row {row} cannot be written as the files of the"
+                f" source have it: that local time occurs twice in {self.source.timezone}.",
+                column=name,
+                row=row,
+                hint="push without appending, or keep times with a zone in the source's files",
+            )
+        return local
 
-def _no_place(source: FileSource, reason: str) -> RequestError:
-    return RequestError(
+
+def _no_place(source: FileSource, reason: str) -> AppendError:
+    return AppendError(
         f"Rows cannot be appended to source {source.name!r}: {shown(source.path)} {reason}.",
+        source=source.name,
         hint="push without appending, or write the file yourself and materialize",
     )
 

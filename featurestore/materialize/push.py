@@ -31,6 +31,7 @@ from featurestore.offline.arrow_values import taken
 from featurestore.offline.atomic import atomic_file
 from featurestore.offline.history import numbers_of
 from featurestore.offline.scan import SourceScan, columns_read, scan_of_table
+from featurestore.offline.source_roots import check_sources_within
 from featurestore.offline.table_rows import TableRows
 from featurestore.online.store import EncodedRows, OnlineStore, TableId, WriteCounts
 from featurestore.registry.generations import LiveView
@@ -93,6 +94,7 @@ class Pusher:
         clock: Says what is the future, and when rows that do not say it were created.
         root: Folder that the sources' relative paths start at.
         live: Returns a view with the generations that are alive now.
+        source_roots: Folders below which sources have to lie; None allows every place.
     """
 
     project: str
@@ -100,6 +102,7 @@ class Pusher:
     clock: Clock
     root: Path
     live: Callable[[str], LiveView]
+    source_roots: Sequence[Path] | None = None
 
     def push(self, name: str, rows: object, *, append: bool = False) -> PushReport:
         """Write rows of a view's source; see `FeatureStore.push`.
@@ -113,6 +116,8 @@ class Pusher:
         if not given:
             check_view(view.served.definition)
             return PushReport(view=view.name)
+        sources = (w.definition.source for w in view.written)
+        check_sources_within(self.source_roots, sources, root=self.root)
         if not append:
             return self._push(view, given)
         added = AddedFile.of(source, self.root)

@@ -21,7 +21,7 @@ def open_engine(config: OfflineStoreConfig, *, root: Path, shares: int = 1) -> O
         shares: How many engines share the threads and the memory of one.
     """
     if shares > 1:
-        config = _share(config, shares)
+        config = share_of(config, shares)
     temp = config.temp_directory
     temp_directory = None if temp is None else (root / temp).absolute()
     if config.type == "polars":
@@ -41,7 +41,8 @@ def open_engine(config: OfflineStoreConfig, *, root: Path, shares: int = 1) -> O
     )
 
 
-def _share(config: OfflineStoreConfig, shares: int) -> OfflineStoreConfig:
+def share_of(config: OfflineStoreConfig, shares: int) -> OfflineStoreConfig:
+    """Return the settings of each of several engines that share the threads and memory of one."""
     threads = config.threads or len(os.sched_getaffinity(0))
     memory = limit_bytes(config.memory_limit or UNLIMITED)
     share = {"threads": max(1, threads // shares), "memory_limit": f"{memory // shares}B"}

@@ -1,6 +1,7 @@
 """Time columns of every unit as microseconds of UTC, in numpy (SEMANTICS, section 1)."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +10,7 @@ import pyarrow as pa
 from featurestore.definitions import FileSource
 from featurestore.offline.local_times import YEAR_US, is_naive, policy_spans
 from featurestore.offline.scan_columns import is_nanoseconds
-from featurestore.time import LocalSpan, local_year
+from featurestore.time import LocalSpan, local_spans, local_year
 
 Ints = npt.NDArray[np.int64]
 
@@ -113,6 +114,43 @@ class SpanTable:
     def index(self, local: Ints) -> Ints:
         """Return the number of the span in which each local time lies."""
         return np.searchsorted(self.starts, local, side="right") - 1
+
+
+def to_local(column: pa.Array, zone: str) -> pa.Array:
+    """Return instants as times of a zone, without it, in the same unit.
+
+    Of a local time that occurs twice the result does not say which it was.
+
+    Args:
+        column: Timestamps with a zone; what is not finite stays as it is.
+        zone: An IANA time zone.
+
+    Raises:
+        FarTimeError: A time does not fit.
+    """
+    raw, unit, infinity = _numbers(column)
+    micros = _to_micros(raw, unit, infinity)
+    finite = np.abs(raw) != infinity
+    starts, offsets = _offsets(zone, micros[finite])
+    moved = offsets[np.searchsorted(starts, micros[finite], side="right") - 1]
+    local = raw.copy()
+    local[finite] += moved * 1_000 if unit == "ns" else moved // _MICROS[unit]
+    return pa.array(local, mask=_mask(column)).cast(pa.timestamp(unit))
+
+
+def _offsets(zone: str, micros: Ints) -> tuple[Ints, Ints]:
+    """Return from when on a zone has which offset, around these instants."""
+    years = {local_year(int(part) * YEAR_US) for part in np.unique(micros // YEAR_US)} or {1970}
+    spans = local_spans(zone, years)
+    starts, offsets = [-LAST], [spans[0].offset]
+    for before, span in pairwise(spans):
+        if span.kind != "plain":
+            continue
+        twice = before.kind == "twice"
+        otherwise = before.resume if before.kind == "never" else span.start - span.offset
+        starts.append(before.start - before.later_offset if twice else otherwise)
+        offsets.append(span.offset)
+    return np.array(starts, np.int64), np.array(offsets, np.int64)
 
 
 def moved_by_rounding(column: pa.Array) -> pa.Array:

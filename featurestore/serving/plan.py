@@ -149,6 +149,15 @@ class LookupPlan:
         known = dict(self.columns)
         return (*self.columns, *((name, dtype) for name, dtype in fields if name not in known))
 
+    @property
+    def features(self) -> Columns:
+        """The features of the reply in the order asked, with their types."""
+        looked_up = [(output.name, output.dtype) for output in self.outputs]
+        if self.on_demand is None:
+            return tuple(looked_up)
+        computed = list(zip(self.on_demand.names, self.on_demand.types, strict=True))
+        return tuple(looked_up[n] if n >= 0 else computed[~n] for n in self.on_demand.order)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ServingCatalog:

@@ -73,6 +73,7 @@ class RetrievalJob:
         query: FeatureQuery,
         tasks: tuple[JoinTask, ...],
         mode: Mode,
+        revision: int = 0,
         request: pa.Table | None = None,
         progress: Progress | None = None,
     ) -> None:
@@ -82,6 +83,7 @@ class RetrievalJob:
         self._tasks = tasks
         self._request = request
         self._mode: Mode = mode
+        self._revision = revision
         self._progress = progress
         self._cancelled = threading.Event()
 
@@ -89,6 +91,11 @@ class RetrievalJob:
     def num_rows(self) -> int:
         """Rows of the result: those of the spine."""
         return int(self._spine.num_rows)
+
+    @property
+    def revision(self) -> int:
+        """The revision of the registry that the result follows."""
+        return self._revision
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -208,6 +215,7 @@ class RetrievalJob:
             query=self._query,
             tasks=tuple(tasks),
             mode=self._mode,
+            revision=self._revision,
             request=None if self._request is None else self._request.slice(0, rows),
             progress=self._progress,
         )

@@ -1,7 +1,7 @@
 """From a request to a job: what can go wrong with a request goes wrong here, before any work."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,6 +12,7 @@ from featurestore.offline.column_types import with_file_types
 from featurestore.offline.engine import Mode, OfflineEngine, SqlTable
 from featurestore.offline.files import list_files
 from featurestore.offline.scan import open_scan
+from featurestore.offline.source_roots import check_sources_within
 from featurestore.registry.state import RegistryState
 from featurestore.training.job import JoinTask, RetrievalJob
 from featurestore.training.query import FeatureRequest, ViewJoin, check_names, resolve
@@ -30,6 +31,7 @@ def retrieve(
     engine: OfflineEngine,
     functions: FunctionLoader | None = None,
     root: Path,
+    source_roots: Sequence[Path] | None = None,
     full_feature_names: bool,
     timestamp_field: str,
     timezone: str,
@@ -42,8 +44,9 @@ def retrieve(
     query = resolve(features, state, full_feature_names=full_feature_names, functions=functions)
     for join in query.joins:
         _check_mode(join, mode)
+        check_sources_within(source_roots, (join.view.source, *join.view.joins), root=root)
     if isinstance(entity_df, SqlSpine):
-        spine = engine.query(entity_df.text, _tables(state, root))
+        spine = engine.query(entity_df.text, _tables(state, root, source_roots))
     else:
         spine = to_table(entity_df, timestamp_field=timestamp_field)
     check_names(query.names, spine.column_names)
@@ -55,6 +58,7 @@ def retrieve(
         engine=engine,
         spine=spine,
         query=query,
+        revision=state.revision,
         tasks=tuple(_task(join, spine, times, root, mode) for join in query.joins),
         mode=mode,
         request=request,
@@ -89,11 +93,14 @@ def _task(join: ViewJoin, spine: pa.Table, times: pa.Array, root: Path, mode: Mo
     )
 
 
-def _tables(state: RegistryState, root: Path) -> Mapping[str, SqlTable]:
-    """Return the registered sources whose files exist, by name; a query may need only some."""
+def _tables(
+    state: RegistryState, root: Path, source_roots: Sequence[Path] | None
+) -> Mapping[str, SqlTable]:
+    """Return the registered sources whose files can be read; a query may need only some."""
     tables = {}
     for name, source in state.sources.items():
         with contextlib.suppress(SourceError):
+            check_sources_within(source_roots, [source], root=root)
             files = tuple(file.path for file in list_files(source, root))
             tables[name] = SqlTable(paths=files, renamed=source.field_mapping)
     return tables

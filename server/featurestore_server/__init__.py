@@ -13,6 +13,8 @@ from featurestore_server.errors import (
 )
 from featurestore_server.options import (
     DEFAULT_ADDRESS,
+    BackendLimits,
+    BackendOptions,
     HttpOptions,
     Limits,
     Observing,
@@ -27,6 +29,8 @@ __all__ = [
     "DEFAULT_ADDRESS",
     "AddressError",
     "AddressInUseError",
+    "BackendLimits",
+    "BackendOptions",
     "Health",
     "HttpOptions",
     "InsecureAddressError",

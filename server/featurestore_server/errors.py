@@ -15,7 +15,9 @@ FeatureStoreError (featurestore.errors)
 ├── OriginRefusedError          a page of an origin that nobody allowed calls over HTTP
 ├── UnauthenticatedError        nobody knows who calls
 ├── PermissionDeniedError       whoever calls may not do this
+├── BackendUnavailableError     the process behind it does not answer (retryable)
 ├── OverloadedError             the server has more calls than it can answer in time (retryable)
+│   └── TrainingBusyError       it computes as many training sets as it takes (retryable)
 └── DeadlinePassedError         the caller does not wait any longer
 
 Messages of all but ServeError, and of the core's errors about requests and computed features, are
@@ -147,6 +149,16 @@ class OverloadedError(core.FeatureStoreError):
     retryable = True
 
 
+class TrainingBusyError(OverloadedError):
+    """As many training sets are computed, or wait for their turn, as the server takes."""
+
+
+class BackendUnavailableError(core.FeatureStoreError):
+    """The process behind training sets, pushes and the registry does not answer."""
+
+    retryable = True
+
+
 class DeadlinePassedError(core.FeatureStoreError):
     """The caller's deadline passed before the work began."""
 
@@ -256,6 +268,18 @@ ANSWERS: Final[Mapping[type[BaseException], Answer]] = {
     OverloadedError: Answer(
         "UNAVAILABLE", "OVERLOADED", retry_after_s=0.1, todo="try again later, or add workers"
     ),
+    TrainingBusyError: Answer(
+        "UNAVAILABLE",
+        "TRAINING_BUSY",
+        retry_after_s=5.0,
+        todo="try again later, or raise `server.backend.training_jobs`",
+    ),
+    BackendUnavailableError: Answer(
+        "UNAVAILABLE",
+        "BACKEND_UNAVAILABLE",
+        retry_after_s=1.0,
+        todo="try again; if it lasts, the log says why the backend ends",
+    ),
     DeadlinePassedError: Answer(
         "DEADLINE_EXCEEDED", "DEADLINE_PASSED", todo="give the call more time"
     ),
@@ -292,6 +316,23 @@ ANSWERS: Final[Mapping[type[BaseException], Answer]] = {
         "A file of a source changed while it was read.",
         retry_after_s=1.0,
         todo="try again when nobody writes to the source",
+    ),
+    core.SourceOutsideRootsError: Answer(
+        "FAILED_PRECONDITION",
+        "SOURCE_NOT_ALLOWED",
+        todo="have the source's folder added to `server.backend.source_roots`",
+    ),
+    core.AppendError: Answer(
+        "FAILED_PRECONDITION",
+        "SOURCE_NOT_APPENDABLE",
+        "Rows cannot be appended to the source of this view.",
+        todo="push without appending; the log says what the source would need",
+    ),
+    core.DefinitionError: Answer(
+        "FAILED_PRECONDITION",
+        "DEFINITION_INVALID",
+        "What is defined does not go with the source's files.",
+        todo="correct the definitions and apply; the log says what is wrong",
     ),
     core.SourceError: Answer(
         "FAILED_PRECONDITION",
@@ -355,6 +396,9 @@ ANSWERS: Final[Mapping[type[BaseException], Answer]] = {
 
 def answer_to(error: Exception) -> Answer:
     """Return what a client is told about `error`."""
+    own = getattr(error, "answer", None)  # of what another process answered already
+    if isinstance(own, Answer):
+        return own
     return answer_for(type(error))
 
 

@@ -16,6 +16,8 @@ from featurestore.errors import (
     FeatureStoreError,
     NameCollisionError,
     NotFoundError,
+    RowsError,
+    TableError,
 )
 from featurestore_server.errors import (
     Answer,
@@ -116,6 +118,10 @@ def _field(error: Exception) -> str:
         return f"entities.{_cut(error.field, _MAX_NAME_BYTES - 32)}{row}"
     if isinstance(error, MalformedMessageError | LimitExceededError):
         return error.field
+    if isinstance(error, TableError) and error.column is not None:
+        place = "columns" if isinstance(error, RowsError) else "spine"
+        row = "" if error.row is None else f"[{error.row}]"
+        return f"{place}.{_cut(error.column, _MAX_NAME_BYTES - 32)}{row}"
     if isinstance(error, ContentTypeError):
         return "content-type"
     return "features" if isinstance(error, NameCollisionError) else ""

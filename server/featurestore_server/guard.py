@@ -3,6 +3,7 @@
 import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
 import grpc
@@ -12,7 +13,7 @@ from grpc_status import rpc_status
 from featurestore_server.calls import NO_DEADLINE, Call, Observer, request_id_of
 from featurestore_server.errors import MalformedMessageError
 from featurestore_server.failures import logged_failure
-from featurestore_server.statuses import status_for
+from featurestore_server.statuses import PassedOnError, status_for
 
 Behavior = Callable[..., Any]
 
@@ -101,6 +102,9 @@ def call_of(method: str, request: bytes, context: grpc.ServicerContext) -> Call:
 
 def abort(context: grpc.ServicerContext, error: Exception) -> NoReturn:
     """End a call with the status that stands for `error`."""
+    if isinstance(error, PassedOnError):
+        context.set_trailing_metadata(error.trailing)
+        context.abort(grpc.StatusCode[error.answer.code], error.message)
     if isinstance(error, _EndedError):
         status = logged_status(error.error, request_id=request_id_of(error.call))
     else:
@@ -111,6 +115,16 @@ def abort(context: grpc.ServicerContext, error: Exception) -> NoReturn:
 def logged_status(error: Exception, *, request_id: str = "") -> Status:
     """Return the status that stands for `error`; log what it does not say, under its id."""
     return status_for(logged_failure(error, request_id=request_id))
+
+
+def in_pool(pool: ThreadPoolExecutor, behavior: Behavior) -> Behavior:
+    """Return a behaviour that grpcio runs in a pool of its own, instead of the server's."""
+
+    def behave(request: Any, context: grpc.ServicerContext) -> Any:
+        return behavior(request, context)
+
+    behave.experimental_thread_pool = pool  # type: ignore[attr-defined]
+    return behave
 
 
 class HandlerCollector:
@@ -164,7 +178,10 @@ def _parsing(behavior: Behavior, read: Callable[[bytes], Any] | None) -> Behavio
     return call
 
 
-def _parsing_stream(behavior: Behavior, read: Callable[[bytes], Any]) -> Behavior:
+def _parsing_stream(behavior: Behavior, read: Callable[[bytes], Any] | None) -> Behavior:
+    if read is None:
+        return behavior
+
     @functools.wraps(behavior)
     def call(requests: Iterator[bytes], context: grpc.ServicerContext, *rest: Any) -> Any:
         return behavior((parse(read, request) for request in requests), context, *rest)

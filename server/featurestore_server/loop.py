@@ -294,8 +294,8 @@ class LookupLoop:
                 self._admission.answered(worked_on, took_s, at_once=self._answering)
 
     def _reply(self, to: _Call, answer: bytes | Exception) -> None:
-        if isinstance(answer, DeadlinePassedError):  # nobody is there to read more
-            self._end(to.call, _TOO_LATE, is_watched=to.is_watched)
+        if isinstance(answer, DeadlinePassedError) and to.deadline <= time.time():
+            self._end(to.call, _TOO_LATE, is_watched=to.is_watched)  # nobody reads more
             return
         if isinstance(answer, Exception):
             status = rpc_status.to_status(logged_status(answer, request_id=request_id_of(to)))

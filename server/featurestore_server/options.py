@@ -67,6 +67,46 @@ class Observing:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BackendLimits:
+    """What callers of the backend may take, all together.
+
+    Attributes:
+        training_jobs: Training sets computed at the same time, each with its share of the offline
+            store's threads and memory.
+        waiting_jobs: Training sets whose spine comes in, or that wait for their turn, besides; more
+            get UNAVAILABLE.
+        max_spine_rows: Rows of a spine.
+        max_spine_bytes: Bytes of a spine's Arrow stream, and of its columns once they are decoded.
+        idle_s: How long a caller may neither send nor take anything while it is its turn.
+    """
+
+    training_jobs: int = 1
+    waiting_jobs: int = 8
+    max_spine_rows: int = 10_000_000
+    max_spine_bytes: int = 1 << 30
+    idle_s: float = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendOptions:
+    """What the process behind training sets, pushes and the registry works with.
+
+    Attributes:
+        settings: `feature_store.yaml` with what the environment added to it, JSON-ready.
+        root: The repository; an absolute path.
+        clock: "system", or the instant at which time stands still.
+        source_roots: Folders below which sources are read and appended to; absolute paths.
+        limits: What callers may take.
+    """
+
+    settings: Mapping[str, Any]
+    root: str
+    clock: str = "system"
+    source_roots: tuple[str, ...] = ()
+    limits: BackendLimits = field(default_factory=BackendLimits)
+
+
+@dataclass(frozen=True, kw_only=True)
 class HttpOptions:
     """The HTTP twin of the lookup.
 
@@ -100,6 +140,8 @@ class ServeOptions:
         tls: What connections are encrypted with; None for plain text.
         keys_json: What `featurestore.access.keys_to_json` wrote: who may call. None: everybody.
         access_log: Whether each call is a line of JSON on standard error.
+        backend: What training sets, pushes and the registry are answered with; None for lookups
+            alone.
         http: Where lookups are served over HTTP, too; None for nowhere.
         observing: What operators get to see.
     """
@@ -119,5 +161,6 @@ class ServeOptions:
     tls: TlsFiles | None = None
     keys_json: str | None = None
     access_log: bool = False
+    backend: BackendOptions | None = None
     http: HttpOptions | None = None
     observing: Observing = field(default_factory=Observing)

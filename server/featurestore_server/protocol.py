@@ -18,7 +18,13 @@ from featurestore.certificates import TlsFiles
 from featurestore.errors import FeatureStoreError
 from featurestore_server.errors import WorkerError
 from featurestore_server.families import Samples
-from featurestore_server.options import Limits, Observing, ServeOptions
+from featurestore_server.options import (
+    BackendLimits,
+    BackendOptions,
+    Limits,
+    Observing,
+    ServeOptions,
+)
 
 MAX_LINE_BYTES = 256 << 20
 
@@ -53,6 +59,7 @@ class WorkerTask:
         tls: What connections are encrypted with; None for plain text.
         keys_json: Who may call, as `ServeOptions` has it.
         access_log: Whether each call is logged.
+        backend: Where the backend listens; "" if there is none.
         http: The same over HTTP; None for not.
         observing: What operators get to see.
     """
@@ -71,10 +78,16 @@ class WorkerTask:
     access_log: bool = False
     http: HttpTask | None = None
     observing: Observing = field(default_factory=Observing)
+    backend: str = ""
 
     @classmethod
     def of(
-        cls, options: ServeOptions, targets: tuple[str, ...], *, http_targets: tuple[str, ...] = ()
+        cls,
+        options: ServeOptions,
+        targets: tuple[str, ...],
+        *,
+        http_targets: tuple[str, ...] = (),
+        backend: str = "",
     ) -> "WorkerTask":
         """Return the task of each worker of a server."""
         http = None
@@ -93,6 +106,7 @@ class WorkerTask:
             tls=options.tls,
             keys_json=options.keys_json,
             access_log=options.access_log,
+            backend=backend,
             http=http,
             observing=options.observing,
         )
@@ -115,6 +129,34 @@ class WorkerTask:
             facts["http"] = HttpTask(**{name: tuple(values) for name, values in http.items()})
         facts["observing"] = Observing.of(facts["observing"])
         return cls(**facts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendTask:
+    """What the backend is to do.
+
+    Attributes:
+        target: Where to listen.
+        options: What it works with.
+        grace_s: How long calls under way may go on after the signal to stop, in seconds.
+    """
+
+    target: str
+    options: BackendOptions
+    grace_s: float
+
+    def to_line(self) -> str:
+        """Return the task as one line."""
+        return json.dumps(asdict(self)) + "\n"
+
+    @classmethod
+    def from_line(cls, line: str) -> "BackendTask":
+        """Return the task that `to_line` wrote."""
+        facts = json.loads(line)
+        options = facts["options"]
+        options["source_roots"] = tuple(options["source_roots"])
+        options["limits"] = BackendLimits(**options["limits"])
+        return cls(**facts | {"options": BackendOptions(**options)})
 
 
 def catalog_line(catalog_json: str) -> str:

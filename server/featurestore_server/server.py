@@ -12,12 +12,14 @@ from featurestore.certificates import TlsFiles
 from featurestore.functions import FunctionLoader
 from featurestore.online.store import OnlineStore
 from featurestore.serving.plan import ServingCatalog
-from featurestore_server.calls import Gate, Observer, Observers
+from featurestore_server.calls import Gate, Observer, Observers, OpenGate
 from featurestore_server.errors import AddressInUseError
 from featurestore_server.guard import HandlerCollector, add_guarded, observed
+from featurestore_server.link import BackendLink
 from featurestore_server.loop import LookupLoop, is_supported
 from featurestore_server.monitor import StoreMonitor
 from featurestore_server.options import Limits
+from featurestore_server.passing import SERVICES, PassedMethods
 from featurestore_server.permissions import gated_stream
 from featurestore_server.pool import LookupAdmission, WatchedPool
 from featurestore_server.service import LOOKUP_METHOD, SERVING_SERVICE, OnlineFeatures, Witness
@@ -43,7 +45,8 @@ class FeatureServer:
     """Serves one catalog from one store, in this process.
 
     Health is that of grpc.health.v1: "" is the process, and serves until it stops; the lookup
-    service is also not serving while the store does not answer.
+    service is also not serving while the store does not answer, the others while the backend does
+    not; without a backend their health is unknown.
 
     Args:
         catalog: What is served.
@@ -54,9 +57,10 @@ class FeatureServer:
         reflect: Whether clients may ask what services there are.
         fast_lookups: Whether lookups are answered by `loop`, where this grpcio permits it.
         gate: Decides who may look up what, and who may ask for reflection; None lets everybody.
-        observer: Told how each lookup ended, and each call that the gate was asked about.
+        observer: Told how each call ended.
         tls: What connections are encrypted with; None for plain text.
         witnesses: See what lookups are answered with.
+        backend: Where the backend listens, which answers all but lookups; "" if there is none.
 
     Raises:
         CertificateError: A file of `tls` cannot be used.
@@ -77,6 +81,7 @@ class FeatureServer:
         observer: Observer | None = None,
         tls: TlsFiles | None = None,
         witnesses: Sequence[Witness] = (),
+        backend: str = "",
     ) -> None:
         self._credentials = grpc_credentials(tls) if tls else None
         limits = limits or Limits()
@@ -98,6 +103,8 @@ class FeatureServer:
         )
         self._health = health.HealthServicer()
         self._health.set(SERVING_SERVICE, _SERVING)
+        self._link = self._backend_link(backend) if backend else None
+        self._passed = PassedMethods(self._link, gate=gate or OpenGate(), observer=self.observer)
         self._store = store
         self._monitor = _monitor(catalog, store, self._health)
         self.online_features = OnlineFeatures(
@@ -111,6 +118,14 @@ class FeatureServer:
         )
         self._loop = self._lookup_loop(threads, limits.max_calls) if fast_lookups else None
         self._add_services(reflect=reflect)
+
+    def _backend_link(self, target: str) -> BackendLink:
+        def report(answers: bool) -> None:  # noqa: FBT001 - a callback
+            for service in SERVICES:
+                self._health.set(service, _SERVING if answers else _NOT_SERVING)
+
+        report(answers=False)
+        return BackendLink(target, on_change=report)
 
     def _lookup_loop(self, threads: int, max_calls: int) -> LookupLoop | None:
         if not is_supported():
@@ -139,7 +154,7 @@ class FeatureServer:
         services = HandlerCollector()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, services)
         if reflect:
-            names = [SERVING_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME]
+            names = [SERVING_SERVICE, *SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME]
             reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
                 reflection.ReflectionServicer(names), services
             )
@@ -147,6 +162,8 @@ class FeatureServer:
             add_guarded(self._server, SERVING_SERVICE, {"GetOnlineFeatures": lookup})
         for name, methods in services.services.items():
             add_guarded(self._server, name, self._gated(name, methods))
+        for name, methods in self._passed.by_service().items():  # they ask the gate themselves
+            add_guarded(self._server, name, methods)
 
     def _gated(self, service: str, methods: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the methods of a service as this server's gate lets them be called."""
@@ -185,6 +202,8 @@ class FeatureServer:
             self._loop.start()
         if self._monitor:
             self._monitor.start()
+        if self._link:
+            self._link.start()
 
     def replace_catalog(self, catalog: ServingCatalog) -> None:
         """Serve another catalog from now on; calls that came before end as they began.
@@ -212,6 +231,9 @@ class FeatureServer:
             self._loop.join(_END_S)
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._admission.shutdown()
+        self._passed.close()
+        if self._link:
+            self._link.stop()
 
     def store_answers(self) -> bool:
         """Whether the store is known to answer."""

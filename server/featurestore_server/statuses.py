@@ -1,5 +1,6 @@
 """From what a client is told to a google.rpc.Status with details."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -9,9 +10,27 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc import StatusCode
 
+from featurestore.errors import FeatureStoreError
+from featurestore_server.errors import Answer
 from featurestore_server.failures import Failure, failure_of, suggestions_text
 
 ERROR_DOMAIN: Final = "featurestore"
+
+
+class PassedOnError(FeatureStoreError):
+    """The backend answered with a status, which goes to the client as it is.
+
+    Attributes:
+        answer: The row of the table that it came from, as far as the status says.
+        trailing: What came with it.
+    """
+
+    def __init__(
+        self, message: str, *, code: str, reason: str, trailing: Sequence[tuple[str, str | bytes]]
+    ) -> None:
+        super().__init__(message)
+        self.answer = Answer(code, reason)
+        self.trailing = tuple(trailing)
 
 
 def status_of(error: Exception, *, error_id: str = "") -> Status:

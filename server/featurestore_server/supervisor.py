@@ -2,21 +2,26 @@
 
 import contextlib
 import logging
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TextIO, cast
 
 from featurestore.certificates import read_tls
+from featurestore.offline.temporary import spill_folder
 from featurestore_server.addresses import Reservation, reserve, reserve_port
 from featurestore_server.errors import WorkerError
 from featurestore_server.families import Samples
 from featurestore_server.gathered import Gathered
 from featurestore_server.options import ServeOptions
 from featurestore_server.protocol import (
+    BackendTask,
     Reports,
     WorkerTask,
     catalog_line,
@@ -32,6 +37,8 @@ STOP_MARGIN_S: Final = 5.0
 """How much longer than the grace time a worker may take to end."""
 FIRST_RESTART_S: Final = 0.5
 LAST_RESTART_S: Final = 30.0
+MAX_FOLDER_BYTES: Final = 50
+"""A socket's path has about 100 bytes, of which our part takes half."""
 STEADY_S: Final = 60.0
 """A worker that lived this long is restarted at once, as if it had never failed."""
 
@@ -41,9 +48,14 @@ class Worker:
 
     Attributes:
         restarts: How many took its place so far.
+
+    Args:
+        task_line: What it is to do.
+        kind: "worker" or "backend": the module of this package that it runs.
     """
 
-    def __init__(self, task_line: str) -> None:
+    def __init__(self, task_line: str, kind: str = "worker") -> None:
+        self._kind = kind
         self._task_line = task_line
         self._pause_s = 0.0
         self._restart_at: float | None = None
@@ -63,8 +75,8 @@ class Worker:
     def _start(self) -> None:
         # A fresh interpreter rather than a fork: gRPC, and what this process may have loaded, do
         # not survive one. -P: a folder with a module of some package's name is no way in.
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "featurestore_server.worker"],
+        self._process = subprocess.Popen(  # noqa: S603 - two modules of this package
+            [sys.executable, "-P", "-m", f"featurestore_server.{self._kind}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -110,7 +122,8 @@ class Worker:
             self._pause_s = 0.0 if lived_s > STEADY_S else doubled_s
             self._restart_at = time.monotonic() + self._pause_s
             LOGGER.error(
-                "worker %d ended with %s; starting another in %.1f s",
+                "%s %d ended with %s; starting another in %.1f s",
+                self._kind,
                 self.pid,
                 _ending(self._process.returncode),
                 self._pause_s,
@@ -137,7 +150,7 @@ class Worker:
         try:
             self._process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            LOGGER.warning("worker %d did not end in time and was killed", self.pid)
+            LOGGER.warning("%s %d did not end in time and was killed", self._kind, self.pid)
             self._process.kill()
             self._process.wait()
         self._close_pipes()
@@ -171,6 +184,9 @@ class Supervisor:
         self._http_reservation = _reserve_http(options, self._reservation)
         self._workers: list[Worker] = []
         self.gathered = Gathered()
+        self._backend: Worker | None = None
+        self._folders = contextlib.ExitStack()
+        self._backend_target = ""
 
     @property
     def address(self) -> str:
@@ -192,20 +208,39 @@ class Supervisor:
         """The workers, by number."""
         return tuple(self._workers)
 
+    def backend_pid(self) -> int | None:
+        """The backend's process id; None if there is none."""
+        return None if self._backend is None else self._backend.pid
+
     def start(self) -> None:
-        """Start all workers and wait until they serve."""
-        line = self._task_line()
+        """Start all workers and wait until they serve; the backend comes up behind them."""
         try:
+            if self._options.backend is not None:
+                self._backend_target = _private_target(self._folders)
+            line = self._task_line()
             self._workers = [Worker(line) for _ in range(self._options.workers)]
             for worker in self._workers:
                 worker.wait_ready()
+            if self._options.backend is not None:
+                task = BackendTask(
+                    target=self._backend_target,
+                    options=self._options.backend,
+                    grace_s=self._options.grace_s,
+                )
+                self._backend = Worker(task.to_line(), "backend")
         except BaseException:
             self.stop()
             raise
 
     def _task_line(self) -> str:
         http = self._http_reservation.targets if self._http_reservation else ()
-        return WorkerTask.of(self._options, self._reservation.targets, http_targets=http).to_line()
+        task = WorkerTask.of(
+            self._options,
+            self._reservation.targets,
+            http_targets=http,
+            backend=self._backend_target,
+        )
+        return task.to_line()
 
     def replace_catalog(self, catalog_json: str) -> None:
         """Let all workers serve another catalog, without an interruption."""
@@ -229,9 +264,11 @@ class Supervisor:
                 self.gathered.take(number, worker.pid, samples)
 
     def revive_workers(self) -> None:
-        """Start those workers again that died."""
+        """Start those processes again that died."""
         for worker in self._workers:
             worker.revive()
+        if self._backend is not None:
+            self._backend.revive()
 
     def stop(self) -> None:
         """Let all workers finish their calls and end, then give the address back."""
@@ -241,6 +278,11 @@ class Supervisor:
         for worker in self._workers:
             worker.wait(deadline)
         self._workers = []
+        if self._backend is not None:  # last: workers finish their calls with it
+            self._backend.terminate()
+            self._backend.wait(time.monotonic() + STOP_MARGIN_S)
+            self._backend = None
+        self._folders.close()
         self._reservation.release()
         if self._http_reservation:
             self._http_reservation.release()
@@ -256,6 +298,24 @@ class Supervisor:
         traceback: TracebackType | None,
     ) -> None:
         self.stop()
+
+
+def _private_target(folders: contextlib.ExitStack) -> str:
+    """Return a unix socket in a new folder of this user's alone, which goes away with `folders`.
+
+    Whoever reaches it is somebody whom a worker let in: nobody asks there for a key.
+    """
+    parent = tempfile.gettempdir()
+    if len(os.fsencode(parent)) > MAX_FOLDER_BYTES:
+        parent = "/tmp"  # noqa: S108 - the folder below it is private
+    try:
+        folder = folders.enter_context(spill_folder(Path(parent)))
+    except OSError as error:
+        raise WorkerError(
+            f"No folder can be made below {parent}: {error.strerror or error}.",
+            hint="set TMPDIR to a folder that can be written",
+        ) from None
+    return f"unix:{folder}/backend"
 
 
 def _reserve_http(options: ServeOptions, beside: Reservation) -> Reservation | None:

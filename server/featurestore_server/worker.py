@@ -47,7 +47,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     # Ctrl-C reaches the whole process group; the parent answers it and tells its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    reports = _take_stdout()
+    reports = take_stdout()
     told = lines_from(sys.stdin.fileno())
     task = WorkerTask.from_line(next(told))
     set_up_logging(task.observing.log_format, process="worker")
@@ -78,6 +78,7 @@ def _serve(task: WorkerTask, told: Iterator[str], reports: TextIO, stop: threadi
             gate=WitnessedGate(gate or OpenGate()) if access_log else gate,
             observer=Observers(*observation.observers, *((access_log,) if access_log else ())),
             witnesses=observation.witnesses,
+            backend=task.backend,
         )
         for target in task.targets:
             server.listen(target)
@@ -128,7 +129,7 @@ def open_configured_store(settings: Mapping[str, Any]) -> OnlineStore:
     return open_store(arguments.pop("type"), **arguments)
 
 
-def _take_stdout() -> TextIO:
+def take_stdout() -> TextIO:
     """Return standard output for reports alone; whatever prints now prints to standard error."""
     reports = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

@@ -17,7 +17,6 @@ PAGE: Final = Path(__file__).parents[2] / "docs" / "errors.md"
 MODULES: Final = {core.__name__, server.__name__}
 
 WITHOUT_A_ROW: Final = {
-    core.DefinitionError: "correct the definition that the message names, and plan again",
     core.ConfigError: "correct `feature_store.yaml`, or the variable, that the message names",
     core.MissingExtraError: "install what the hint says",
     core.VerificationError: "see [verify](semantics.md): something is served that is not right",

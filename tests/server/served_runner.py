@@ -1,10 +1,15 @@
-"""A runner of scenarios whose lookups take the long way: SDK, gRPC, server, store."""
+"""A runner of scenarios whose calls take the long way: client, gRPC, server, backend, store."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, cast
 
+import grpc
 import pyarrow as pa
 import pytest
+from featurestore_protos.v1.training_pb2 import TRAINING_MODE_AS_SERVED, TRAINING_MODE_COMPLETE
 from featurestore_sdk import (
     ClientError,
     FeatureStoreClient,
@@ -13,12 +18,18 @@ from featurestore_sdk import (
     OnlineFeatures,
     ServerError,
 )
-from featurestore_server.server import FeatureServer
+from featurestore_server.errors import ANSWERS, answer_for
+from featurestore_server.failures import LOGGER
+from google.rpc.error_details_pb2 import ErrorInfo
 
-from featurestore.testing.runners import Reply
-from featurestore.testing.scenario import ExpectedError, LookUp
+from featurestore import errors
+from featurestore.testing.runners import Reply, is_core_error
+from featurestore.testing.scenario import ExpectedError, LookUp, Push, Train
 from featurestore.testing.store_runner import StoreRunner
 from featurestore.time import to_micros
+
+from .backend_calls import push, served, train
+from .calls import Failure
 
 if TYPE_CHECKING:
     from featurestore.testing.oracle import Status
@@ -32,26 +43,80 @@ REASONS: Final = {
 }
 
 
+class WireError(Exception):
+    """A status, with what the server's log says under its error id.
+
+    Args:
+        failure: The status.
+        logged: The error that was logged, if the status does not say it.
+    """
+
+    def __init__(self, failure: Failure, logged: Exception | None) -> None:
+        self.failure = failure
+        self.logged = logged
+        super().__init__(f"{failure.message} {logged or ''}")
+
+
 class ServedRunner(StoreRunner):
-    """Plays scenarios like `StoreRunner`, but looks up through a server and the SDK."""
+    """Plays scenarios like `StoreRunner`, but through a server: it trains, pushes and looks up."""
 
     def look_up(self, call: LookUp) -> Reply:
         """Start a server with what is registered now, and ask it."""
-        server = FeatureServer(
-            self.store.serving_catalog(),
-            self.store.online_store,
-            functions=self.store.functions,
-        )
-        address = f"127.0.0.1:{server.listen('127.0.0.1:0')}"
-        server.start()
-        try:
-            with FeatureStoreClient(address, timeout_s=30) as client:
-                return _ask(client, call)
-        finally:
-            server.stop(5)
+        with (
+            served(self.store) as address,
+            FeatureStoreClient(address, timeout_s=30) as client,
+        ):
+            return _ask(client, call)
+
+    def train(self, call: Train) -> pa.Table:
+        """Start a server, and have it compute the training set."""
+        features = call.features if isinstance(call.features, str) else list(call.features)
+        mode = {"complete": TRAINING_MODE_COMPLETE, "as_served": TRAINING_MODE_AS_SERVED}
+        with self._channel() as channel:
+            trained = train(
+                channel,
+                call.spine.to_arrow(),
+                features,
+                full_feature_names=call.full_feature_names,
+                timestamp_field=call.timestamp_field,
+                timezone=call.timezone,
+                mode=mode[call.mode],
+            )
+        added = trained.table.column_names[call.spine.to_arrow().num_columns :]
+        assert added == list(trained.summary.features)
+        assert trained.summary.rows == trained.table.num_rows
+        return trained.table
+
+    def push(self, call: Push) -> None:
+        """Start a server, and push through it."""
+        zone = self.store.get_feature_view(call.view).source.timezone
+        with self._channel() as channel:
+            push(channel, call.view, call.rows.to_arrow(), zone=zone)
+
+    @contextmanager
+    def _channel(self) -> Iterator[grpc.Channel]:
+        with served(self.store) as address, grpc.insecure_channel(address) as channel:
+            log = _Log()
+            LOGGER.addHandler(log)
+            try:
+                yield channel
+            except grpc.RpcError as error:
+                failure = Failure(error)
+                raise WireError(failure, log.of(failure)) from None
+            finally:
+                LOGGER.removeHandler(log)
 
     def is_expected(self, error: Exception, expected: ExpectedError) -> bool:
-        """Whether an error is what the scenario names, or what the SDK makes of it."""
+        """Whether an error is what the scenario names, or what the wire makes of it."""
+        if isinstance(error, WireError):
+            if error.logged is not None:
+                return is_core_error(error.logged, expected)
+            wanted = getattr(errors, expected.type)
+            answers = [
+                answer_for(wanted),
+                *(a for k, a in ANSWERS.items() if issubclass(k, wanted)),
+            ]
+            return any(error.failure.reason.endswith(answer.reason) for answer in answers)
         if isinstance(error, NotFoundError):
             return expected.type == "NotFoundError" and error.reason.endswith("_NOT_FOUND")
         if isinstance(error, InvalidRequestError):
@@ -59,6 +124,24 @@ class ServedRunner(StoreRunner):
         if isinstance(error, ServerError):
             return error.reason == "FUNCTION_FAILED" and expected.type == "FunctionCallError"
         return not isinstance(error, ClientError) and super().is_expected(error, expected)
+
+
+class _Log(logging.Handler):
+    """Errors that were logged, by id."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.errors: dict[str, BaseException] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1]:
+            self.errors[record.getMessage().rpartition(" ")[2]] = record.exc_info[1]
+
+    def of(self, failure: Failure) -> Exception | None:
+        error_id = failure.detail(ErrorInfo).metadata.get("error_id")
+        error = self.errors[error_id] if error_id else None
+        assert error is None or isinstance(error, Exception)
+        return error
 
 
 def _ask(client: FeatureStoreClient, call: LookUp) -> Reply:

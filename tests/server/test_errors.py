@@ -11,6 +11,7 @@ from featurestore_protos.v1.serving_pb2_grpc import ServingServiceStub
 from featurestore_server.calls import Call, Caller, Gate, Permission
 from featurestore_server.errors import (
     ANSWERS,
+    BackendUnavailableError,
     BodyTooLargeError,
     ContentTypeError,
     DeadlinePassedError,
@@ -20,6 +21,7 @@ from featurestore_server.errors import (
     OriginRefusedError,
     OverloadedError,
     PermissionDeniedError,
+    TrainingBusyError,
     UnauthenticatedError,
     answer_for,
     answer_to,
@@ -79,6 +81,19 @@ CASES: list[tuple[Exception, StatusCode, str]] = [
     (core.UnsupportedError("cannot"), StatusCode.UNIMPLEMENTED, "UNSUPPORTED"),
     (UnauthenticatedError("who?"), StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED"),
     (PermissionDeniedError("not you"), StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED"),
+    (TrainingBusyError("much to do"), StatusCode.UNAVAILABLE, "TRAINING_BUSY"),
+    (BackendUnavailableError("gone"), StatusCode.UNAVAILABLE, "BACKEND_UNAVAILABLE"),
+    (
+        core.SourceOutsideRootsError(source="s"),
+        StatusCode.FAILED_PRECONDITION,
+        "SOURCE_NOT_ALLOWED",
+    ),
+    (
+        core.AppendError(PRIVATE, source="s"),
+        StatusCode.FAILED_PRECONDITION,
+        "SOURCE_NOT_APPENDABLE",
+    ),
+    (core.DefinitionError(PRIVATE), StatusCode.FAILED_PRECONDITION, "DEFINITION_INVALID"),
     (OverloadedError("much to do"), StatusCode.UNAVAILABLE, "OVERLOADED"),
     (DeadlinePassedError("late"), StatusCode.DEADLINE_EXCEEDED, "DEADLINE_PASSED"),
     (core.StoreUnavailableError(PRIVATE), StatusCode.UNAVAILABLE, "ONLINE_STORE_UNAVAILABLE"),

@@ -154,7 +154,14 @@ def _services(channel: grpc.Channel) -> list[str]:
 
 def test_clients_may_ask_what_services_there_are(address: str, dial: Dial) -> None:
     assert _services(dial(address)) == sorted(
-        [SERVICE, "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"]
+        [
+            SERVICE,
+            "featurestore.v1.RegistryService",
+            "featurestore.v1.TrainingService",
+            "featurestore.v1.WritingService",
+            "grpc.health.v1.Health",
+            "grpc.reflection.v1alpha.ServerReflection",
+        ]
     )
 
 

@@ -1,4 +1,4 @@
-"""The hand-written scenarios, looked up through the server: with the SDK, and over HTTP."""
+"""The hand-written scenarios through the server: looked up, trained and pushed; and over HTTP."""
 
 from contextlib import closing
 from pathlib import Path

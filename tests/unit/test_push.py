@@ -20,6 +20,7 @@ from featurestore.materialize import rows as given_rows
 from featurestore.online.codec import is_pushed
 from featurestore.online.store import TableId
 from featurestore.store import FeatureStore
+from featurestore.time import parse_instant
 from featurestore.types import (
     Binary,
     Bool,
@@ -540,13 +541,43 @@ def test_appended_times_are_stored_as_the_files_have_them(case: str, tmp_path: P
         assert stored(store).items() >= before.items()
 
 
-def test_local_times_are_not_converted_when_they_are_appended(tmp_path: Path) -> None:
+# Instants around the changes of New York's clocks, and what the clocks showed there.
+CLOCK_CHANGES = {
+    "2024-03-10T06:59:59Z": datetime(2024, 3, 10, 1, 59, 59),  # noqa: DTZ001
+    "2024-03-10T07:00:00Z": datetime(2024, 3, 10, 3),  # noqa: DTZ001
+    "2023-11-05T04:59:59.999999Z": datetime(2023, 11, 5, 0, 59, 59, 999_999),  # noqa: DTZ001
+    "2023-11-05T07:00:00Z": datetime(2023, 11, 5, 2),  # noqa: DTZ001
+    "1883-01-01T00:00:00Z": datetime(1882, 12, 31, 19, 3, 58),  # noqa: DTZ001
+}
+
+
+def test_instants_are_appended_as_the_local_times_of_the_source(tmp_path: Path) -> None:
     of = view("data", reads={"timezone": "America/New_York"})
     with opened(tmp_path, of, rows(1, t=pa.array([THEN]).cast(NAIVE_US))) as store:
-        with pytest.raises(RowsError, match="have a zone"):
-            store.push("reading", rows(1), append=True)
+        times = pa.array(list(map(parse_instant, CLOCK_CHANGES)), UTC_US)
+        report = store.push("reading", rows(len(times), t=times), append=True)
+        assert report.file is not None
+        assert pq.read_table(report.file)["t"].to_pylist() == list(CLOCK_CHANGES.values())
         naive = {"k": [1], "t": [datetime(2024, 5, 1)], "x": [1.0]}  # noqa: DTZ001
         assert store.push("reading", naive, append=True).written == 1
+        before = stored(store)
+        store.materialize()
+        assert stored(store).items() >= before.items()
+
+
+@pytest.mark.parametrize("ambiguous", ["error", "earliest", "latest"])
+def test_an_instant_that_no_local_time_says_is_not_appended(ambiguous: str, tmp_path: Path) -> None:
+    twice = {"earliest": "2023-11-05T05:30:00Z", "latest": "2023-11-05T06:30:00Z"}
+    of = view("data", reads={"timezone": "America/New_York", "ambiguous": ambiguous})
+    with opened(tmp_path, of, rows(1, t=pa.array([THEN]).cast(NAIVE_US))) as store:
+        for which, at in twice.items():
+            new = rows(2, t=pa.array([THEN, parse_instant(at)], UTC_US))
+            if which == ambiguous:
+                assert store.push("reading", new, append=True).written == 2
+                continue
+            with pytest.raises(RowsError, match="occurs twice") as caught:
+                store.push("reading", new, append=True)
+            assert (caught.value.column, caught.value.row) == ("t", 1)
 
 
 def test_created_times_that_are_made_have_the_files_precision(tmp_path: Path) -> None:
