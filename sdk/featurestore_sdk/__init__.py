@@ -6,6 +6,7 @@ with FeatureStoreClient("localhost:6566") as client:
     client.get_online_features("fraud_v1", {"user_id": [42, 43]}).to_dict()
 """
 
+from featurestore_sdk.async_client import AsyncFeatureStoreClient
 from featurestore_sdk.client import FeatureStoreClient
 from featurestore_sdk.errors import (
     AccessDeniedError,
@@ -13,30 +14,38 @@ from featurestore_sdk.errors import (
     ClientError,
     DeadlineExceededError,
     FieldViolation,
+    InvalidOptionsError,
     InvalidRequestError,
     LimitExceededError,
     MissingExtraError,
     NotFoundError,
     ServerError,
+    UnauthenticatedError,
     UnavailableError,
     UnsupportedByServerError,
 )
+from featurestore_sdk.options import RetryPolicy, TlsOptions
 from featurestore_sdk.responses import OnlineFeatures, Status
 
 __all__ = [
     "AccessDeniedError",
+    "AsyncFeatureStoreClient",
     "ClientClosedError",
     "ClientError",
     "DeadlineExceededError",
     "FeatureStoreClient",
     "FieldViolation",
+    "InvalidOptionsError",
     "InvalidRequestError",
     "LimitExceededError",
     "MissingExtraError",
     "NotFoundError",
     "OnlineFeatures",
+    "RetryPolicy",
     "ServerError",
     "Status",
+    "TlsOptions",
+    "UnauthenticatedError",
     "UnavailableError",
     "UnsupportedByServerError",
 ]

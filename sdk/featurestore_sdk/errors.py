@@ -3,13 +3,15 @@
 ClientError
 ├── InvalidRequestError      the request is wrong: `violations` says which fields, and how
 ├── NotFoundError            a service, view, feature or project that the server does not know
-├── AccessDeniedError        the server wants to know who asks, or does not allow it
+├── UnauthenticatedError     the server wants to know who asks, or does not believe it
+├── AccessDeniedError        the server knows who asks, and does not allow it
 ├── LimitExceededError       the request or its reply is larger than the server or client takes
 ├── UnavailableError         the server, or the store behind it, cannot be reached (retryable)
 ├── DeadlineExceededError    no answer within the call's timeout (retryable)
 ├── UnsupportedByServerError the server is older than this client and lacks the call
 ├── ServerError              the server failed; `error_id` finds the cause in its log
-├── ClientClosedError        the client was closed before the call
+├── InvalidOptionsError      a client cannot be made like this; also a ValueError
+├── ClientClosedError        the client was closed before or during the call
 └── MissingExtraError        an optional dependency is not installed
 
 Facts are attributes, so that a caller need not read the message. Calls that are worth a retry were
@@ -113,8 +115,12 @@ class NotFoundError(ClientError):
         self.suggestions = tuple(suggestions)
 
 
+class UnauthenticatedError(ClientError):
+    """The server wants to know who asks: there is no API key, or none that it accepts."""
+
+
 class AccessDeniedError(ClientError):
-    """The server wants to know who asks, or does not allow the call."""
+    """The server knows who asks, and does not allow the call."""
 
 
 class LimitExceededError(ClientError):
@@ -146,8 +152,12 @@ class ServerError(ClientError):
         return self.metadata.get("error_id", "")
 
 
+class InvalidOptionsError(ClientError, ValueError):
+    """A client cannot be made with these arguments. Secrets are never part of the message."""
+
+
 class ClientClosedError(ClientError):
-    """The client was closed before the call."""
+    """The client was closed before the call, or while it was under way."""
 
 
 class MissingExtraError(ClientError, ImportError):

@@ -3,8 +3,12 @@
 from collections.abc import Sequence
 from datetime import datetime
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
+from featurestore_protos.v1.serving_pb2 import GetOnlineFeaturesResponse
+from google.protobuf.message import DecodeError, Message
+
+from featurestore_sdk.errors import ServerError
 from featurestore_sdk.values import decode, instant
 
 if TYPE_CHECKING:
@@ -13,11 +17,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
     import pyarrow as pa
-    from featurestore_protos.v1.serving_pb2 import (
-        EntityColumn,
-        FeatureColumn,
-        GetOnlineFeaturesResponse,
-    )
+    from featurestore_protos.v1.serving_pb2 import EntityColumn, FeatureColumn
+
+Reply = TypeVar("Reply", bound=Message)
 
 
 class Status(IntEnum):
@@ -33,6 +35,18 @@ class Status(IntEnum):
     """The row is older than the view's ttl allows; its value is withheld."""
 
 
+def message_from(kind: type[Reply], reply: bytes) -> Reply:
+    """Return a serialized reply as the message it should be.
+
+    Raises:
+        ServerError: It is not that message.
+    """
+    try:
+        return kind.FromString(reply)
+    except DecodeError:
+        raise ServerError(f"The server's reply is no {kind.__name__}.") from None
+
+
 _STATUSES: Final = {status.value: status for status in Status}
 
 
@@ -44,12 +58,21 @@ class OnlineFeatures:
     empty window has.
     """
 
-    def __init__(self, response: "GetOnlineFeaturesResponse") -> None:
+    def __init__(self, response: GetOnlineFeaturesResponse) -> None:
         self._response = response
         self._columns: list[EntityColumn | FeatureColumn] = [
             *response.entities,
             *response.features,
         ]
+
+    @classmethod
+    def parse(cls, reply: bytes) -> Self:
+        """Return what a serialized reply says.
+
+        Raises:
+            ServerError: It is no reply.
+        """
+        return cls(message_from(GetOnlineFeaturesResponse, reply))
 
     @property
     def project(self) -> str:
