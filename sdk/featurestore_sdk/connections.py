@@ -9,7 +9,7 @@ from typing import Final, Generic, TypeVar
 
 import grpc
 
-from featurestore_sdk.errors import ClientClosedError, ClientError
+from featurestore_sdk.errors import ClientClosedError, ClientError, UnavailableError
 from featurestore_sdk.failures import Metadata, error_from_status, is_unsent
 from featurestore_sdk.options import ClientOptions, Tls, is_local
 from featurestore_sdk.retries import Throttle, Tries
@@ -33,9 +33,11 @@ def channel_options(target: str, tls: Tls | None) -> list[tuple[str, str | int]]
         # connection ends at one worker process of the server.
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.max_receive_message_length", MAX_REPLY_BYTES),
+        # A server that is back is found again within the pauses of one call's tries. The second
+        # is how long a connection may take, whatever its name says.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 1_000),
-        ("grpc.max_reconnect_backoff_ms", 5_000),
+        ("grpc.max_reconnect_backoff_ms", 500),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 10_000),
     ]
@@ -96,7 +98,7 @@ class Ring(Generic[Channel]):
 
     def failed(self, index: int, failure: ClientError) -> None:
         """Take note of a call that failed."""
-        if failure.code != "UNAVAILABLE" or failure.reason:
+        if not isinstance(failure, UnavailableError) or failure.reason:
             return  # somebody answered: the connection works
         until = time.monotonic() + PASS_OVER_S
         if is_unsent(failure):  # nobody listens, to its siblings neither

@@ -28,6 +28,8 @@ DETAILS_KEY: Final = "grpc-status-details-bin"
 
 _PLAIN: Final[dict[str, type[ClientError]]] = {
     "UNAVAILABLE": UnavailableError,
+    # Nobody here cancelled it: gRPC's server does so to calls that come while it shuts down.
+    "CANCELLED": UnavailableError,
     "DEADLINE_EXCEEDED": DeadlineExceededError,
     "RESOURCE_EXHAUSTED": LimitExceededError,
     "UNAUTHENTICATED": UnauthenticatedError,

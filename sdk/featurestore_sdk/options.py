@@ -48,7 +48,7 @@ class RetryPolicy:
         growth: How many times as long as the last one the next pause is.
     """
 
-    attempts: int = 4
+    attempts: int = 5
     first_pause_s: float = 0.02
     last_pause_s: float = 0.5
     growth: float = 4.0

@@ -4,7 +4,7 @@ import random
 import time
 from typing import Final
 
-from featurestore_sdk.errors import ClientError
+from featurestore_sdk.errors import ClientError, UnavailableError
 from featurestore_sdk.failures import is_unsent
 from featurestore_sdk.options import RetryPolicy
 
@@ -81,7 +81,7 @@ class Tries:
 
     def pause_after(self, failure: ClientError) -> float | None:
         """Return the pause before the next try, in seconds, or None when there is none."""
-        if failure.code != "UNAVAILABLE":
+        if not isinstance(failure, UnavailableError):
             return None
         unsent = is_unsent(failure)
         if unsent and self._others > 0:

@@ -46,7 +46,7 @@ def _trailers(*details: Message) -> list[tuple[str, str | bytes]]:
         ("INTERNAL", ServerError, False),
         ("DATA_LOSS", ServerError, False),
         ("UNKNOWN", ServerError, False),
-        ("CANCELLED", ServerError, False),
+        ("CANCELLED", UnavailableError, True),
         ("ABORTED", ServerError, False),
     ],
 )
