@@ -25,7 +25,13 @@ from featurestore_sdk.errors import (
     UnsupportedByServerError,
 )
 from featurestore_sdk.options import RetryPolicy, TlsOptions
-from featurestore_sdk.responses import OnlineFeatures, Status
+from featurestore_sdk.registry import (
+    FeatureDescription,
+    ObjectKind,
+    Project,
+    RegisteredObject,
+)
+from featurestore_sdk.responses import OnlineFeatures, PushResult, Status
 
 __all__ = [
     "AccessDeniedError",
@@ -33,6 +39,7 @@ __all__ = [
     "ClientClosedError",
     "ClientError",
     "DeadlineExceededError",
+    "FeatureDescription",
     "FeatureStoreClient",
     "FieldViolation",
     "InvalidOptionsError",
@@ -40,7 +47,11 @@ __all__ = [
     "LimitExceededError",
     "MissingExtraError",
     "NotFoundError",
+    "ObjectKind",
     "OnlineFeatures",
+    "Project",
+    "PushResult",
+    "RegisteredObject",
     "RetryPolicy",
     "ServerError",
     "Status",

@@ -11,8 +11,17 @@ from featurestore_sdk.client import POLL_S
 from featurestore_sdk.entities import Entities
 from featurestore_sdk.errors import ClientError, UnavailableError
 from featurestore_sdk.options import DEFAULT_TIMEOUT_S, ClientOptions, RetryPolicy, TlsOptions
-from featurestore_sdk.requests import HEALTH, SERVING, online_call
-from featurestore_sdk.responses import OnlineFeatures
+from featurestore_sdk.registry import (
+    FeatureDescription,
+    Listing,
+    Project,
+    RegisteredObject,
+    describe_call,
+    object_call,
+    project_call,
+)
+from featurestore_sdk.requests import HEALTH, SERVING, online_call, push_call
+from featurestore_sdk.responses import OnlineFeatures, PushResult
 
 
 class AsyncFeatureStoreClient:
@@ -64,6 +73,50 @@ class AsyncFeatureStoreClient:
             self._options.project, features, entities, full_feature_names=full_feature_names
         )
         return OnlineFeatures.parse(await self._channels.unary(call, timeout_s))
+
+    async def push(
+        self,
+        view: str,
+        rows: Entities,
+        *,
+        append: bool = False,
+        timeout_s: float | None = None,
+    ) -> PushResult:
+        """See FeatureStoreClient.push."""
+        call = push_call(self._options.project, view, rows, append=append)
+        return PushResult.parse(await self._channels.unary(call, timeout_s))
+
+    async def describe_features(
+        self,
+        features: str | Sequence[str],
+        *,
+        full_feature_names: bool = False,
+        timeout_s: float | None = None,
+    ) -> FeatureDescription:
+        """See FeatureStoreClient.describe_features."""
+        call = describe_call(self._options.project, features, full_feature_names=full_feature_names)
+        return FeatureDescription.parse(await self._channels.unary(call, timeout_s))
+
+    async def get_project(self, *, timeout_s: float | None = None) -> Project:
+        """See FeatureStoreClient.get_project."""
+        call = project_call(self._options.project)
+        return Project.parse(await self._channels.unary(call, timeout_s))
+
+    async def list_objects(
+        self, kind: str | None = None, *, timeout_s: float | None = None
+    ) -> list[RegisteredObject]:
+        """See FeatureStoreClient.list_objects."""
+        listing = Listing(self._options.project, kind)
+        while listing.add(await self._channels.unary(listing.next_call(), timeout_s)):
+            pass
+        return listing.objects
+
+    async def get_object(
+        self, kind: str, name: str, *, timeout_s: float | None = None
+    ) -> RegisteredObject:
+        """See FeatureStoreClient.get_object."""
+        call = object_call(self._options.project, kind, name)
+        return RegisteredObject.parse(await self._channels.unary(call, timeout_s))
 
     async def wait_ready(self, timeout_s: float = 10.0) -> None:
         """See FeatureStoreClient.wait_ready."""

@@ -9,8 +9,17 @@ from featurestore_sdk.channels import Channels
 from featurestore_sdk.entities import Entities
 from featurestore_sdk.errors import ClientError, UnavailableError
 from featurestore_sdk.options import DEFAULT_TIMEOUT_S, ClientOptions, RetryPolicy, TlsOptions
-from featurestore_sdk.requests import HEALTH, SERVING, online_call
-from featurestore_sdk.responses import OnlineFeatures
+from featurestore_sdk.registry import (
+    FeatureDescription,
+    Listing,
+    Project,
+    RegisteredObject,
+    describe_call,
+    object_call,
+    project_call,
+)
+from featurestore_sdk.requests import HEALTH, SERVING, online_call, push_call
+from featurestore_sdk.responses import OnlineFeatures, PushResult
 
 POLL_S: Final = 0.05
 
@@ -100,6 +109,87 @@ class FeatureStoreClient:
             self._options.project, features, entities, full_feature_names=full_feature_names
         )
         return OnlineFeatures.parse(self._channels.unary(call, timeout_s))
+
+    def push(
+        self,
+        view: str,
+        rows: Entities,
+        *,
+        append: bool = False,
+        timeout_s: float | None = None,
+    ) -> PushResult:
+        """Write rows of a view's source into the online store; the newest row of an entity wins.
+
+        All rows are checked before the first is written. Pushing rows again does no harm, so that
+        this is retried as lookups are; not so with `append`: then only a call that surely never
+        left this machine is made again, and after any other failure it is unknown whether the
+        source has the rows.
+
+        Args:
+            view: The name of the view.
+            rows: The rows, in any form that entities may have: a column for every column of the
+                view's source, by the name that it has in the source's files. Created times may be
+                left out.
+            append: Add the rows to the source, too, as a new file.
+            timeout_s: How long this call may take, in seconds; None takes the client's.
+
+        Raises:
+            InvalidRequestError: A column or row is at fault; nothing was written.
+            ClientError: As for `get_online_features`.
+        """
+        call = push_call(self._options.project, view, rows, append=append)
+        return PushResult.parse(self._channels.unary(call, timeout_s))
+
+    def describe_features(
+        self,
+        features: str | Sequence[str],
+        *,
+        full_feature_names: bool = False,
+        timeout_s: float | None = None,
+    ) -> FeatureDescription:
+        """Return what a lookup of features takes and gives, without looking anything up.
+
+        Raises:
+            ClientError: As for `get_online_features`.
+        """
+        call = describe_call(self._options.project, features, full_feature_names=full_feature_names)
+        return FeatureDescription.parse(self._channels.unary(call, timeout_s))
+
+    def get_project(self, *, timeout_s: float | None = None) -> Project:
+        """Return the name of the project that the server serves, and its revision.
+
+        Raises:
+            ClientError: As for `get_online_features`.
+        """
+        call = project_call(self._options.project)
+        return Project.parse(self._channels.unary(call, timeout_s))
+
+    def list_objects(
+        self, kind: str | None = None, *, timeout_s: float | None = None
+    ) -> list[RegisteredObject]:
+        """Return the registered objects of a kind (see ObjectKind), or all, by kind and name.
+
+        Raises:
+            InvalidRequestError: There is no such kind.
+            ClientError: As for `get_online_features`.
+        """
+        listing = Listing(self._options.project, kind)
+        while listing.add(self._channels.unary(listing.next_call(), timeout_s)):
+            pass
+        return listing.objects
+
+    def get_object(
+        self, kind: str, name: str, *, timeout_s: float | None = None
+    ) -> RegisteredObject:
+        """Return one registered object.
+
+        Raises:
+            InvalidRequestError: There is no such kind.
+            NotFoundError: There is no object of that kind and name; `suggestions` may help.
+            ClientError: As for `get_online_features`.
+        """
+        call = object_call(self._options.project, kind, name)
+        return RegisteredObject.parse(self._channels.unary(call, timeout_s))
 
     def wait_ready(self, timeout_s: float = 10.0) -> None:
         """Wait until a server, at any of the addresses, says that it serves.

@@ -4,13 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from featurestore_protos.v1.registry_pb2 import DescribeFeaturesRequest
 from featurestore_protos.v1.serving_pb2 import GetOnlineFeaturesRequest
+from featurestore_protos.v1.training_pb2 import TrainingQuery
+from featurestore_protos.v1.writing_pb2 import PushRequest
 
-from featurestore_sdk.entities import Entities, columns_of
+from featurestore_sdk.entities import ROWS, Entities, columns_of
 from featurestore_sdk.errors import InvalidRequestError
 from featurestore_sdk.values import encode
 
-_Selecting = GetOnlineFeaturesRequest
+_Selecting = GetOnlineFeaturesRequest | DescribeFeaturesRequest | TrainingQuery
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +63,23 @@ def online_call(
     return Call(
         method="/featurestore.v1.ServingService/GetOnlineFeatures",
         request=request.SerializeToString(),
+    )
+
+
+def push_call(project: str, view: str, rows: Entities, *, append: bool) -> Call:
+    """Return the call of `push`.
+
+    Raises:
+        InvalidRequestError: The rows cannot be sent.
+    """
+    request = PushRequest(project=project, view=view, append=append)
+    for name, column in columns_of(rows, ROWS).items():
+        request.columns[name].MergeFrom(encode(name, column, ROWS))
+    return Call(
+        method="/featurestore.v1.WritingService/Push",
+        request=request.SerializeToString(),
+        # Rows that were appended once more would be in the source twice.
+        repeatable=not append,
     )
 
 

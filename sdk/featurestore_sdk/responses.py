@@ -1,11 +1,13 @@
 """What a lookup returned. Pure: made from a message, without I/O."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from featurestore_protos.v1.serving_pb2 import GetOnlineFeaturesResponse
+from featurestore_protos.v1.writing_pb2 import PushResponse
 from google.protobuf.message import DecodeError, Message
 
 from featurestore_sdk.errors import ServerError
@@ -211,4 +213,43 @@ class OnlineFeatures:
         return (
             f"<OnlineFeatures: {len(self)} entities x {len(self.feature_names)} features"
             f" of {self.project} at {self.request_timestamp.isoformat()}>"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushResult:
+    """What became of rows that were pushed.
+
+    Attributes:
+        rows: Rows given.
+        written: Rows that the store took.
+        kept: Rows that lost to a newer stored one.
+        filtered: Rows that the view's transform leaves out.
+        expired: Rows so old that the store might drop them at once; they were not offered.
+        missed_generations: Generations of the view, other than the one that lookups read, that
+            could not take the rows: they lack them when lookups switch.
+    """
+
+    rows: int
+    written: int
+    kept: int
+    filtered: int
+    expired: int
+    missed_generations: tuple[int, ...]
+
+    @classmethod
+    def parse(cls, reply: bytes) -> Self:
+        """Return what a serialized reply says.
+
+        Raises:
+            ServerError: It is no reply.
+        """
+        found = message_from(PushResponse, reply)
+        return cls(
+            rows=found.rows,
+            written=found.written,
+            kept=found.kept,
+            filtered=found.filtered,
+            expired=found.expired,
+            missed_generations=tuple(found.missed_generations),
         )
