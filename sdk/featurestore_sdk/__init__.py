@@ -7,6 +7,7 @@ with FeatureStoreClient("localhost:6566") as client:
 """
 
 from featurestore_sdk.async_client import AsyncFeatureStoreClient
+from featurestore_sdk.async_jobs import AsyncTrainingJob
 from featurestore_sdk.client import FeatureStoreClient
 from featurestore_sdk.errors import (
     AccessDeniedError,
@@ -16,6 +17,7 @@ from featurestore_sdk.errors import (
     FieldViolation,
     InvalidOptionsError,
     InvalidRequestError,
+    JobCancelledError,
     LimitExceededError,
     MissingExtraError,
     NotFoundError,
@@ -24,6 +26,7 @@ from featurestore_sdk.errors import (
     UnavailableError,
     UnsupportedByServerError,
 )
+from featurestore_sdk.jobs import TrainingJob
 from featurestore_sdk.options import RetryPolicy, TlsOptions
 from featurestore_sdk.registry import (
     FeatureDescription,
@@ -32,10 +35,12 @@ from featurestore_sdk.registry import (
     RegisteredObject,
 )
 from featurestore_sdk.responses import OnlineFeatures, PushResult, Status
+from featurestore_sdk.training import TrainingSummary
 
 __all__ = [
     "AccessDeniedError",
     "AsyncFeatureStoreClient",
+    "AsyncTrainingJob",
     "ClientClosedError",
     "ClientError",
     "DeadlineExceededError",
@@ -44,6 +49,7 @@ __all__ = [
     "FieldViolation",
     "InvalidOptionsError",
     "InvalidRequestError",
+    "JobCancelledError",
     "LimitExceededError",
     "MissingExtraError",
     "NotFoundError",
@@ -56,6 +62,8 @@ __all__ = [
     "ServerError",
     "Status",
     "TlsOptions",
+    "TrainingJob",
+    "TrainingSummary",
     "UnauthenticatedError",
     "UnavailableError",
     "UnsupportedByServerError",

@@ -72,7 +72,7 @@ class AsyncChannels:
                 call.request, timeout=timeout_s, metadata=self._pool.metadata
             )
         except grpc.aio.AioRpcError as error:
-            raise self._failure(error, index) from error
+            raise self.failure_of(error, index) from error
         self._pool.succeeded(index)
         return reply
 
@@ -81,5 +81,6 @@ class AsyncChannels:
         for connection in self._pool.close():
             await connection.channel.close()
 
-    def _failure(self, error: grpc.aio.AioRpcError, index: int) -> ClientError:
+    def failure_of(self, error: grpc.aio.AioRpcError, index: int) -> ClientError:
+        """Return the typed error of a call on the connection at `index`, and take note of it."""
         return self._pool.failed(index, error.code(), error.details(), error.trailing_metadata())

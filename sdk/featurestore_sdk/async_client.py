@@ -3,13 +3,17 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from types import TracebackType
 from typing import Self
 
 from featurestore_sdk.async_channels import AsyncChannels
+from featurestore_sdk.async_jobs import AsyncTrainingJob
+from featurestore_sdk.channels import Channels
 from featurestore_sdk.client import POLL_S
 from featurestore_sdk.entities import Entities
 from featurestore_sdk.errors import ClientError, UnavailableError
+from featurestore_sdk.jobs import TrainingJob
 from featurestore_sdk.options import DEFAULT_TIMEOUT_S, ClientOptions, RetryPolicy, TlsOptions
 from featurestore_sdk.registry import (
     FeatureDescription,
@@ -22,6 +26,8 @@ from featurestore_sdk.registry import (
 )
 from featurestore_sdk.requests import HEALTH, SERVING, online_call, push_call
 from featurestore_sdk.responses import OnlineFeatures, PushResult
+from featurestore_sdk.spines import SpineLike
+from featurestore_sdk.training import Mode, Progress, TrainingRequest
 
 
 class AsyncFeatureStoreClient:
@@ -59,6 +65,7 @@ class AsyncFeatureStoreClient:
             insecure=insecure,
         )
         self._channels = AsyncChannels(self._options)
+        self._closed = False
 
     async def get_online_features(
         self,
@@ -73,6 +80,31 @@ class AsyncFeatureStoreClient:
             self._options.project, features, entities, full_feature_names=full_feature_names
         )
         return OnlineFeatures.parse(await self._channels.unary(call, timeout_s))
+
+    def get_historical_features(
+        self,
+        spine: SpineLike,
+        features: str | Sequence[str],
+        *,
+        full_feature_names: bool = False,
+        timestamp_field: str = "event_timestamp",
+        timezone: str = "UTC",
+        mode: Mode = "complete",
+        timeout_s: float | None = None,
+        progress: Progress | None = None,
+    ) -> AsyncTrainingJob:
+        """See FeatureStoreClient.get_historical_features; what it returns has async methods."""
+        request = TrainingRequest.checked(
+            self._options.project,
+            spine,
+            features,
+            full_feature_names=full_feature_names,
+            timestamp_field=timestamp_field,
+            timezone=timezone,
+            mode=mode,
+            progress=progress,
+        )
+        return AsyncTrainingJob(TrainingJob(self._job_channels, request, timeout_s))
 
     async def push(
         self,
@@ -133,7 +165,17 @@ class AsyncFeatureStoreClient:
 
     async def close(self) -> None:
         """See FeatureStoreClient.close."""
+        self._closed = True
         await self._channels.close()
+        if "_job_channels" in vars(self):
+            self._job_channels.close()
+
+    @cached_property
+    def _job_channels(self) -> Channels:
+        channels = Channels(self._options)
+        if self._closed:
+            channels.close()
+        return channels
 
     async def __aenter__(self) -> Self:
         return self

@@ -1,7 +1,8 @@
 """The gRPC channels of a client, and the loop that makes a call. Its twin is async_channels."""
 
 import time
-from typing import TYPE_CHECKING, cast
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 
@@ -9,6 +10,7 @@ from featurestore_sdk.connections import Pool, channel_credentials, channel_opti
 from featurestore_sdk.errors import ClientError
 from featurestore_sdk.options import ClientOptions
 from featurestore_sdk.requests import Call
+from featurestore_sdk.retries import Tries
 
 if TYPE_CHECKING:
     UnaryCall = grpc.UnaryUnaryMultiCallable[bytes, bytes]
@@ -73,16 +75,42 @@ class Channels:
                 call.request, timeout=timeout_s, metadata=self._pool.metadata
             )
         except grpc.RpcError as error:
-            raise self._failure(error, index) from error
+            raise self.failure_of(error, index) from error
         self._pool.succeeded(index)
         return reply
+
+    def tries(self, timeout_s: float | None) -> Tries:
+        """Return the tries of a call that `stream` makes."""
+        return self._pool.tries(timeout_s)
+
+    def stream(
+        self, method: str, requests: Iterator[bytes], timeout_s: float | None
+    ) -> tuple[int, Any]:
+        """Begin a call of many messages in both directions.
+
+        Returns:
+            The position of its connection, for `failure_of` and `succeeded`, and the call.
+
+        Raises:
+            ClientClosedError: The client is closed.
+        """
+        index, connection = self._pool.next()
+        begin: grpc.StreamStreamMultiCallable[bytes, bytes] = connection.channel.stream_stream(
+            method
+        )
+        return index, begin(requests, timeout=timeout_s, metadata=self._pool.metadata)
+
+    def succeeded(self, index: int) -> None:
+        """Take note of a call of `stream` that ended well."""
+        self._pool.succeeded(index)
 
     def close(self) -> None:
         """Close the connections; calls under way are cancelled. Twice is fine."""
         for connection in self._pool.close():
             connection.channel.close()
 
-    def _failure(self, error: grpc.RpcError, index: int) -> ClientError:
+    def failure_of(self, error: grpc.RpcError, index: int) -> ClientError:
+        """Return the typed error of a call on the connection at `index`, and take note of it."""
         # What a call raises is both an RpcError and a Call; the types of grpcio do not say so.
         call = cast("grpc.Call", error)
         return self._pool.failed(index, call.code(), call.details(), call.trailing_metadata())

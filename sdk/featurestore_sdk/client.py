@@ -8,6 +8,7 @@ from typing import Final, Self
 from featurestore_sdk.channels import Channels
 from featurestore_sdk.entities import Entities
 from featurestore_sdk.errors import ClientError, UnavailableError
+from featurestore_sdk.jobs import TrainingJob
 from featurestore_sdk.options import DEFAULT_TIMEOUT_S, ClientOptions, RetryPolicy, TlsOptions
 from featurestore_sdk.registry import (
     FeatureDescription,
@@ -20,6 +21,8 @@ from featurestore_sdk.registry import (
 )
 from featurestore_sdk.requests import HEALTH, SERVING, online_call, push_call
 from featurestore_sdk.responses import OnlineFeatures, PushResult
+from featurestore_sdk.spines import SpineLike
+from featurestore_sdk.training import Mode, Progress, TrainingRequest
 
 POLL_S: Final = 0.05
 
@@ -109,6 +112,55 @@ class FeatureStoreClient:
             self._options.project, features, entities, full_feature_names=full_feature_names
         )
         return OnlineFeatures.parse(self._channels.unary(call, timeout_s))
+
+    def get_historical_features(
+        self,
+        spine: SpineLike,
+        features: str | Sequence[str],
+        *,
+        full_feature_names: bool = False,
+        timestamp_field: str = "event_timestamp",
+        timezone: str = "UTC",
+        mode: Mode = "complete",
+        timeout_s: float | None = None,
+        progress: Progress | None = None,
+    ) -> TrainingJob:
+        """Return a training set that the server computes: the spine's rows, features beside them.
+
+        Nothing is sent before the result is asked for (`to_arrow()`, `write_parquet(path)`, ...).
+        The spine goes up, and the result comes down, in pieces. A server that is unavailable is
+        asked again until the first piece of the result has come. Needs `pyarrow`.
+
+        Args:
+            spine: Which entities, as of when: a table of pandas, Polars, Arrow or anything with the
+                Arrow PyCapsule interface, a dict of columns, a list of rows, or the `Path` of a
+                Parquet file. It has the join keys, the request fields of on-demand features, a time
+                column, and any others, which stay as they are.
+            features: The name of a feature service, or a list of `"view:feature"`.
+            full_feature_names: Name features `view__feature` instead of `feature`.
+            timestamp_field: The name of the spine's time column.
+            timezone: The zone in which times without one are read.
+            mode: "complete" uses all that is known today about the past; "as_served" what had been
+                written by each row's time.
+            timeout_s: How long computing and fetching may take, in seconds; None for ever.
+            progress: Called now and then with what is done, rows done and rows in all, in the
+                thread that waits; with the async client that is not the event loop's.
+
+        Raises:
+            InvalidRequestError: The spine makes no table, or the arguments name no features.
+            MissingExtraError: pyarrow is not installed.
+        """
+        request = TrainingRequest.checked(
+            self._options.project,
+            spine,
+            features,
+            full_feature_names=full_feature_names,
+            timestamp_field=timestamp_field,
+            timezone=timezone,
+            mode=mode,
+            progress=progress,
+        )
+        return TrainingJob(self._channels, request, timeout_s)
 
     def push(
         self,

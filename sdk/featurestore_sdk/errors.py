@@ -11,6 +11,7 @@ ClientError
 ├── UnsupportedByServerError the server is older than this client and lacks the call
 ├── ServerError              the server failed; `error_id` finds the cause in its log
 ├── InvalidOptionsError      a client cannot be made like this; also a ValueError
+├── JobCancelledError        a training set was cancelled, by whoever asked for it
 ├── ClientClosedError        the client was closed before or during the call
 └── MissingExtraError        an optional dependency is not installed
 
@@ -154,6 +155,13 @@ class ServerError(ClientError):
 
 class InvalidOptionsError(ClientError, ValueError):
     """A client cannot be made with these arguments. Secrets are never part of the message."""
+
+
+class JobCancelledError(ClientError):
+    """A training set was cancelled, by whoever asked for it."""
+
+    def __init__(self) -> None:
+        super().__init__("The job was cancelled.")
 
 
 class ClientClosedError(ClientError):

@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from typing import Any, Protocol, cast
 
@@ -59,8 +59,11 @@ class Blocking:
         return wait
 
     def _iterated(self, found: AsyncIterator[Any]) -> Iterator[Any]:
-        while (item := self._loop.run(anext(found, None))) is not None:
-            yield item
+        try:
+            while (item := self._loop.run(anext(found, None))) is not None:
+                yield item
+        finally:
+            self._loop.run(cast("AsyncGenerator[Any, None]", found).aclose())
 
 
 @pytest.fixture(params=["sync", "async"])
