@@ -118,10 +118,14 @@ def _encode_floats(message: Values, column: Sequence[float]) -> None:
     message.float64s.extend(column)
 
 
-def _encode_datetimes(message: Values, column: Sequence[datetime]) -> None:
-    message.timestamps_us.extend(
-        ((v if v.tzinfo else v.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND for v in column
-    )
+def micros_of(value: datetime) -> int:
+    """Return microseconds since the epoch; a naive time is in UTC."""
+    return ((value if value.tzinfo else value.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND
+
+
+def days_of(value: date) -> int:
+    """Return days since the epoch."""
+    return value.toordinal() - _EPOCH_DAY
 
 
 def _encode_decimals(message: Values, column: Sequence[Decimal]) -> None:
@@ -137,10 +141,13 @@ _ENCODERS: Final[dict[type, tuple[Callable[[Values, Sequence[Any]], None], Any]]
     float: (_encode_floats, 0.0),
     bool: (lambda message, column: message.bools.extend(column), False),
     date: (
-        lambda message, column: message.dates.extend(v.toordinal() - _EPOCH_DAY for v in column),
+        lambda message, column: message.dates.extend(map(days_of, column)),
         date(1970, 1, 1),
     ),
-    datetime: (_encode_datetimes, _EPOCH),
+    datetime: (
+        lambda message, column: message.timestamps_us.extend(map(micros_of, column)),
+        _EPOCH,
+    ),
     Decimal: (_encode_decimals, Decimal(0)),
 }
 
@@ -207,9 +214,13 @@ def stored(values: Values, dtype: str) -> Sequence[Any]:
             elements = with_nulls(elements, nulls)
         ends = accumulate(values.lists.lengths, initial=0)
         return [elements[start:end] for start, end in pairwise(ends)]
-    field = "decimals" if dtype.startswith("decimal") else _FIELDS[dtype]
-    sequence: Sequence[Any] = getattr(values, field)
+    sequence: Sequence[Any] = getattr(values, field_of(dtype))
     return sequence
+
+
+def field_of(dtype: str) -> str:
+    """Return the field of a message that holds values of a type that is no list."""
+    return "decimals" if dtype.startswith("decimal") else _FIELDS[dtype]
 
 
 def decode(values: Values, dtype: str) -> list[Any]:
