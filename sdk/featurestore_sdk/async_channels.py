@@ -19,7 +19,7 @@ class Connection:
 
     def __init__(self, target: str, options: ClientOptions) -> None:
         arguments = channel_options(target, options.tls)
-        self.channel = (
+        self.channel: grpc.aio.Channel = (
             grpc.aio.insecure_channel(target, arguments)
             if options.tls is None
             else grpc.aio.secure_channel(target, channel_credentials(options.tls), arguments)

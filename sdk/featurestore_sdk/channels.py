@@ -21,7 +21,7 @@ class Connection:
 
     def __init__(self, target: str, options: ClientOptions) -> None:
         arguments = channel_options(target, options.tls)
-        self.channel = (
+        self.channel: grpc.Channel = (
             grpc.insecure_channel(target, arguments)
             if options.tls is None
             else grpc.secure_channel(target, channel_credentials(options.tls), arguments)

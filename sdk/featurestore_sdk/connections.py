@@ -117,8 +117,8 @@ class Pool(Generic[Channel]):
     """
 
     def __init__(self, options: ClientOptions, connect: Callable[[str], Channel]) -> None:
-        self.metadata = options.metadata
-        self.closed = False
+        self.metadata: tuple[tuple[str, str], ...] = options.metadata
+        self.closed: bool = False
         self._options = options
         self._connect = connect
         self._throttle = Throttle()

@@ -63,7 +63,7 @@ class ClientError(Exception):
         self.message = message
         self.code = code
         self.reason = reason
-        self.metadata = dict(metadata or {})
+        self.metadata: dict[str, str] = dict(metadata or {})
         self.retry_after_s = retry_after_s
 
 
@@ -86,8 +86,8 @@ class InvalidRequestError(ClientError):
         metadata: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message, code=code, reason=reason, metadata=metadata)
-        self.violations = tuple(violations)
-        self.suggestions = tuple(suggestions)
+        self.violations: tuple[FieldViolation, ...] = tuple(violations)
+        self.suggestions: tuple[str, ...] = tuple(suggestions)
 
 
 class NotFoundError(ClientError):
@@ -113,7 +113,7 @@ class NotFoundError(ClientError):
         super().__init__(message, code=code, reason=reason, metadata=metadata)
         self.kind = kind
         self.name = name
-        self.suggestions = tuple(suggestions)
+        self.suggestions: tuple[str, ...] = tuple(suggestions)
 
 
 class UnauthenticatedError(ClientError):

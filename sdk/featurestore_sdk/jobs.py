@@ -109,7 +109,7 @@ class Stream:
     def __init__(
         self, channels: Channels, request: TrainingRequest, timeout_s: float | None
     ) -> None:
-        self.answer = Answer(request.progress)
+        self.answer: Answer = Answer(request.progress)
         self._channels = channels
         self._request = request
         self._tries = channels.tries(timeout_s)

@@ -113,7 +113,7 @@ class Answer:
     """
 
     def __init__(self, progress: Progress | None) -> None:
-        self.started = False
+        self.started: bool = False
         self.summary: TrainingSummary | None = None
         self._progress = progress
 
