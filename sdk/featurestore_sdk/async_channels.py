@@ -5,8 +5,13 @@ from typing import TYPE_CHECKING
 
 import grpc.aio
 
-from featurestore_sdk.connections import Pool, channel_credentials, channel_options
-from featurestore_sdk.errors import ClientError
+from featurestore_sdk.connections import (
+    CLOSED_DURING_CALL,
+    Pool,
+    channel_credentials,
+    channel_options,
+)
+from featurestore_sdk.errors import ClientClosedError, ClientError
 from featurestore_sdk.options import ClientOptions
 from featurestore_sdk.requests import Call
 
@@ -39,6 +44,7 @@ class AsyncChannels:
 
     def __init__(self, options: ClientOptions) -> None:
         self._pool = Pool(options, lambda target: Connection(target, options))
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def unary(self, call: Call, timeout_s: float | None) -> bytes:
         """Make a call, again where that is of use, and return the reply.
@@ -66,6 +72,11 @@ class AsyncChannels:
         Raises:
             ClientError: It failed.
         """
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._loop is not None:
+                raise ClientClosedError("This client belongs to another event loop; make another.")
+            self._loop = loop
         index, connection = self._pool.next()
         try:
             reply = await connection.unary(call.method)(
@@ -73,6 +84,12 @@ class AsyncChannels:
             )
         except grpc.aio.AioRpcError as error:
             raise self.failure_of(error, index) from error
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._pool.closed and not (task and task.cancelling()):
+                # Nobody cancelled the task: closing a channel of grpc.aio does so to its calls.
+                raise ClientClosedError(CLOSED_DURING_CALL) from None
+            raise
         self._pool.succeeded(index)
         return reply
 

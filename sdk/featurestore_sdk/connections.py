@@ -23,6 +23,8 @@ PASS_OVER_S: Final = 1.0
 # one channel, and so with an address that is down.
 _IN_TURN: Final = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
 
+CLOSED_DURING_CALL: Final = "The client was closed while the call was under way."
+
 Channel = TypeVar("Channel")
 
 
@@ -164,7 +166,7 @@ class Pool(Generic[Channel]):
     ) -> ClientError:
         """Take note of a call that failed, and return its typed error."""
         if self.closed:
-            return ClientClosedError("The client was closed while the call was under way.")
+            return ClientClosedError(CLOSED_DURING_CALL)
         failure = error_from_status(code.name, details or "", trailers or ())
         self.ring.failed(index, failure)
         return failure

@@ -1,5 +1,6 @@
 """Both clients against a real server."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from featurestore_sdk import (
+    AsyncFeatureStoreClient,
     ClientClosedError,
     DeadlineExceededError,
     FeatureStoreClient,
@@ -31,6 +33,7 @@ from featurestore.errors import StoreUnavailableError
 from featurestore.online.memory import MemoryOnlineStore
 from featurestore.online.store import OnlineStore, ReadRequest
 from tests.sdk.clients import Connect
+from tests.sdk.scripted import Script
 from tests.server import shop
 from tests.server.fixtures import Serve
 
@@ -257,6 +260,60 @@ def test_a_closed_client_says_so(client: FeatureStoreClient) -> None:
         client.get_online_features("checkout", {"user_id": [1]})
     with pytest.raises(ClientClosedError):
         client.wait_ready()
+
+
+def test_closing_a_client_ends_its_calls(connect: Connect, script: Script) -> None:
+    arrived, gate = threading.Event(), threading.Event()
+
+    def wait(_: bytes, __: Any) -> bytes:
+        arrived.set()
+        gate.wait(30)
+        return b""
+
+    client = connect(script(wait).address, timeout_s=30)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.get_online_features, "checkout", ENTITIES)
+        assert arrived.wait(30)
+        client.close()
+        with pytest.raises(ClientClosedError, match="under way"):
+            waiting.result(30)
+    gate.set()
+
+
+def test_an_async_call_that_is_cancelled_is_cancelled_at_the_server(script: Script) -> None:
+    arrived, ended = threading.Event(), threading.Event()
+
+    def wait(_: bytes, context: Any) -> bytes:
+        context.add_callback(ended.set)
+        arrived.set()
+        ended.wait(30)
+        return b""
+
+    async def give_up(address: str) -> None:
+        async with AsyncFeatureStoreClient(address, timeout_s=30) as client:
+            task = asyncio.ensure_future(client.get_online_features("checkout", ENTITIES))
+            assert await asyncio.to_thread(arrived.wait, 30)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await asyncio.to_thread(ended.wait, 30)
+
+    asyncio.run(give_up(script(wait).address))
+
+
+def test_an_async_client_belongs_to_one_loop(script: Script) -> None:
+    client = AsyncFeatureStoreClient(script().address, timeout_s=30)
+
+    async def project() -> str:
+        return (await client.get_online_features("checkout", ENTITIES)).project
+
+    async def project_then_close() -> str:
+        async with client:
+            return await project()
+
+    assert asyncio.run(project_then_close()) == "scripted"
+    with pytest.raises(ClientClosedError, match="another event loop"):
+        asyncio.run(project())
 
 
 def test_waiting_for_a_server_that_comes_up(store: OnlineStore, connect: Connect) -> None:
