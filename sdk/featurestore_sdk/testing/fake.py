@@ -1,5 +1,6 @@
 """A gRPC server on a free port of loopback that serves what a test tells it."""
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -64,6 +65,7 @@ class FakeFeatureStore:
     def __init__(self, project: str = "fake") -> None:
         self.calls: list[FakeCall] = []
         self._project = Project(project)
+        self._lock = threading.Lock()
         self._failures: deque[Iterator[ClientError]] = deque()
         self._training_set: Spine | None = None
         self._address: str | None = None
@@ -191,12 +193,13 @@ class FakeFeatureStore:
         self._address = None
 
     def _record(self, method: str, arguments: dict[str, Any], api_key: str | None) -> None:
-        self.calls.append(FakeCall(method=method, arguments=arguments, api_key=api_key))
-        while self._failures:
-            error = next(self._failures[0], None)
-            if error is not None:
-                raise error
-            self._failures.popleft()
+        with self._lock:  # calls are answered by several threads
+            self.calls.append(FakeCall(method=method, arguments=arguments, api_key=api_key))
+            while self._failures:
+                error = next(self._failures[0], None)
+                if error is not None:
+                    raise error
+                self._failures.popleft()
 
     def _online(self, request: bytes, key: str | None) -> Message:
         asked = serving.GetOnlineFeaturesRequest.FromString(request)
