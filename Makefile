@@ -58,6 +58,7 @@ check: setup ## format, lint, types, import contracts, protos, image, wheels
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy $(filter-out examples,$(SOURCES))
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/basedpyright --verifytypes featurestore_sdk --ignoreexternal
 	$(BIN)/lint-imports --no-logo
 	$(RUN) protos/generate.py --check
 	$(BIN)/buf lint protos

@@ -1,65 +1,79 @@
-"""The client."""
+"""The client that waits."""
 
 import time
 from collections.abc import Sequence
-from itertools import cycle
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self, cast
+from typing import Final, Self
 
-import grpc
-from featurestore_protos.v1.serving_pb2_grpc import ServingServiceStub
-
-from featurestore_sdk.connections import channel_options
+from featurestore_sdk.channels import Channels
 from featurestore_sdk.entities import Entities
-from featurestore_sdk.errors import ClientClosedError, UnavailableError
-from featurestore_sdk.failures import error_from_status
-from featurestore_sdk.requests import online_request
-from featurestore_sdk.responses import OnlineFeatures
+from featurestore_sdk.errors import ClientError, UnavailableError
+from featurestore_sdk.jobs import TrainingJob
+from featurestore_sdk.options import DEFAULT_TIMEOUT_S, ClientOptions, RetryPolicy, TlsOptions
+from featurestore_sdk.registry import (
+    FeatureDescription,
+    Listing,
+    Project,
+    RegisteredObject,
+    describe_call,
+    object_call,
+    project_call,
+)
+from featurestore_sdk.requests import HEALTH, SERVING, online_call, push_call
+from featurestore_sdk.responses import OnlineFeatures, PushResult
+from featurestore_sdk.spines import SpineLike
+from featurestore_sdk.training import Mode, Progress, TrainingRequest
 
-if TYPE_CHECKING:
-    from featurestore_sdk.errors import ClientError
-
-DEFAULT_TIMEOUT_S: Final = 2.0
-_HEALTH_METHOD: Final = "/grpc.health.v1.Health/Check"
-# Written by hand, so that nobody needs the package grpcio-health-checking for two messages:
-# HealthCheckRequest(service=...) and HealthCheckResponse(status=SERVING) of grpc.health.v1.
-_SERVICE: Final = b"featurestore.v1.ServingService"
-_HEALTH_REQUEST: Final = bytes([0x0A, len(_SERVICE)]) + _SERVICE
-_SERVING: Final = b"\x08\x01"
-_POLL_S: Final = 0.05
+POLL_S: Final = 0.05
 
 
 class FeatureStoreClient:
-    """Fetches features from a feature store's server. Safe to use from several threads.
+    """Fetches features from a feature store's servers. Safe to use from several threads.
 
     Connections are opened when they are first needed and stay open; use the client as a context
     manager, or `close()` it. Do not use one across a fork.
 
     Args:
-        address: `host:port`, or `unix:/path`.
+        address: `host:port`, `[ipv6]:port`, `unix:/path`, or `dns:///name:port` for all servers
+            that the name stands for; several in a list, or with commas. Calls take turns; an
+            address that is down is passed over.
         timeout_s: How long a call may take by default, retries included, in seconds.
-        connections: How many connections to open. The server's worker processes share
-            connections, not calls, so that one connection keeps one worker busy.
+        connections: How many connections to open to each address. The server's worker processes
+            share connections, not calls, so that one connection keeps one worker busy.
         project: The project the server is expected to serve; None takes any.
+        retry: How often a call is tried that finds the server unavailable.
+        tls: Whether connections are encrypted, and how: True trusts the public authorities.
+        api_key: Who asks; None takes the environment's FEATURESTORE_API_KEY, "" is nobody. It is
+            never part of a text or an error.
+        insecure: Send the API key without encryption to other machines, too.
+
+    Raises:
+        InvalidOptionsError: There is no client with such arguments.
     """
 
     def __init__(
         self,
-        address: str,
+        address: str | Sequence[str],
         *,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         connections: int = 4,
         project: str | None = None,
+        retry: RetryPolicy = RetryPolicy(),  # noqa: B008 - frozen
+        tls: bool | TlsOptions = False,
+        api_key: str | None = None,
+        insecure: bool = False,
     ) -> None:
-        if connections < 1:
-            raise ValueError("connections is at least 1")
-        self._address = address
-        self._timeout_s = timeout_s
-        self._project = project
-        options = channel_options(address)
-        self._channels = [grpc.insecure_channel(address, options) for _ in range(connections)]
-        self._stubs = cycle([ServingServiceStub(channel) for channel in self._channels])
-        self._closed = False
+        self._options = ClientOptions.checked(
+            address,
+            timeout_s=timeout_s,
+            connections=connections,
+            project=project,
+            retry=retry,
+            tls=tls,
+            api_key=api_key,
+            insecure=insecure,
+        )
+        self._channels = Channels(self._options)
 
     def get_online_features(
         self,
@@ -72,7 +86,7 @@ class FeatureStoreClient:
         """Return the newest values of features for a batch of entities.
 
         An entity that the store does not know is no error: its values are None and their status is
-        NOT_FOUND. Calls that find the server unavailable are tried up to four times.
+        NOT_FOUND.
 
         Args:
             features: The name of a feature service, or a list of `"view:feature"`.
@@ -87,59 +101,169 @@ class FeatureStoreClient:
                 type; an on-demand feature has no value for an entity.
             NotFoundError: The server does not know a service, view, feature or the project.
             LimitExceededError: Request or reply are too large.
+            UnauthenticatedError: The server wants to know who asks.
+            AccessDeniedError: The server does not allow it.
             UnavailableError: The server or its store cannot be reached.
             DeadlineExceededError: There was no answer in time.
             ServerError: The server failed.
             ClientClosedError: The client is closed.
         """
-        request = online_request(
-            features, entities, full_feature_names=full_feature_names, project=self._project
+        call = online_call(
+            self._options.project, features, entities, full_feature_names=full_feature_names
         )
-        self._check_open()
-        stub = next(self._stubs)
-        try:
-            response = stub.GetOnlineFeatures(request, timeout=self._seconds(timeout_s))
-        except grpc.RpcError as error:
-            raise _typed(error) from error
-        return OnlineFeatures(response)
+        return OnlineFeatures.parse(self._channels.unary(call, timeout_s))
 
-    def wait_ready(self, timeout_s: float = 10.0) -> None:
-        """Wait until the server says that it serves.
+    def get_historical_features(
+        self,
+        spine: SpineLike,
+        features: str | Sequence[str],
+        *,
+        full_feature_names: bool = False,
+        timestamp_field: str = "event_timestamp",
+        timezone: str = "UTC",
+        mode: Mode = "complete",
+        timeout_s: float | None = None,
+        progress: Progress | None = None,
+    ) -> TrainingJob:
+        """Return a training set that the server computes: the spine's rows, features beside them.
+
+        Nothing is sent before the result is asked for (`to_arrow()`, `write_parquet(path)`, ...).
+        The spine goes up, and the result comes down, in pieces. A server that is unavailable is
+        asked again until the first piece of the result has come. Needs `pyarrow`.
+
+        Args:
+            spine: Which entities, as of when: a table of pandas, Polars, Arrow or anything with the
+                Arrow PyCapsule interface, a dict of columns, a list of rows, or the `Path` of a
+                Parquet file. It has the join keys, the request fields of on-demand features, a time
+                column, and any others, which stay as they are.
+            features: The name of a feature service, or a list of `"view:feature"`.
+            full_feature_names: Name features `view__feature` instead of `feature`.
+            timestamp_field: The name of the spine's time column.
+            timezone: The zone in which times without one are read.
+            mode: "complete" uses all that is known today about the past; "as_served" what had been
+                written by each row's time.
+            timeout_s: How long computing and fetching may take, in seconds; None for ever.
+            progress: Called now and then with what is done, rows done and rows in all, in the
+                thread that waits; with the async client that is not the event loop's.
 
         Raises:
-            UnavailableError: It did not within `timeout_s` seconds.
+            InvalidRequestError: The spine makes no table, or the arguments name no features.
+            MissingExtraError: pyarrow is not installed.
+        """
+        request = TrainingRequest.checked(
+            self._options.project,
+            spine,
+            features,
+            full_feature_names=full_feature_names,
+            timestamp_field=timestamp_field,
+            timezone=timezone,
+            mode=mode,
+            progress=progress,
+        )
+        return TrainingJob(self._channels, request, timeout_s)
+
+    def push(
+        self,
+        view: str,
+        rows: Entities,
+        *,
+        append: bool = False,
+        timeout_s: float | None = None,
+    ) -> PushResult:
+        """Write rows of a view's source into the online store; the newest row of an entity wins.
+
+        All rows are checked before the first is written. Pushing rows again does no harm, so that
+        this is retried as lookups are; not so with `append`: then only a call that surely never
+        left this machine is made again, and after any other failure it is unknown whether the
+        source has the rows.
+
+        Args:
+            view: The name of the view.
+            rows: The rows, in any form that entities may have: a column for every column of the
+                view's source, by the name that it has in the source's files. Created times may be
+                left out.
+            append: Add the rows to the source, too, as a new file.
+            timeout_s: How long this call may take, in seconds; None takes the client's.
+
+        Raises:
+            InvalidRequestError: A column or row is at fault; nothing was written.
+            ClientError: As for `get_online_features`.
+        """
+        call = push_call(self._options.project, view, rows, append=append)
+        return PushResult.parse(self._channels.unary(call, timeout_s))
+
+    def describe_features(
+        self,
+        features: str | Sequence[str],
+        *,
+        full_feature_names: bool = False,
+        timeout_s: float | None = None,
+    ) -> FeatureDescription:
+        """Return what a lookup of features takes and gives, without looking anything up.
+
+        Raises:
+            ClientError: As for `get_online_features`.
+        """
+        call = describe_call(self._options.project, features, full_feature_names=full_feature_names)
+        return FeatureDescription.parse(self._channels.unary(call, timeout_s))
+
+    def get_project(self, *, timeout_s: float | None = None) -> Project:
+        """Return the name of the project that the server serves, and its revision.
+
+        Raises:
+            ClientError: As for `get_online_features`.
+        """
+        call = project_call(self._options.project)
+        return Project.parse(self._channels.unary(call, timeout_s))
+
+    def list_objects(
+        self, kind: str | None = None, *, timeout_s: float | None = None
+    ) -> list[RegisteredObject]:
+        """Return the registered objects of a kind (see ObjectKind), or all, by kind and name.
+
+        Raises:
+            InvalidRequestError: There is no such kind.
+            ClientError: As for `get_online_features`.
+        """
+        listing = Listing(self._options.project, kind)
+        while listing.add(self._channels.unary(listing.next_call(), timeout_s)):
+            pass
+        return listing.objects
+
+    def get_object(
+        self, kind: str, name: str, *, timeout_s: float | None = None
+    ) -> RegisteredObject:
+        """Return one registered object.
+
+        Raises:
+            InvalidRequestError: There is no such kind.
+            NotFoundError: There is no object of that kind and name; `suggestions` may help.
+            ClientError: As for `get_online_features`.
+        """
+        call = object_call(self._options.project, kind, name)
+        return RegisteredObject.parse(self._channels.unary(call, timeout_s))
+
+    def wait_ready(self, timeout_s: float = 10.0) -> None:
+        """Wait until a server, at any of the addresses, says that it serves.
+
+        Raises:
+            UnavailableError: None did within `timeout_s` seconds.
             ClientClosedError: The client is closed.
         """
-        self._check_open()
-        check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channels[0].unary_unary(
-            _HEALTH_METHOD
-        )
         deadline = time.monotonic() + timeout_s
         while (left_s := deadline - time.monotonic()) > 0:
             try:
-                if check(_HEALTH_REQUEST, timeout=left_s, wait_for_ready=True) == _SERVING:
+                if self._channels.once(HEALTH, left_s) == SERVING:
                     return
-            except grpc.RpcError as error:
-                failure: ClientError = _typed(error)
+            except ClientError as failure:
                 if not failure.retryable:
-                    raise failure from error
-            time.sleep(min(_POLL_S, left_s))
-        raise UnavailableError(
-            f"The server at {self._address} was not ready within {timeout_s:g} s."
-        )
+                    raise
+            time.sleep(min(POLL_S, left_s))
+        raise UnavailableError(self._options.not_ready(timeout_s))
 
     def close(self) -> None:
         """Close the connections; calls under way are cancelled. Twice is fine."""
-        self._closed = True
-        for channel in self._channels:
-            channel.close()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ClientClosedError("This client is closed; make another one.")
-
-    def _seconds(self, timeout_s: float | None) -> float:
-        return self._timeout_s if timeout_s is None else timeout_s
+        self._channels.close()
 
     def __enter__(self) -> Self:
         return self
@@ -152,8 +276,5 @@ class FeatureStoreClient:
     ) -> None:
         self.close()
 
-
-def _typed(error: grpc.RpcError) -> "ClientError":
-    # What a call raises is both an RpcError and a Call; the types of grpcio do not say so.
-    call = cast("grpc.Call", error)
-    return error_from_status(call.code().name, call.details() or "", call.trailing_metadata() or ())
+    def __repr__(self) -> str:
+        return f"<FeatureStoreClient: {self._options.shown_address}>"

@@ -3,13 +3,16 @@
 ClientError
 ├── InvalidRequestError      the request is wrong: `violations` says which fields, and how
 ├── NotFoundError            a service, view, feature or project that the server does not know
-├── AccessDeniedError        the server wants to know who asks, or does not allow it
+├── UnauthenticatedError     the server wants to know who asks, or does not believe it
+├── AccessDeniedError        the server knows who asks, and does not allow it
 ├── LimitExceededError       the request or its reply is larger than the server or client takes
 ├── UnavailableError         the server, or the store behind it, cannot be reached (retryable)
 ├── DeadlineExceededError    no answer within the call's timeout (retryable)
 ├── UnsupportedByServerError the server is older than this client and lacks the call
 ├── ServerError              the server failed; `error_id` finds the cause in its log
-├── ClientClosedError        the client was closed before the call
+├── InvalidOptionsError      a client cannot be made like this; also a ValueError
+├── JobCancelledError        a training set was cancelled, by whoever asked for it
+├── ClientClosedError        the client was closed before or during the call
 └── MissingExtraError        an optional dependency is not installed
 
 Facts are attributes, so that a caller need not read the message. Calls that are worth a retry were
@@ -60,7 +63,7 @@ class ClientError(Exception):
         self.message = message
         self.code = code
         self.reason = reason
-        self.metadata = dict(metadata or {})
+        self.metadata: dict[str, str] = dict(metadata or {})
         self.retry_after_s = retry_after_s
 
 
@@ -83,8 +86,8 @@ class InvalidRequestError(ClientError):
         metadata: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message, code=code, reason=reason, metadata=metadata)
-        self.violations = tuple(violations)
-        self.suggestions = tuple(suggestions)
+        self.violations: tuple[FieldViolation, ...] = tuple(violations)
+        self.suggestions: tuple[str, ...] = tuple(suggestions)
 
 
 class NotFoundError(ClientError):
@@ -110,11 +113,15 @@ class NotFoundError(ClientError):
         super().__init__(message, code=code, reason=reason, metadata=metadata)
         self.kind = kind
         self.name = name
-        self.suggestions = tuple(suggestions)
+        self.suggestions: tuple[str, ...] = tuple(suggestions)
+
+
+class UnauthenticatedError(ClientError):
+    """The server wants to know who asks: there is no API key, or none that it accepts."""
 
 
 class AccessDeniedError(ClientError):
-    """The server wants to know who asks, or does not allow the call."""
+    """The server knows who asks, and does not allow the call."""
 
 
 class LimitExceededError(ClientError):
@@ -146,8 +153,19 @@ class ServerError(ClientError):
         return self.metadata.get("error_id", "")
 
 
+class InvalidOptionsError(ClientError, ValueError):
+    """A client cannot be made with these arguments. Secrets are never part of the message."""
+
+
+class JobCancelledError(ClientError):
+    """A training set was cancelled, by whoever asked for it."""
+
+    def __init__(self) -> None:
+        super().__init__("The job was cancelled.")
+
+
 class ClientClosedError(ClientError):
-    """The client was closed before the call."""
+    """The client was closed before the call, or while it was under way."""
 
 
 class MissingExtraError(ClientError, ImportError):

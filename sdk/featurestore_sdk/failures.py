@@ -14,6 +14,7 @@ from featurestore_sdk.errors import (
     LimitExceededError,
     NotFoundError,
     ServerError,
+    UnauthenticatedError,
     UnavailableError,
     UnsupportedByServerError,
 )
@@ -21,17 +22,26 @@ from featurestore_sdk.errors import (
 if TYPE_CHECKING:
     from google.protobuf.any_pb2 import Any as AnyMessage
 
+Metadata = Iterable[tuple[str, str | bytes]]
 ERROR_DOMAIN: Final = "featurestore"
 DETAILS_KEY: Final = "grpc-status-details-bin"
 
 _PLAIN: Final[dict[str, type[ClientError]]] = {
     "UNAVAILABLE": UnavailableError,
+    # Nobody here cancelled it: gRPC's server does so to calls that come while it shuts down.
+    "CANCELLED": UnavailableError,
     "DEADLINE_EXCEEDED": DeadlineExceededError,
     "RESOURCE_EXHAUSTED": LimitExceededError,
-    "UNAUTHENTICATED": AccessDeniedError,
+    "UNAUTHENTICATED": UnauthenticatedError,
     "PERMISSION_DENIED": AccessDeniedError,
     "UNIMPLEMENTED": UnsupportedByServerError,
 }
+_NO_CONNECTION: Final = (
+    "failed to connect to all addresses",
+    "connections to all backends failing",
+    "errors resolving",
+    "DNS resolution failed",
+)
 _INVALID: Final = frozenset({"INVALID_ARGUMENT", "OUT_OF_RANGE"})
 
 
@@ -53,9 +63,7 @@ class _Facts:
         return tuple(map(str, names)) if isinstance(names, list) else ()
 
 
-def error_from_status(
-    code: str, message: str, trailing_metadata: Iterable[tuple[str, str | bytes]]
-) -> ClientError:
+def error_from_status(code: str, message: str, trailing_metadata: Metadata) -> ClientError:
     """Return the typed error of a call that failed.
 
     Args:
@@ -93,7 +101,20 @@ def error_from_status(
     )
 
 
-def _facts(trailing_metadata: Iterable[tuple[str, str | bytes]]) -> _Facts:
+def is_unsent(failure: ClientError) -> bool:
+    """Whether a call surely never left this machine: no connection could be made.
+
+    gRPC says so in its message alone. Should its words change, calls that may not be repeated are
+    not repeated any more; a test would notice.
+    """
+    return (
+        failure.code == "UNAVAILABLE"
+        and not failure.reason
+        and failure.message.startswith(_NO_CONNECTION)
+    )
+
+
+def _facts(trailing_metadata: Metadata) -> _Facts:
     facts = _Facts()
     for key, value in trailing_metadata:
         if key == DETAILS_KEY and isinstance(value, bytes):

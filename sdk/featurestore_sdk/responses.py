@@ -1,10 +1,16 @@
 """What a lookup returned. Pure: made from a message, without I/O."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
+from featurestore_protos.v1.serving_pb2 import GetOnlineFeaturesResponse
+from featurestore_protos.v1.writing_pb2 import PushResponse
+from google.protobuf.message import DecodeError, Message
+
+from featurestore_sdk.errors import ServerError
 from featurestore_sdk.values import decode, instant
 
 if TYPE_CHECKING:
@@ -13,11 +19,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
     import pyarrow as pa
-    from featurestore_protos.v1.serving_pb2 import (
-        EntityColumn,
-        FeatureColumn,
-        GetOnlineFeaturesResponse,
-    )
+    from featurestore_protos.v1.serving_pb2 import EntityColumn, FeatureColumn
+
+Reply = TypeVar("Reply", bound=Message)
 
 
 class Status(IntEnum):
@@ -33,6 +37,18 @@ class Status(IntEnum):
     """The row is older than the view's ttl allows; its value is withheld."""
 
 
+def message_from(kind: type[Reply], reply: bytes) -> Reply:
+    """Return a serialized reply as the message it should be.
+
+    Raises:
+        ServerError: It is not that message.
+    """
+    try:
+        return kind.FromString(reply)
+    except DecodeError:
+        raise ServerError(f"The server's reply is no {kind.__name__}.") from None
+
+
 _STATUSES: Final = {status.value: status for status in Status}
 
 
@@ -44,12 +60,21 @@ class OnlineFeatures:
     empty window has.
     """
 
-    def __init__(self, response: "GetOnlineFeaturesResponse") -> None:
+    def __init__(self, response: GetOnlineFeaturesResponse) -> None:
         self._response = response
         self._columns: list[EntityColumn | FeatureColumn] = [
             *response.entities,
             *response.features,
         ]
+
+    @classmethod
+    def parse(cls, reply: bytes) -> Self:
+        """Return what a serialized reply says.
+
+        Raises:
+            ServerError: It is no reply.
+        """
+        return cls(message_from(GetOnlineFeaturesResponse, reply))
 
     @property
     def project(self) -> str:
@@ -188,4 +213,43 @@ class OnlineFeatures:
         return (
             f"<OnlineFeatures: {len(self)} entities x {len(self.feature_names)} features"
             f" of {self.project} at {self.request_timestamp.isoformat()}>"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PushResult:
+    """What became of rows that were pushed.
+
+    Attributes:
+        rows: Rows given.
+        written: Rows that the store took.
+        kept: Rows that lost to a newer stored one.
+        filtered: Rows that the view's transform leaves out.
+        expired: Rows so old that the store might drop them at once; they were not offered.
+        missed_generations: Generations of the view, other than the one that lookups read, that
+            could not take the rows: they lack them when lookups switch.
+    """
+
+    rows: int
+    written: int
+    kept: int
+    filtered: int
+    expired: int
+    missed_generations: tuple[int, ...]
+
+    @classmethod
+    def parse(cls, reply: bytes) -> Self:
+        """Return what a serialized reply says.
+
+        Raises:
+            ServerError: It is no reply.
+        """
+        found = message_from(PushResponse, reply)
+        return cls(
+            rows=found.rows,
+            written=found.written,
+            kept=found.kept,
+            filtered=found.filtered,
+            expired=found.expired,
+            missed_generations=tuple(found.missed_generations),
         )

@@ -42,7 +42,7 @@ class Column(Protocol):
 
 def arrow_table(columns: Sequence[Column]) -> "pa.Table":
     """Return an Arrow table; a name per column, in order."""
-    pa = _optional("pyarrow", "arrow", "to_arrow()")
+    pa = optional("pyarrow", "arrow", "to_arrow()")
     arrays = [_arrow_array(pa, _stored_or_none(column), column.dtype) for column in columns]
     return pa.table(arrays, names=[column.name for column in columns])
 
@@ -87,7 +87,7 @@ def _arrow_type(pa: Any, dtype: str) -> "pa.DataType":
 
 def polars_frame(columns: Sequence[Column]) -> "pl.DataFrame":
     """Return a Polars frame; a name per column, in order."""
-    polars = _optional("polars", "polars", "to_polars()")
+    polars = optional("polars", "polars", "to_polars()")
     frame: pl.DataFrame = polars.DataFrame([_polars_series(polars, column) for column in columns])
     return frame
 
@@ -115,13 +115,13 @@ def _polars_type(polars: Any, dtype: str, *, carried: bool) -> Any:
 
 def pandas_frame(columns: Sequence[Column]) -> "pd.DataFrame":
     """Return a pandas frame of Arrow-backed columns."""
-    pd = _optional("pandas", "pandas", "to_pandas()")
+    pd = optional("pandas", "pandas", "to_pandas()")
     return arrow_table(columns).to_pandas(types_mapper=pd.ArrowDtype)
 
 
 def matrix(columns: Sequence[Column], *, dtype: str) -> "npt.NDArray[np.floating[Any]]":
     """Return numeric columns side by side, nulls as NaN."""
-    numpy = _optional("numpy", "numpy", "to_numpy()")
+    numpy = optional("numpy", "numpy", "to_numpy()")
     if dtype not in ("float32", "float64"):
         raise ValueError(f"dtype is 'float64' or 'float32', not {dtype!r}")
     for column in columns:
@@ -148,7 +148,12 @@ def _stored_or_none(column: Column) -> Sequence[Any]:
     return with_nulls(values, column.values.nulls) if column.values.nulls else list(values)
 
 
-def _optional(package: str, extra: str, purpose: str) -> Any:
+def optional(package: str, extra: str, purpose: str) -> Any:
+    """Return a package that need not be installed.
+
+    Raises:
+        MissingExtraError: It is not.
+    """
     try:
         return import_module(package)
     except ImportError:

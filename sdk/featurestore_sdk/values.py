@@ -1,6 +1,7 @@
 """Between lists of Python values and the messages that carry them."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import accumulate, pairwise
@@ -8,7 +9,7 @@ from typing import Any, Final
 
 from featurestore_protos.v1.values_pb2 import Values
 
-from featurestore_sdk.entities import plain_numpy
+from featurestore_sdk.entities import ENTITIES, ROWS, Wording, plain_numpy
 from featurestore_sdk.errors import FieldViolation, InvalidRequestError
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -40,41 +41,68 @@ _FIELDS: Final = {
 # --- Python to message ---------------------------------------------------------------------------
 
 
-def encode(name: str, column: Sequence[Any]) -> Values:
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """The column that is dealt with, for errors to name.
+
+    Attributes:
+        rows: For the elements of lists the row of each.
+    """
+
+    name: str
+    wording: Wording
+    rows: Sequence[int] | None = None
+
+
+def encode(name: str, column: Sequence[Any], wording: Wording = ENTITIES) -> Values:
     """Return a column of plain values as a message.
 
     The type follows from the values: int (above 2**63 - 1: unsigned), float, bool, str, bytes,
     date, datetime (a naive one is in UTC), Decimal; ints among floats become floats. None is null.
+    Columns of rows, unlike those of entities, may hold lists of these.
 
     Raises:
-        InvalidRequestError: The values have no common type, or one that entities cannot have.
+        InvalidRequestError: The values have no common type, or one that such columns cannot have.
     """
+    return _encode(_Place(name, wording), column, lists=wording is ROWS)
+
+
+def _encode(place: _Place, column: Sequence[Any], *, lists: bool) -> Values:
     kinds = set(map(type, column))
     if not kinds <= _ENCODERS.keys() | {type(None)}:
-        column = [_plain(name, row, value) for row, value in enumerate(column)]
+        column = [_plain(place, row, value, lists=lists) for row, value in enumerate(column)]
         kinds = set(map(type, column))
     nullable = type(None) in kinds
     kinds.discard(type(None))
     if kinds == {int, float}:
         kinds = {float}
     if len(kinds) > 1:
-        raise _mixed(name, column)
+        raise _mixed(place, column)
     if not kinds:
         return Values(nulls=b"\1" * len(column))
     message = Values()
-    _fill(message, name, column, kinds.pop(), nullable=nullable)
+    _fill(message, place, column, kinds.pop(), nullable=nullable)
     return message
 
 
-def _fill(message: Values, name: str, column: Sequence[Any], kind: type, *, nullable: bool) -> None:
-    encoder, placeholder = _ENCODERS[kind]
+def _fill(
+    message: Values, place: _Place, column: Sequence[Any], kind: type, *, nullable: bool
+) -> None:
+    encoder, placeholder = _ENCODERS.get(kind, (None, ()))
     if nullable:
         message.nulls = bytes([value is None for value in column])
         column = [placeholder if value is None else value for value in column]
+    if encoder is None:
+        message.lists.lengths.extend(map(len, column))
+        flat = [element for value in column for element in value]
+        rows = [row for row, value in enumerate(column) for _ in value]
+        elements = _encode(replace(place, rows=rows), flat, lists=False)
+        message.lists.elements.MergeFrom(elements)
+        return
     try:
         encoder(message, column)
     except (ValueError, OverflowError, TypeError) as error:
-        raise _unusable(name, f"the values of {name!r} cannot be sent: {error}") from None
+        raise _unusable(place, f"the values of {place.name!r} cannot be sent: {error}") from None
 
 
 def _encode_ints(message: Values, column: Sequence[int]) -> None:
@@ -90,10 +118,14 @@ def _encode_floats(message: Values, column: Sequence[float]) -> None:
     message.float64s.extend(column)
 
 
-def _encode_datetimes(message: Values, column: Sequence[datetime]) -> None:
-    message.timestamps_us.extend(
-        ((v if v.tzinfo else v.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND for v in column
-    )
+def micros_of(value: datetime) -> int:
+    """Return microseconds since the epoch; a naive time is in UTC."""
+    return ((value if value.tzinfo else value.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND
+
+
+def days_of(value: date) -> int:
+    """Return days since the epoch."""
+    return value.toordinal() - _EPOCH_DAY
 
 
 def _encode_decimals(message: Values, column: Sequence[Decimal]) -> None:
@@ -109,10 +141,13 @@ _ENCODERS: Final[dict[type, tuple[Callable[[Values, Sequence[Any]], None], Any]]
     float: (_encode_floats, 0.0),
     bool: (lambda message, column: message.bools.extend(column), False),
     date: (
-        lambda message, column: message.dates.extend(v.toordinal() - _EPOCH_DAY for v in column),
+        lambda message, column: message.dates.extend(map(days_of, column)),
         date(1970, 1, 1),
     ),
-    datetime: (_encode_datetimes, _EPOCH),
+    datetime: (
+        lambda message, column: message.timestamps_us.extend(map(micros_of, column)),
+        _EPOCH,
+    ),
     Decimal: (_encode_decimals, Decimal(0)),
 }
 
@@ -130,7 +165,7 @@ _BASES: Final[tuple[tuple[type, Callable[[Any], Any]], ...]] = (
 )
 
 
-def _plain(name: str, row: int, value: Any) -> Any:
+def _plain(place: _Place, row: int, value: Any, *, lists: bool) -> Any:
     """Return a value of a subclass, or a numpy scalar, as the plain value it stands for."""
     if hasattr(value, "dtype") and hasattr(value, "tolist"):
         value = plain_numpy(value)
@@ -138,21 +173,27 @@ def _plain(name: str, row: int, value: Any) -> Any:
         return value
     if type(value).__name__ in _NULLS_OF_PANDAS:
         return None
+    if lists and isinstance(value, list | tuple):
+        return list(value)
     for kind, plain in _BASES:
         if isinstance(value, kind):
             return plain(value)
-    raise _unusable(name, f"{name!r} has a value of type {type(value).__name__}.", row)
+    raise _unusable(place, f"{place.name!r} has a value of type {type(value).__name__}.", row)
 
 
-def _mixed(name: str, column: Sequence[Any]) -> InvalidRequestError:
+def _mixed(place: _Place, column: Sequence[Any]) -> InvalidRequestError:
     first = next(type(value) for value in column if value is not None)
     row = next(i for i, v in enumerate(column) if v is not None and type(v) is not first)
     found = type(column[row]).__name__
-    return _unusable(name, f"{name!r} has values of types {first.__name__} and {found}.", row)
+    types = f"{first.__name__} and {found}"
+    return _unusable(place, f"{place.name!r} has values of types {types}.", row)
 
 
-def _unusable(name: str, message: str, row: int | None = None) -> InvalidRequestError:
-    field = f"entities.{name}" if row is None else f"entities.{name}[{row}]"
+def _unusable(place: _Place, message: str, row: int | None = None) -> InvalidRequestError:
+    column = f"{place.wording.field}.{place.name}"
+    if row is not None and place.rows is not None:
+        row = place.rows[row]
+    field = column if row is None else f"{column}[{row}]"
     return InvalidRequestError(
         message, violations=[FieldViolation(field=field, description=message)]
     )
@@ -173,9 +214,13 @@ def stored(values: Values, dtype: str) -> Sequence[Any]:
             elements = with_nulls(elements, nulls)
         ends = accumulate(values.lists.lengths, initial=0)
         return [elements[start:end] for start, end in pairwise(ends)]
-    field = "decimals" if dtype.startswith("decimal") else _FIELDS[dtype]
-    sequence: Sequence[Any] = getattr(values, field)
+    sequence: Sequence[Any] = getattr(values, field_of(dtype))
     return sequence
+
+
+def field_of(dtype: str) -> str:
+    """Return the field of a message that holds values of a type that is no list."""
+    return "decimals" if dtype.startswith("decimal") else _FIELDS[dtype]
 
 
 def decode(values: Values, dtype: str) -> list[Any]:

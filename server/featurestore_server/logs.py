@@ -22,7 +22,7 @@ class JsonFormatter(logging.Formatter):
     """One JSON object a line: what every line has, then what was bound with `extra=`.
 
     Args:
-        process: What this process is: "parent" or "worker".
+        process: What this process is: "parent", "worker" or "backend".
     """
 
     def __init__(self, process: str) -> None:
@@ -51,7 +51,7 @@ def set_up_logging(log_format: str, *, process: str) -> None:
 
     Args:
         log_format: "json", or "text", which leaves it as it is if somebody chose already.
-        process: What this process is: "parent" or "worker".
+        process: What this process is: "parent", "worker" or "backend".
     """
     is_json = log_format == "json"
     handler = logging.StreamHandler(sys.stderr)

@@ -139,11 +139,13 @@ class BackendTask:
         target: Where to listen.
         options: What it works with.
         grace_s: How long calls under way may go on after the signal to stop, in seconds.
+        log_format: "text" or "json".
     """
 
     target: str
     options: BackendOptions
     grace_s: float
+    log_format: str = "text"
 
     def to_line(self) -> str:
         """Return the task as one line."""

@@ -226,6 +226,7 @@ class Supervisor:
                     target=self._backend_target,
                     options=self._options.backend,
                     grace_s=self._options.grace_s,
+                    log_format=self._options.observing.log_format,
                 )
                 self._backend = Worker(task.to_line(), "backend")
         except BaseException:

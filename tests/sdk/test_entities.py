@@ -90,5 +90,5 @@ def test_a_single_value_is_no_column(column: Any) -> None:
 
 
 def test_a_column_whose_name_is_no_text_is_refused() -> None:
-    with pytest.raises(InvalidRequestError, match="names of entity columns"):
+    with pytest.raises(InvalidRequestError, match="names of columns"):
         columns_of({1: [2]})

@@ -10,6 +10,7 @@ from featurestore_sdk import (
     LimitExceededError,
     NotFoundError,
     ServerError,
+    UnauthenticatedError,
     UnavailableError,
     UnsupportedByServerError,
 )
@@ -36,7 +37,7 @@ def _trailers(*details: Message) -> list[tuple[str, str | bytes]]:
         ("INVALID_ARGUMENT", InvalidRequestError, False),
         ("OUT_OF_RANGE", InvalidRequestError, False),
         ("NOT_FOUND", NotFoundError, False),
-        ("UNAUTHENTICATED", AccessDeniedError, False),
+        ("UNAUTHENTICATED", UnauthenticatedError, False),
         ("PERMISSION_DENIED", AccessDeniedError, False),
         ("RESOURCE_EXHAUSTED", LimitExceededError, False),
         ("UNAVAILABLE", UnavailableError, True),
@@ -45,7 +46,7 @@ def _trailers(*details: Message) -> list[tuple[str, str | bytes]]:
         ("INTERNAL", ServerError, False),
         ("DATA_LOSS", ServerError, False),
         ("UNKNOWN", ServerError, False),
-        ("CANCELLED", ServerError, False),
+        ("CANCELLED", UnavailableError, True),
         ("ABORTED", ServerError, False),
     ],
 )

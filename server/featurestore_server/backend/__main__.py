@@ -5,7 +5,6 @@ process stops too. It reports on standard output and logs on standard error.
 """
 
 import logging
-import os
 import signal
 import sys
 import threading
@@ -19,6 +18,7 @@ from featurestore.offline.factory import share_of
 from featurestore.store import FeatureStore
 from featurestore.time import parse_clock
 from featurestore_server.backend.server import BackendServer
+from featurestore_server.logs import set_up_logging
 from featurestore_server.options import BackendOptions
 from featurestore_server.protocol import BackendTask, lines_from, report_failure, report_ready
 from featurestore_server.worker import take_stdout
@@ -32,14 +32,10 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     # Ctrl-C reaches the whole process group; the parent answers it and tells its processes.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format=f"%(asctime)s %(levelname)s backend {os.getpid()}: %(message)s",
-    )
     reports = take_stdout()
     told = lines_from(sys.stdin.fileno())
     task = BackendTask.from_line(next(told))
+    set_up_logging(task.log_format, process="backend")
     try:
         with opened_store(task.options) as store:
             server = BackendServer(store, limits=task.options.limits)
