@@ -21,6 +21,7 @@ import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 from grpc_status import rpc_status
 
+from featurestore.errors import JobCancelledError
 from featurestore_server.admission import Admission
 from featurestore_server.calls import Call, Observer, Observers, request_id_of
 from featurestore_server.errors import DeadlinePassedError, OverloadedError
@@ -255,11 +256,15 @@ class LookupLoop:
 
         def on_close(_: Any) -> None:
             self._watched -= 1
+            has_given_up = False
             with self._turns:
                 if waiting in self._waiting:
                     self._waiting.remove(waiting)
                     self._unanswered -= 1
                     self._under_way -= 1
+                    has_given_up = True
+            if has_given_up:
+                self._observer.ended(waiting, JobCancelledError())
             self._want_calls()
 
         waiting.is_watched = True

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import grpc
@@ -35,6 +36,7 @@ FEW_PENDING: Final = 300
 """Calls that came and were not taken: more of them, and gRPC begins to give some up."""
 MAX_PENDING: Final = 600
 """Calls that came and were not taken: all beyond are given up."""
+REFLECTION_THREADS: Final = 2
 OTHER_CALLS: Final = 256
 """Calls of other methods under way, and lookups that are being refused."""
 _END_S: Final = 1.0
@@ -86,7 +88,9 @@ class FeatureServer:
         self._credentials = grpc_credentials(tls) if tls else None
         limits = limits or Limits()
         self.observer = observer or Observers()
-        self._gate = gate
+        self._gate = gate or OpenGate()
+        # A stream that waits for its caller's next message holds a thread for as long.
+        self._reflecting = ThreadPoolExecutor(REFLECTION_THREADS, thread_name_prefix="reflection")
         self._pool = WatchedPool(threads)
         self._admission = LookupAdmission(
             LOOKUP_METHOD,
@@ -104,7 +108,7 @@ class FeatureServer:
         self._health = health.HealthServicer()
         self._health.set(SERVING_SERVICE, _SERVING)
         self._link = self._backend_link(backend) if backend else None
-        self._passed = PassedMethods(self._link, gate=gate or OpenGate(), observer=self.observer)
+        self._passed = PassedMethods(self._link, gate=self._gate, observer=self.observer)
         self._store = store
         self._monitor = _monitor(catalog, store, self._health)
         self.online_features = OnlineFeatures(
@@ -167,10 +171,12 @@ class FeatureServer:
 
     def _gated(self, service: str, methods: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the methods of a service as this server's gate lets them be called."""
-        if self._gate is None or service == health.SERVICE_NAME:
+        if service == health.SERVICE_NAME:
             return methods
         return {
-            name: gated_stream(f"/{service}/{name}", method, self._gate, self.observer)
+            name: gated_stream(
+                f"/{service}/{name}", method, self._gate, self.observer, pool=self._reflecting
+            )
             for name, method in methods.items()
         }
 
@@ -230,6 +236,7 @@ class FeatureServer:
         if self._loop:
             self._loop.join(_END_S)
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._reflecting.shutdown(wait=False, cancel_futures=True)
         self._admission.shutdown()
         self._passed.close()
         if self._link:
