@@ -68,7 +68,8 @@ class AsyncTrainingJob:
     async def _made(self, make: Callable[[Table], Made]) -> Made:
         # Leaving the context, as a task does that is cancelled, ends the call and so the thread.
         with self._job.stream() as stream, _thread() as in_thread:
-            return await in_thread(stream.made, make)
+            made: Made = await in_thread(stream.made, make)
+            return made
 
 
 @contextmanager
