@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 from featurestore.errors import StoreUnavailableError
 from featurestore.online.store import OnlineStore
 from featurestore.serving.lookup import FeatureColumn, LookupResult, Status
+from tests.servers import workers_of
 
 from . import shop
 from .http_calls import PATH, http_served
@@ -150,7 +151,7 @@ def test_counts_survive_their_worker(tmp_path: Path) -> None:
         counted = {"name": "featurestore_requests_total", **_outcome("all")}
         server.ask("all", 1)
         wait_for(lambda: server.value(**counted) == 1)
-        [worker] = psutil.Process(server.process.pid).children()
+        [worker] = workers_of(server.process.pid)
         worker.kill()
         wait_for(lambda: server.value("featurestore_worker_restarts_total") == 1)
         server.ask("all", 1)
