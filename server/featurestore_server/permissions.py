@@ -6,10 +6,9 @@ from typing import Any, Final
 
 import grpc
 
-from featurestore.errors import JobCancelledError
 from featurestore_server.calls import Call, Caller, Gate, Observer, Permission
 from featurestore_server.errors import PermissionDeniedError
-from featurestore_server.guard import call_of, in_pool
+from featurestore_server.guard import EndedError, call_of, in_pool
 
 _V1: Final = "/featurestore.v1."
 REFLECTION_METHODS: Final = (
@@ -72,12 +71,9 @@ def gated_stream(
         try:
             admitted(gate, call)
             yield from handler.stream_stream(requests, context)
-        except grpc.RpcError:  # that is how grpcio says that the caller has gone
-            observer.ended(call, JobCancelledError())
-            return
         except Exception as error:
             observer.ended(call, error)
-            raise
+            raise EndedError(call, error) from error
         observer.ended(call, None)
 
     return grpc.stream_stream_rpc_method_handler(

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from featurestore.certificates import TlsFiles
@@ -14,6 +14,7 @@ from featurestore.functions import FunctionLoader
 from featurestore.online.store import OnlineStore
 from featurestore.serving.plan import ServingCatalog
 from featurestore_server.calls import Gate, Observer, Observers, OpenGate
+from featurestore_server.checks import MAX_WATCHES, HealthMethods
 from featurestore_server.errors import AddressInUseError
 from featurestore_server.guard import HandlerCollector, add_guarded, observed
 from featurestore_server.link import BackendLink
@@ -39,6 +40,12 @@ MAX_PENDING: Final = 600
 REFLECTION_THREADS: Final = 2
 OTHER_CALLS: Final = 256
 """Calls of other methods under way, and lookups that are being refused."""
+CONNECTION_AGE_S: Final = 300
+"""Clients come back through the address then, and so to whichever worker has room."""
+LAST_LOOKUPS_S: Final = 30
+"""How long calls of a connection that is that old may go on."""
+LAST_TRAINING_SETS_S: Final = 6 * 3_600
+"""The same where some of them may be training sets, which take as long as they take."""
 _END_S: Final = 1.0
 """How long a stop waits for threads whose calls are cancelled already."""
 
@@ -102,11 +109,16 @@ class FeatureServer:
         self._server = grpc.server(
             self._pool,
             interceptors=[self._admission],
-            options=_options(limits, has_loop=fast_lookups and is_supported()),
-            maximum_concurrent_rpcs=limits.max_calls + OTHER_CALLS,
+            options=_options(
+                limits,
+                has_loop=fast_lookups and is_supported(),
+                last_s=LAST_TRAINING_SETS_S if backend else LAST_LOOKUPS_S,
+            ),
+            maximum_concurrent_rpcs=limits.max_calls + OTHER_CALLS + MAX_WATCHES,
         )
         self._health = health.HealthServicer()
         self._health.set(SERVING_SERVICE, _SERVING)
+        self._health_methods = HealthMethods(self._health)
         self._link = self._backend_link(backend) if backend else None
         self._passed = PassedMethods(self._link, gate=self._gate, observer=self.observer)
         self._store = store
@@ -155,24 +167,22 @@ class FeatureServer:
             None,
             None,
         )
-        services = HandlerCollector()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, services)
         if reflect:
+            services = HandlerCollector()
             names = [SERVING_SERVICE, *SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME]
             reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
                 reflection.ReflectionServicer(names), services
             )
+            for service, methods in services.services.items():
+                add_guarded(self._server, service, self._gated(service, methods))
         if not self._loop:
             add_guarded(self._server, SERVING_SERVICE, {"GetOnlineFeatures": lookup})
-        for name, methods in services.services.items():
-            add_guarded(self._server, name, self._gated(name, methods))
+        add_guarded(self._server, health.SERVICE_NAME, self._health_methods.by_name())
         for name, methods in self._passed.by_service().items():  # they ask the gate themselves
             add_guarded(self._server, name, methods)
 
     def _gated(self, service: str, methods: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the methods of a service as this server's gate lets them be called."""
-        if service == health.SERVICE_NAME:
-            return methods
         return {
             name: gated_stream(
                 f"/{service}/{name}", method, self._gate, self.observer, pool=self._reflecting
@@ -238,6 +248,7 @@ class FeatureServer:
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._reflecting.shutdown(wait=False, cancel_futures=True)
         self._admission.shutdown()
+        self._health_methods.close()
         self._passed.close()
         if self._link:
             self._link.stop()
@@ -260,7 +271,7 @@ def _monitor(
     return StoreMonitor(store, any_view.table, on_change=report)
 
 
-def _options(limits: Limits, *, has_loop: bool) -> list[tuple[str, int]]:
+def _options(limits: Limits, *, has_loop: bool, last_s: int) -> list[tuple[str, int]]:
     # grpcio's own server takes calls one by one, so that many wait to be taken whenever many come.
     short_queue = [
         ("grpc.server.max_pending_requests", FEW_PENDING),
@@ -275,7 +286,6 @@ def _options(limits: Limits, *, has_loop: bool) -> list[tuple[str, int]]:
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
-        # Clients come back through the address, and so to whichever worker has room.
-        ("grpc.max_connection_age_ms", 300_000),
-        ("grpc.max_connection_age_grace_ms", 30_000),
+        ("grpc.max_connection_age_ms", CONNECTION_AGE_S * 1_000),
+        ("grpc.max_connection_age_grace_ms", last_s * 1_000),
     ]
