@@ -176,6 +176,20 @@ def test_reloads_are_counted(tmp_path: Path) -> None:
         wait_for(lambda: server.value("featurestore_requests_total", **_outcome("more")) == 1)
 
 
+def test_scrapes_are_answered_until_the_last_call_is_finished(tmp_path: Path) -> None:
+    make_repository(tmp_path, "server: {backend: false}\n")
+    with observed(tmp_path) as server:
+        [worker] = psutil.Process(server.process.pid).children()
+        worker.suspend()  # one that takes its time
+        server.process.terminate()
+        wait_for(lambda: "told to stop" in server.log.read_text())
+        assert server.value("featurestore_workers_alive") == 1
+        worker.resume()
+        assert server.process.wait(PATIENCE_S) == 0
+        with pytest.raises(OSError, match="refused"):
+            server.scrape()
+
+
 # --- the parts ------------------------------------------------------------------------------------
 
 
