@@ -502,12 +502,12 @@ def _set(values: dict[str, Any], path: str, text: str, variable: str) -> None:
 
 def _inner(values: dict[str, Any], key: str, variable: str) -> dict[str, Any]:
     """Return the parts of a setting, which the environment may be the first to name."""
-    if values.get(key) is None:
-        values[key] = {}
-    inner = values[key]
-    if not isinstance(inner, dict):
+    inner = values.get(key)
+    if inner is not None and not isinstance(inner, dict):
         raise ConfigError(f"${variable}: the setting {key!r} has no parts.")
-    return inner
+    values[key] = dict(inner or {})  # a copy: the one that was there is the caller's
+    found: dict[str, Any] = values[key]
+    return found
 
 
 def _part(model: type[BaseModel], key: str) -> type[BaseModel] | None:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 ADDRESS_VARIABLE = "FEATURESTORE_TEST_REDIS"
@@ -170,3 +171,9 @@ def redis_container() -> Iterator[str]:
     with RedisContainer(IMAGE) as container:
         host, port = container.get_container_host_ip(), container.get_exposed_port(6379)
         yield f"redis://{host}:{port}/0"
+
+
+def workers_of(parent: int) -> list[psutil.Process]:
+    """The workers of `featurestore serve`, without its backend."""
+    children = psutil.Process(parent).children()
+    return [child for child in children if "featurestore_server.worker" in child.cmdline()]

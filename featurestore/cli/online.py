@@ -11,7 +11,6 @@ from featurestore.cli.features import feature_request
 from featurestore.cli.output import print_table
 from featurestore.cli.session import Session
 from featurestore.errors import MissingExtraError, UnsupportedError
-from featurestore.time import instant_text
 
 if TYPE_CHECKING:
     from featurestore.config import ServerConfig
@@ -85,6 +84,8 @@ class Cell:
     @property
     def event_time(self) -> str | None:
         """When the row served took place, RFC 3339."""
+        from featurestore.time import instant_text
+
         return None if self.event_us is None else instant_text(self.event_us, "us", aware=True)
 
     def to_document(self) -> dict[str, Any]:
@@ -119,6 +120,8 @@ def _entities(response: "OnlineResponse") -> Iterator[tuple[list[Any], list[Cell
 
 
 def _document(response: "OnlineResponse") -> dict[str, Any]:
+    from featurestore.time import instant_text
+
     return {
         "request_time": instant_text(response.result.request_us, "us", aware=True),
         "features": [
@@ -184,10 +187,11 @@ def serve(
         ),
     ] = False,
 ) -> None:
-    """Serve online features over gRPC, and over HTTP where server.http_address says so.
+    """Serve online features over gRPC, and HTTP.
 
-    It serves until it is stopped by Ctrl-C or SIGTERM, and finishes the calls under way. What is
-    applied meanwhile, and a generation that becomes complete, is served soon after.
+    HTTP is served where server.http_address or --http-address says so. The server serves until it
+    is stopped by Ctrl-C or SIGTERM, and finishes the calls under way. What is applied meanwhile,
+    and a generation that becomes complete, is served soon after.
     """
     session = Session.of(context)
     server = find_server()
@@ -195,22 +199,12 @@ def serve(
         chosen, watched = store.settings.server, WatchedCatalog(store)
         keys = WatchedKeys(store) if chosen.auth == "api_keys" else None
         options = server.ServeOptions(
+            **_configured(server, store),
             catalog_json=watched.catalog.to_json(),
-            online_store=store.config.online_store_arguments(),
-            function_roots=tuple(str(root) for root in store.functions.roots),
+            keys_json=keys.newer() if keys else None,
             address=address or chosen.address,
             workers=workers or chosen.workers,
-            threads=chosen.threads,
             insecure=insecure or chosen.insecure,
-            reflection=chosen.reflection,
-            fast_lookups=chosen.fast_lookups,
-            reload_every_s=chosen.reload_every_ms / 1e3,
-            limits=server.Limits(max_entities=chosen.max_entities),
-            tls=store.config.tls_files(),
-            keys_json=keys.newer() if keys else None,
-            access_log=chosen.access_log,
-            observing=_observing(server, store),
-            backend=backend_options(store, server.BackendOptions, server.BackendLimits),
             http=_http_options(server, http_address or chosen.http_address, chosen),
         )
         _refuse_private_store(store)
@@ -223,6 +217,24 @@ def serve(
             newer_keys=keys.newer if keys else None,
             view_statuses=store.status,
         )
+
+
+def _configured(server: Any, store: "FeatureStore") -> dict[str, Any]:
+    """Return the arguments of the server's options that only the configuration decides."""
+    chosen = store.settings.server
+    return {
+        "online_store": store.config.online_store_arguments(),
+        "function_roots": tuple(str(root) for root in store.functions.roots),
+        "threads": chosen.threads,
+        "reflection": chosen.reflection,
+        "fast_lookups": chosen.fast_lookups,
+        "reload_every_s": chosen.reload_every_ms / 1e3,
+        "limits": server.Limits(max_entities=chosen.max_entities),
+        "tls": store.config.tls_files(),
+        "access_log": chosen.access_log,
+        "observing": _observing(server, store),
+        "backend": backend_options(store, server.BackendOptions, server.BackendLimits),
+    }
 
 
 def _observing(server: Any, store: "FeatureStore") -> Any:

@@ -153,6 +153,7 @@ class AsyncFeatureStoreClient:
     async def wait_ready(self, timeout_s: float = 10.0) -> None:
         """See FeatureStoreClient.wait_ready."""
         deadline = time.monotonic() + timeout_s
+        last: ClientError | None = None
         while (left_s := deadline - time.monotonic()) > 0:
             try:
                 if await self._channels.once(HEALTH, left_s) == SERVING:
@@ -160,8 +161,9 @@ class AsyncFeatureStoreClient:
             except ClientError as failure:
                 if not failure.retryable:
                     raise
+                last = failure
             await asyncio.sleep(min(POLL_S, left_s))
-        raise UnavailableError(self._options.not_ready(timeout_s))
+        raise UnavailableError(self._options.not_ready(timeout_s, last)) from last
 
     async def close(self) -> None:
         """See FeatureStoreClient.close."""

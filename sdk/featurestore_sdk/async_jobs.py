@@ -1,9 +1,11 @@
 """A training set that a server computes, for event loops: the twin of jobs."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from featurestore_sdk import training
 from featurestore_sdk.jobs import TrainingJob
@@ -54,9 +56,9 @@ class AsyncTrainingJob:
 
     async def to_batches(self) -> AsyncIterator["pa.RecordBatch"]:
         """See TrainingJob.to_batches."""
-        with self._job.stream() as stream:
-            batches = await asyncio.to_thread(stream.made, Table.batches)
-            while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+        with self._job.stream() as stream, _thread() as in_thread:
+            batches = await in_thread(stream.made, Table.batches)
+            while (batch := await in_thread(next, batches, None)) is not None:
                 yield batch
 
     def cancel(self) -> None:
@@ -65,5 +67,17 @@ class AsyncTrainingJob:
 
     async def _made(self, make: Callable[[Table], Made]) -> Made:
         # Leaving the context, as a task does that is cancelled, ends the call and so the thread.
-        with self._job.stream() as stream:
-            return await asyncio.to_thread(stream.made, make)
+        with self._job.stream() as stream, _thread() as in_thread:
+            made: Made = await in_thread(stream.made, make)
+            return made
+
+
+@contextmanager
+def _thread() -> Iterator[Callable[..., Awaitable[Any]]]:
+    """Yield what runs functions in one thread; the loop's own are left to those who wait less."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix="training-set")
+    loop = asyncio.get_running_loop()
+    try:
+        yield lambda work, *arguments: loop.run_in_executor(pool, work, *arguments)
+    finally:
+        pool.shutdown(wait=False)

@@ -6,8 +6,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 
-from featurestore_sdk.connections import Pool, channel_credentials, channel_options
-from featurestore_sdk.errors import ClientError
+from featurestore_sdk.connections import (
+    CLOSED_DURING_CALL,
+    Pool,
+    channel_credentials,
+    channel_options,
+)
+from featurestore_sdk.errors import ClientClosedError, ClientError
 from featurestore_sdk.options import ClientOptions
 from featurestore_sdk.requests import Call
 from featurestore_sdk.retries import Tries
@@ -76,8 +81,15 @@ class Channels:
             )
         except grpc.RpcError as error:
             raise self.failure_of(error, index) from error
+        except ValueError:
+            self._require_open()  # another thread may have closed the client a moment ago
+            raise
         self._pool.succeeded(index)
         return reply
+
+    def _require_open(self) -> None:
+        if self._pool.closed:
+            raise ClientClosedError(CLOSED_DURING_CALL) from None
 
     def tries(self, timeout_s: float | None) -> Tries:
         """Return the tries of a call that `stream` makes."""
@@ -98,7 +110,11 @@ class Channels:
         begin: grpc.StreamStreamMultiCallable[bytes, bytes] = connection.channel.stream_stream(
             method
         )
-        return index, begin(requests, timeout=timeout_s, metadata=self._pool.metadata)
+        try:
+            return index, begin(requests, timeout=timeout_s, metadata=self._pool.metadata)
+        except ValueError:
+            self._require_open()
+            raise
 
     def succeeded(self, index: int) -> None:
         """Take note of a call of `stream` that ended well."""

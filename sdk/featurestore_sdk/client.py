@@ -251,6 +251,7 @@ class FeatureStoreClient:
             ClientClosedError: The client is closed.
         """
         deadline = time.monotonic() + timeout_s
+        last: ClientError | None = None
         while (left_s := deadline - time.monotonic()) > 0:
             try:
                 if self._channels.once(HEALTH, left_s) == SERVING:
@@ -258,8 +259,9 @@ class FeatureStoreClient:
             except ClientError as failure:
                 if not failure.retryable:
                     raise
+                last = failure
             time.sleep(min(POLL_S, left_s))
-        raise UnavailableError(self._options.not_ready(timeout_s))
+        raise UnavailableError(self._options.not_ready(timeout_s, last)) from last
 
     def close(self) -> None:
         """Close the connections; calls under way are cancelled. Twice is fine."""

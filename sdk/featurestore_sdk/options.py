@@ -142,11 +142,12 @@ class ClientOptions:
         """The addresses, for messages."""
         return ", ".join(self.targets)
 
-    def not_ready(self, timeout_s: float) -> str:
-        """Return what is said when no server became ready in time."""
+    def not_ready(self, timeout_s: float, last: Exception | None) -> str:
+        """Return what is said when no server became ready in time; `last` is how it last failed."""
         who = "The server" if len(self.targets) == 1 else "None of the servers"
         verb = "was not" if len(self.targets) == 1 else "was"
-        return f"{who} at {self.shown_address} {verb} ready within {timeout_s:g} s."
+        why = f" The last try: {last}" if last else ""
+        return f"{who} at {self.shown_address} {verb} ready within {timeout_s:g} s.{why}"
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:

@@ -84,7 +84,7 @@ class Tries:
         if not isinstance(failure, UnavailableError):
             return None
         unsent = is_unsent(failure)
-        if unsent and self._others > 0:
+        if unsent and self._others > 0 and self.left_s() != 0.0:
             self._others -= 1
             return 0.0
         if not self._throttle.failed() or not (self._repeatable or unsent):

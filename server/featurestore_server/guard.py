@@ -10,6 +10,7 @@ import grpc
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
+from featurestore.errors import JobCancelledError
 from featurestore_server.calls import NO_DEADLINE, Call, Observer, request_id_of
 from featurestore_server.errors import MalformedMessageError
 from featurestore_server.failures import logged_failure
@@ -56,8 +57,8 @@ def _guarded_replies(replies: Iterator[Any], context: grpc.ServicerContext) -> I
         abort(context, error)
 
 
-class _EndedError(Exception):
-    """What a call raised, with the call."""
+class EndedError(Exception):
+    """What a call raised, with the call, so that its status has the id that observers were told."""
 
     def __init__(self, call: Call, error: Exception) -> None:
         super().__init__()
@@ -80,7 +81,7 @@ def observed(method: str, answer: Callable[[Call], bytes], observer: Observer) -
             reply = answer(call)
         except Exception as error:
             observer.ended(call, error)
-            raise _EndedError(call, error) from error
+            raise EndedError(call, error) from error
         observer.ended(call, None)
         return reply
 
@@ -102,13 +103,13 @@ def call_of(method: str, request: bytes, context: grpc.ServicerContext) -> Call:
 
 def abort(context: grpc.ServicerContext, error: Exception) -> NoReturn:
     """End a call with the status that stands for `error`."""
+    call = call_of("", b"", context)
+    if isinstance(error, EndedError):
+        call, error = error.call, error.error
     if isinstance(error, PassedOnError):
         context.set_trailing_metadata(error.trailing)
         context.abort(grpc.StatusCode[error.answer.code], error.message)
-    if isinstance(error, _EndedError):
-        status = logged_status(error.error, request_id=request_id_of(error.call))
-    else:
-        status = logged_status(error)
+    status = logged_status(error, request_id=request_id_of(call))
     context.abort_with_status(rpc_status.to_status(status))
 
 
@@ -120,8 +121,8 @@ def logged_status(error: Exception, *, request_id: str = "") -> Status:
 def in_pool(pool: ThreadPoolExecutor, behavior: Behavior) -> Behavior:
     """Return a behaviour that grpcio runs in a pool of its own, instead of the server's."""
 
-    def behave(request: Any, context: grpc.ServicerContext) -> Any:
-        return behavior(request, context)
+    def behave(request: Any, context: grpc.ServicerContext, *rest: Any) -> Any:
+        return behavior(request, context, *rest)
 
     behave.experimental_thread_pool = pool  # type: ignore[attr-defined]
     return behave
@@ -179,14 +180,26 @@ def _parsing(behavior: Behavior, read: Callable[[bytes], Any] | None) -> Behavio
 
 
 def _parsing_stream(behavior: Behavior, read: Callable[[bytes], Any] | None) -> Behavior:
-    if read is None:
-        return behavior
-
     @functools.wraps(behavior)
     def call(requests: Iterator[bytes], context: grpc.ServicerContext, *rest: Any) -> Any:
-        return behavior((parse(read, request) for request in requests), context, *rest)
+        sent = _sent(requests)
+        messages = sent if read is None else (parse(read, request) for request in sent)
+        return behavior(messages, context, *rest)
 
     return call
+
+
+def _sent(requests: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield what a client sends.
+
+    Raises:
+        JobCancelledError: It has gone, or its call was ended; grpcio says so by an error without
+            a name or a word.
+    """
+    try:
+        yield from requests
+    except grpc.RpcError:
+        raise JobCancelledError from None
 
 
 def parse(read: Callable[[bytes], Any], request: bytes) -> Any:

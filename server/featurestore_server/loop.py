@@ -21,9 +21,14 @@ import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 from grpc_status import rpc_status
 
+from featurestore.errors import JobCancelledError
 from featurestore_server.admission import Admission
 from featurestore_server.calls import Call, Observer, Observers, request_id_of
-from featurestore_server.errors import DeadlinePassedError, OverloadedError
+from featurestore_server.errors import (
+    DeadlinePassedError,
+    MalformedMessageError,
+    OverloadedError,
+)
 from featurestore_server.guard import logged_status
 
 LOGGER: Final = logging.getLogger("featurestore_server")
@@ -82,7 +87,7 @@ class LookupLoop:
         method: The full name, such as "/package.Service/Method"; the server must not have it.
         answer_all: Answers requests together.
         threads: How many times that may go on at once.
-        max_calls: Calls under way or waiting; more are refused.
+        max_calls: Calls whose request has come and that are not answered; more are refused.
         admission: Decides which calls are refused because too many wait.
         observer: Told how each call ended.
     """
@@ -227,9 +232,7 @@ class LookupLoop:
         self._want_calls()
         waiting = _Call(self._method, event)
         with self._turns:
-            is_refused = self._unanswered >= self._max_calls or self._admission.refuses(
-                self._unanswered
-            )
+            is_refused = self._admission.refuses(self._queued)
         if is_refused:
             self._refuse(waiting)
             return
@@ -242,24 +245,35 @@ class LookupLoop:
     def _on_request(self, waiting: _Call, request: bytes | None) -> None:
         if request is None:
             self._end(waiting.call, _NO_REQUEST)
+            self._observer.ended(waiting, MalformedMessageError("There is no request."))
             return
         waiting.request = request
-        with self._turns:
-            if self._answering >= self._max_answering:
-                self._watch(waiting)
-            self._waiting.append(waiting)
-            self._unanswered += 1
+        with self._turns:  # the limit counts here: before, a call is no more than a few bytes
+            is_refused = self._unanswered >= self._max_calls
+            if not is_refused:
+                if self._answering >= self._max_answering:
+                    self._watch(waiting)
+                self._waiting.append(waiting)
+                self._unanswered += 1
+        if is_refused:
+            self._refuse(waiting)
 
     def _watch(self, waiting: _Call) -> None:
         """Give up a call whose caller does not wait as long as it would have to."""
 
         def on_close(_: Any) -> None:
             self._watched -= 1
+            has_given_up = False
             with self._turns:
                 if waiting in self._waiting:
                     self._waiting.remove(waiting)
                     self._unanswered -= 1
                     self._under_way -= 1
+                    has_given_up = True
+            if has_given_up:
+                is_late = waiting.deadline <= time.time()
+                late = DeadlinePassedError("The deadline passed while the request waited.")
+                self._observer.ended(waiting, late if is_late else JobCancelledError())
             self._want_calls()
 
         waiting.is_watched = True
@@ -278,13 +292,17 @@ class LookupLoop:
         began = time.perf_counter()
         try:
             answers = self._answer_all(calls)
-        except Exception as error:  # noqa: BLE001 - this is the last place that can catch it
-            answers = [error] * len(calls)
+        except BaseException as error:  # noqa: BLE001 - a thread that dies is one less, for good
+            failure = error if isinstance(error, Exception) else RuntimeError(repr(error))
+            answers = [failure] * len(calls)
         with self._turns:  # before the replies, whose ends make room for others
             self._unanswered -= len(calls)
         for call, answer in zip(calls, answers, strict=True):
-            self._reply(call, answer)
-            self._observer.ended(call, answer if isinstance(answer, Exception) else None)
+            try:
+                self._reply(call, answer)
+                self._observer.ended(call, answer if isinstance(answer, Exception) else None)
+            except Exception:
+                LOGGER.exception("a call could not be answered")
         took_s = time.perf_counter() - began
         # A call that came to its end while it waited costs next to nothing: it says nothing of
         # how long the next one takes.

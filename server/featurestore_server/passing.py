@@ -5,11 +5,10 @@ needs. Deadlines and cancellations go on to the backend, and its statuses come b
 """
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from typing import Any, Final
 
@@ -20,13 +19,21 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 
 from featurestore.errors import JobCancelledError, UnsupportedError
-from featurestore_server.calls import Call, Gate, Observer, Permission
+from featurestore_server.calls import (
+    REQUEST_ID_HEADER,
+    Call,
+    Gate,
+    Observer,
+    Permission,
+    request_id_of,
+)
 from featurestore_server.errors import (
     BackendUnavailableError,
     DeadlinePassedError,
     MalformedMessageError,
 )
-from featurestore_server.guard import Behavior, call_of, in_pool, parse
+from featurestore_server.first_message import first_message
+from featurestore_server.guard import Behavior, EndedError, call_of, in_pool, parse
 from featurestore_server.link import BackendLink
 from featurestore_server.statuses import PassedOnError
 
@@ -37,7 +44,6 @@ WRITING_SERVICE: Final = writing_pb2.DESCRIPTOR.services_by_name["WritingService
 REGISTRY_SERVICE: Final = registry_pb2.DESCRIPTOR.services_by_name["RegistryService"].full_name
 SERVICES: Final = (TRAINING_SERVICE, WRITING_SERVICE, REGISTRY_SERVICE)
 
-REQUEST_ID: Final = "x-request-id"
 CALLER: Final = "x-featurestore-caller"
 MAX_VALUE_CHARACTERS: Final = 200
 
@@ -47,8 +53,8 @@ STREAMS: Final = 32
 """Training sets that one worker passes on at once; the backend takes fewer."""
 LONG_S: Final = 366 * 86_400.0
 """Beyond this a deadline is none: grpcio says so by a far one."""
-FIRST_MESSAGE_S: Final = 10.0
-"""How long somebody who was let in may think about what to ask."""
+REQUEST_S: Final = 60.0
+"""How long a request may take to come, of somebody who was let in: pushes are of megabytes."""
 
 _UNARY: Final[Mapping[str, Mapping[str, Permission | None]]] = {
     WRITING_SERVICE: {"Push": Permission.WRITE},
@@ -90,7 +96,7 @@ class PassedMethods:
             services[service] = {}
             for name, permission in methods.items():
                 behavior = in_pool(unary, self._pass_unary(f"/{service}/{name}", permission))
-                handler: Any = grpc.unary_unary_rpc_method_handler(behavior, None, None)
+                handler: Any = grpc.stream_unary_rpc_method_handler(behavior, None, None)
                 services[service][name] = handler
         behavior = in_pool(streams, self._pass_training)
         handler = grpc.stream_stream_rpc_method_handler(behavior, None, None)
@@ -103,11 +109,12 @@ class PassedMethods:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _pass_unary(self, method: str, permission: Permission | None) -> Behavior:
-        def behave(request: bytes, context: grpc.ServicerContext) -> bytes:
-            with self._observed(call_of(method, request, context)) as call:
+        def behave(requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+            with self._observed(call_of(method, b"", context)) as call:
                 caller = call.caller = self._gate.admit(call)
                 if permission is not None:
                     self._gate.authorize(caller, permission)
+                request = call.request = first_message(requests, context, patience_s=REQUEST_S)
                 channel = self._channel(call)
                 passed = channel.unary_unary(method).future(request, **_terms(call))
                 _end_together(context, passed)
@@ -123,12 +130,12 @@ class PassedMethods:
         method = f"/{TRAINING_SERVICE}/GetHistoricalFeatures"
         with self._observed(call_of(method, b"", context)) as call:
             caller = call.caller = self._gate.admit(call)
-            first = call.request = _first(requests, context)
+            first = call.request = first_message(requests, context, field="query")
             call.service = _service_asked_for(first)
             self._gate.authorize(caller, Permission.READ_OFFLINE, service=call.service)
             channel = self._channel(call)
             passed = channel.stream_stream(method)(
-                _until_broken(chain([first], requests), context), **_terms(call)
+                _until_broken(chain([first], requests)), **_terms(call)
             )
             _end_together(context, passed)
             with _statuses():
@@ -144,7 +151,7 @@ class PassedMethods:
             raise
         except Exception as error:
             self._observer.ended(call, error)
-            raise
+            raise EndedError(call, error) from error
         self._observer.ended(call, None)
 
     def _channel(self, call: Call) -> Any:
@@ -161,20 +168,6 @@ class PassedMethods:
         return self._link.channel
 
 
-def _first(requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
-    """Return the first message of a stream; who does not send it is cut off."""
-    late = threading.Timer(FIRST_MESSAGE_S, context.cancel)
-    late.daemon = True
-    late.start()
-    try:
-        first = next(requests, None)
-    finally:
-        late.cancel()
-    if first is None:
-        raise MalformedMessageError("The stream ends before it says what is wanted.", field="query")
-    return first
-
-
 def _service_asked_for(first: bytes) -> str:
     """Return the feature service that is asked for; "" when features are named one by one."""
     message: GetHistoricalFeaturesRequest = parse(GetHistoricalFeaturesRequest.FromString, first)
@@ -186,26 +179,20 @@ def _service_asked_for(first: bytes) -> str:
     return service
 
 
-def _until_broken(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+def _until_broken(requests: Iterator[bytes]) -> Iterator[bytes]:
     """Yield what the client sends; if it goes away, the call to the backend is cancelled already.
 
-    The iterator then raises an error that nobody needs in a log.
+    What the iterator then raises would be logged, with a traceback.
     """
-    try:
+    with suppress(JobCancelledError):
         yield from requests
-    except Exception:
-        if context.is_active():
-            raise
 
 
 def _terms(call: Call) -> dict[str, Any]:
     """Return deadline and metadata of a call as the backend gets them."""
     left_s = call.deadline - time.time()
-    request_id = call.request_id or next(
-        (str(value) for name, value in call.metadata if name == REQUEST_ID), ""
-    )
     caller = "" if call.caller is None else call.caller.name
-    told = {REQUEST_ID: request_id, CALLER: caller}
+    told = {REQUEST_ID_HEADER: request_id_of(call), CALLER: caller}
     return {
         "timeout": max(0.0, left_s) if left_s < LONG_S else None,
         "metadata": tuple((name, _plain(value)) for name, value in told.items() if value),

@@ -1,13 +1,14 @@
 """What each method asks of its caller: one table, for whoever answers the method."""
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import grpc
 
 from featurestore_server.calls import Call, Caller, Gate, Observer, Permission
 from featurestore_server.errors import PermissionDeniedError
-from featurestore_server.guard import call_of
+from featurestore_server.guard import EndedError, call_of, in_pool
 
 _V1: Final = "/featurestore.v1."
 REFLECTION_METHODS: Final = (
@@ -52,7 +53,9 @@ def admitted(gate: Gate, call: Call, *, service: str = "") -> Caller:
     return caller
 
 
-def gated_stream(method: str, handler: Any, gate: Gate, observer: Observer) -> Any:
+def gated_stream(
+    method: str, handler: Any, gate: Gate, observer: Observer, *, pool: ThreadPoolExecutor
+) -> Any:
     """Return the handler of a method with two streams that only callers reach whom a gate admits.
 
     Args:
@@ -60,6 +63,7 @@ def gated_stream(method: str, handler: Any, gate: Gate, observer: Observer) -> A
         handler: Its grpcio handler.
         gate: Who decides.
         observer: Told how each call ended.
+        pool: Whose threads it takes, one for as long as a call lasts.
     """
 
     def behave(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
@@ -69,9 +73,9 @@ def gated_stream(method: str, handler: Any, gate: Gate, observer: Observer) -> A
             yield from handler.stream_stream(requests, context)
         except Exception as error:
             observer.ended(call, error)
-            raise
+            raise EndedError(call, error) from error
         observer.ended(call, None)
 
     return grpc.stream_stream_rpc_method_handler(
-        behave, handler.request_deserializer, handler.response_serializer
+        in_pool(pool, behave), handler.request_deserializer, handler.response_serializer
     )

@@ -1,11 +1,14 @@
 """The small HTTP server that answers scrapes, in the parent."""
 
 import errno
+import logging
+import socket
 import socketserver
+import sys
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
-from typing import Final
+from typing import Final, TypeAlias
 
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector, CollectorRegistry
@@ -13,9 +16,13 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from featurestore_server.addresses import resolve_tcp
 from featurestore_server.errors import AddressError, AddressInUseError
 
+LOGGER: Final = logging.getLogger("featurestore_server")
+
 PATH: Final = "/metrics"
 CLIENT_TIMEOUT_S: Final = 10.0
 """How long a connection may stay silent."""
+MAX_CONNECTIONS: Final = 16
+"""Each has a thread; more are closed as they come."""
 
 
 class MetricsServer:
@@ -53,6 +60,9 @@ class MetricsServer:
         self._thread.join()
 
 
+_Request: TypeAlias = socket.socket | tuple[bytes, socket.socket]
+
+
 class _Server(socketserver.ThreadingTCPServer):
     # Not http.server's: that one asks the name service for its own name.
     allow_reuse_address = True
@@ -62,7 +72,28 @@ class _Server(socketserver.ThreadingTCPServer):
     def __init__(self, family: int, where: tuple[str, int], registry: CollectorRegistry) -> None:
         self.address_family = family
         self.registry = registry
+        self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
         super().__init__(where, _Handler)
+
+    def process_request(self, request: _Request, client_address: object) -> None:
+        if not self._free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # there is no thread that would
+            self._free.release()
+            raise
+
+    def process_request_thread(self, request: _Request, client_address: object) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: _Request, client_address: object) -> None:  # noqa: ARG002
+        if not isinstance(sys.exception(), OSError):  # that is a client that hung up
+            LOGGER.exception("a scrape cannot be answered")
 
 
 def _listen(address: str, registry: CollectorRegistry) -> _Server:

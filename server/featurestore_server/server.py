@@ -2,10 +2,11 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from featurestore.certificates import TlsFiles
@@ -13,6 +14,7 @@ from featurestore.functions import FunctionLoader
 from featurestore.online.store import OnlineStore
 from featurestore.serving.plan import ServingCatalog
 from featurestore_server.calls import Gate, Observer, Observers, OpenGate
+from featurestore_server.checks import MAX_WATCHES, HealthMethods
 from featurestore_server.errors import AddressInUseError
 from featurestore_server.guard import HandlerCollector, add_guarded, observed
 from featurestore_server.link import BackendLink
@@ -35,8 +37,15 @@ FEW_PENDING: Final = 300
 """Calls that came and were not taken: more of them, and gRPC begins to give some up."""
 MAX_PENDING: Final = 600
 """Calls that came and were not taken: all beyond are given up."""
+REFLECTION_THREADS: Final = 2
 OTHER_CALLS: Final = 256
 """Calls of other methods under way, and lookups that are being refused."""
+CONNECTION_AGE_S: Final = 300
+"""Clients come back through the address then, and so to whichever worker has room."""
+LAST_LOOKUPS_S: Final = 30
+"""How long calls of a connection that is that old may go on."""
+LAST_TRAINING_SETS_S: Final = 6 * 3_600
+"""The same where some of them may be training sets, which take as long as they take."""
 _END_S: Final = 1.0
 """How long a stop waits for threads whose calls are cancelled already."""
 
@@ -86,7 +95,9 @@ class FeatureServer:
         self._credentials = grpc_credentials(tls) if tls else None
         limits = limits or Limits()
         self.observer = observer or Observers()
-        self._gate = gate
+        self._gate = gate or OpenGate()
+        # A stream that waits for its caller's next message holds a thread for as long.
+        self._reflecting = ThreadPoolExecutor(REFLECTION_THREADS, thread_name_prefix="reflection")
         self._pool = WatchedPool(threads)
         self._admission = LookupAdmission(
             LOOKUP_METHOD,
@@ -98,13 +109,18 @@ class FeatureServer:
         self._server = grpc.server(
             self._pool,
             interceptors=[self._admission],
-            options=_options(limits, has_loop=fast_lookups and is_supported()),
-            maximum_concurrent_rpcs=limits.max_calls + OTHER_CALLS,
+            options=_options(
+                limits,
+                has_loop=fast_lookups and is_supported(),
+                last_s=LAST_TRAINING_SETS_S if backend else LAST_LOOKUPS_S,
+            ),
+            maximum_concurrent_rpcs=limits.max_calls + OTHER_CALLS + MAX_WATCHES,
         )
         self._health = health.HealthServicer()
         self._health.set(SERVING_SERVICE, _SERVING)
+        self._health_methods = HealthMethods(self._health)
         self._link = self._backend_link(backend) if backend else None
-        self._passed = PassedMethods(self._link, gate=gate or OpenGate(), observer=self.observer)
+        self._passed = PassedMethods(self._link, gate=self._gate, observer=self.observer)
         self._store = store
         self._monitor = _monitor(catalog, store, self._health)
         self.online_features = OnlineFeatures(
@@ -151,26 +167,26 @@ class FeatureServer:
             None,
             None,
         )
-        services = HandlerCollector()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, services)
         if reflect:
+            services = HandlerCollector()
             names = [SERVING_SERVICE, *SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME]
             reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
                 reflection.ReflectionServicer(names), services
             )
+            for service, methods in services.services.items():
+                add_guarded(self._server, service, self._gated(service, methods))
         if not self._loop:
             add_guarded(self._server, SERVING_SERVICE, {"GetOnlineFeatures": lookup})
-        for name, methods in services.services.items():
-            add_guarded(self._server, name, self._gated(name, methods))
+        add_guarded(self._server, health.SERVICE_NAME, self._health_methods.by_name())
         for name, methods in self._passed.by_service().items():  # they ask the gate themselves
             add_guarded(self._server, name, methods)
 
     def _gated(self, service: str, methods: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the methods of a service as this server's gate lets them be called."""
-        if self._gate is None or service == health.SERVICE_NAME:
-            return methods
         return {
-            name: gated_stream(f"/{service}/{name}", method, self._gate, self.observer)
+            name: gated_stream(
+                f"/{service}/{name}", method, self._gate, self.observer, pool=self._reflecting
+            )
             for name, method in methods.items()
         }
 
@@ -230,7 +246,9 @@ class FeatureServer:
         if self._loop:
             self._loop.join(_END_S)
         self._pool.shutdown(wait=False, cancel_futures=True)
+        self._reflecting.shutdown(wait=False, cancel_futures=True)
         self._admission.shutdown()
+        self._health_methods.close()
         self._passed.close()
         if self._link:
             self._link.stop()
@@ -253,7 +271,7 @@ def _monitor(
     return StoreMonitor(store, any_view.table, on_change=report)
 
 
-def _options(limits: Limits, *, has_loop: bool) -> list[tuple[str, int]]:
+def _options(limits: Limits, *, has_loop: bool, last_s: int) -> list[tuple[str, int]]:
     # grpcio's own server takes calls one by one, so that many wait to be taken whenever many come.
     short_queue = [
         ("grpc.server.max_pending_requests", FEW_PENDING),
@@ -268,7 +286,6 @@ def _options(limits: Limits, *, has_loop: bool) -> list[tuple[str, int]]:
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
-        # Clients come back through the address, and so to whichever worker has room.
-        ("grpc.max_connection_age_ms", 300_000),
-        ("grpc.max_connection_age_grace_ms", 30_000),
+        ("grpc.max_connection_age_ms", CONNECTION_AGE_S * 1_000),
+        ("grpc.max_connection_age_grace_ms", last_s * 1_000),
     ]

@@ -122,6 +122,7 @@ def serve(
                 on_ready(ready)
             watch.until(stop, reload_every_s=options.reload_every_s)
             LOGGER.info("told to stop: calls under way are finished first")
+            supervisor.stop()  # while scrapes are answered: they show how far that is
 
 
 class _Watch:

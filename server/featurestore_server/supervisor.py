@@ -3,15 +3,17 @@
 import contextlib
 import logging
 import os
+import select
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TextIO, cast
+from typing import IO, Final, Self, cast
 
 from featurestore.certificates import read_tls
 from featurestore.offline.temporary import spill_folder
@@ -33,6 +35,8 @@ from featurestore_server.protocol import (
 LOGGER: Final = logging.getLogger("featurestore_server")
 
 START_TIMEOUT_S: Final = 60.0
+TELL_S: Final = 10.0
+"""How long a process that serves may take to read what it is told."""
 STOP_MARGIN_S: Final = 5.0
 """How much longer than the grace time a worker may take to end."""
 FIRST_RESTART_S: Final = 0.5
@@ -41,10 +45,15 @@ MAX_FOLDER_BYTES: Final = 50
 """A socket's path has about 100 bytes, of which our part takes half."""
 STEADY_S: Final = 60.0
 """A worker that lived this long is restarted at once, as if it had never failed."""
+_DRAIN_EVERY_S: Final = 0.05
+_PAUSE_S: Final = 0.05
+"""How long nobody may read until the parent turns to something else."""
 
 
 class Worker:
     """One worker process, and the ones that take its place when it dies.
+
+    What it is told, its task first, waits until `say` writes it.
 
     Attributes:
         restarts: How many took its place so far.
@@ -52,6 +61,9 @@ class Worker:
     Args:
         task_line: What it is to do.
         kind: "worker" or "backend": the module of this package that it runs.
+
+    Raises:
+        OSError: The process cannot be started.
     """
 
     def __init__(self, task_line: str, kind: str = "worker") -> None:
@@ -79,17 +91,16 @@ class Worker:
             [sys.executable, "-P", "-m", f"featurestore_server.{self._kind}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
+            bufsize=0,
         )
         self._started_at = time.monotonic()
         self._restart_at = None
-        self._lifeline = cast("TextIO", self._process.stdin)
-        self._pipe = cast("TextIO", self._process.stdout)
+        self._lifeline = cast("IO[bytes]", self._process.stdin)
+        os.set_blocking(self._lifeline.fileno(), False)
+        self._pipe = cast("IO[bytes]", self._process.stdout)
         self._reports = Reports(self._pipe.fileno())
-        with contextlib.suppress(BrokenPipeError):  # it died already; whoever waits for it will see
-            self._lifeline.write(self._task_line)
-            self._lifeline.flush()
+        self._unsaid = memoryview(self._task_line.encode())
+        self._read_by = self._started_at + START_TIMEOUT_S
 
     def wait_ready(self) -> None:
         """Wait until the process serves.
@@ -117,9 +128,10 @@ class Worker:
         if self._process.poll() is None:
             return
         if self._restart_at is None:
-            lived_s = time.monotonic() - self._started_at
-            doubled_s = min(max(2 * self._pause_s, FIRST_RESTART_S), LAST_RESTART_S)
-            self._pause_s = 0.0 if lived_s > STEADY_S else doubled_s
+            if time.monotonic() - self._started_at > STEADY_S:
+                self._pause_s = 0.0
+            else:
+                self._pause_longer()
             self._restart_at = time.monotonic() + self._pause_s
             LOGGER.error(
                 "%s %d ended with %s; starting another in %.1f s",
@@ -129,16 +141,57 @@ class Worker:
                 self._pause_s,
             )
         if time.monotonic() >= self._restart_at:
-            self._close_pipes()
-            self.restarts += 1
+            self._restart()
+
+    def _pause_longer(self) -> None:
+        self._pause_s = min(max(2 * self._pause_s, FIRST_RESTART_S), LAST_RESTART_S)
+
+    def _restart(self) -> None:
+        pipe, lifeline = self._pipe, self._lifeline
+        try:
             self._start()
+        except OSError as error:  # no memory, processes or descriptors left, perhaps just now
+            self._pause_longer()
+            self._restart_at = time.monotonic() + self._pause_s
+            LOGGER.warning(
+                "no %s can be started: %s; trying again in %.1f s",
+                self._kind,
+                error.strerror or error,
+                self._pause_s,
+            )
+            return
+        # Only now: until there is another process, this one's reports are looked for.
+        pipe.close()
+        lifeline.close()
+        self.restarts += 1
 
     def tell(self, line: str, *, task_line: str) -> None:
-        """Tell the process something, and those that may take its place another task."""
+        """Have something to say to the process, and another task for those that may replace it."""
         self._task_line = task_line
-        with contextlib.suppress(BrokenPipeError, ValueError):  # its successor will know
-            self._lifeline.write(line)
-            self._lifeline.flush()
+        if not self._unsaid:
+            self._read_by = time.monotonic() + TELL_S
+        self._unsaid = memoryview(bytes(self._unsaid) + line.encode())
+
+    @property
+    def unsaid(self) -> int | None:
+        """The pipe to which there is something to write; None if there is nothing."""
+        return self._lifeline.fileno() if self._unsaid else None
+
+    def say(self) -> None:
+        """Write as much of what there is to say as the pipe takes now."""
+        try:
+            self._unsaid = self._unsaid[os.write(self._lifeline.fileno(), self._unsaid) :]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:  # it died; its successor will know
+            self._unsaid = self._unsaid[:0]
+
+    def end_if_deaf(self) -> None:
+        """Kill a process that did not read in time; its successor will know what it was told."""
+        if self._unsaid and time.monotonic() >= self._read_by:
+            LOGGER.error("%s %d does not read what it is told and is killed", self._kind, self.pid)
+            self._unsaid = self._unsaid[:0]
+            self._process.kill()
 
     def terminate(self) -> None:
         """Tell the process to finish its calls and end."""
@@ -153,12 +206,24 @@ class Worker:
             LOGGER.warning("%s %d did not end in time and was killed", self._kind, self.pid)
             self._process.kill()
             self._process.wait()
-        self._close_pipes()
-
-    def _close_pipes(self) -> None:
         self._pipe.close()
-        with contextlib.suppress(BrokenPipeError):  # what was still on its way to a dead process
-            self._lifeline.close()
+        self._lifeline.close()
+
+
+def say(workers: Sequence[Worker]) -> None:
+    """Tell processes what they are to be told, until nobody reads; what is left waits.
+
+    A pipe takes 64 KiB and a catalog may be larger: who writes to a process that is stopped, or
+    hangs while it loads, would wait for ever.
+    """
+    while unsaid := {worker.unsaid: worker for worker in workers if worker.unsaid is not None}:
+        ready = select.select([], list(unsaid), [], _PAUSE_S)[1]
+        for descriptor in ready:
+            unsaid[descriptor].say()
+        for worker in unsaid.values():
+            worker.end_if_deaf()
+        if not ready:
+            return
 
 
 class Supervisor:
@@ -182,10 +247,13 @@ class Supervisor:
             insecure=options.insecure or options.tls is not None,
         )
         self._http_reservation = _reserve_http(options, self._reservation)
+        self._held = contextlib.ExitStack()  # given back once, however often this is stopped
+        self._held.callback(self._reservation.release)
+        if self._http_reservation:
+            self._held.callback(self._http_reservation.release)
         self._workers: list[Worker] = []
         self.gathered = Gathered()
         self._backend: Worker | None = None
-        self._folders = contextlib.ExitStack()
         self._backend_target = ""
 
     @property
@@ -216,9 +284,12 @@ class Supervisor:
         """Start all workers and wait until they serve; the backend comes up behind them."""
         try:
             if self._options.backend is not None:
-                self._backend_target = _private_target(self._folders)
+                self._backend_target = _private_target(self._held)
             line = self._task_line()
-            self._workers = [Worker(line) for _ in range(self._options.workers)]
+            for _ in range(self._options.workers):
+                self._workers.append(Worker(line))
+            while any(worker.unsaid is not None for worker in self._workers):
+                say(self._workers)
             for worker in self._workers:
                 worker.wait_ready()
             if self._options.backend is not None:
@@ -229,6 +300,12 @@ class Supervisor:
                     log_format=self._options.observing.log_format,
                 )
                 self._backend = Worker(task.to_line(), "backend")
+                say([self._backend])
+        except OSError as error:
+            self.stop()
+            raise WorkerError(
+                f"A worker process cannot be started: {error.strerror or error}."
+            ) from None
         except BaseException:
             self.stop()
             raise
@@ -257,6 +334,7 @@ class Supervisor:
         task_line = self._task_line()
         for worker in self._workers:
             worker.tell(line, task_line=task_line)
+        say(self._workers)
 
     def gather(self) -> None:
         """Take what workers have reported."""
@@ -265,17 +343,24 @@ class Supervisor:
                 self.gathered.take(number, worker.pid, samples)
 
     def revive_workers(self) -> None:
-        """Start those processes again that died."""
-        for worker in self._workers:
-            worker.revive()
-        if self._backend is not None:
-            self._backend.revive()
+        """Start those processes again that died, and tell all what they are still to be told."""
+        processes = [*self._workers, *([self._backend] if self._backend else [])]
+        for process in processes:
+            process.revive()
+        say(processes)
 
     def stop(self) -> None:
-        """Let all workers finish their calls and end, then give the address back."""
+        """Let all workers finish their calls and end, then give the address back.
+
+        What they count meanwhile is gathered.
+        """
         for worker in self._workers:
             worker.terminate()
         deadline = time.monotonic() + self._options.grace_s + STOP_MARGIN_S
+        while any(worker.is_alive for worker in self._workers) and time.monotonic() < deadline:
+            self.gather()
+            time.sleep(_DRAIN_EVERY_S)
+        self.gather()
         for worker in self._workers:
             worker.wait(deadline)
         self._workers = []
@@ -283,10 +368,7 @@ class Supervisor:
             self._backend.terminate()
             self._backend.wait(time.monotonic() + STOP_MARGIN_S)
             self._backend = None
-        self._folders.close()
-        self._reservation.release()
-        if self._http_reservation:
-            self._http_reservation.release()
+        self._held.close()
 
     def __enter__(self) -> Self:
         self.start()
@@ -301,8 +383,8 @@ class Supervisor:
         self.stop()
 
 
-def _private_target(folders: contextlib.ExitStack) -> str:
-    """Return a unix socket in a new folder of this user's alone, which goes away with `folders`.
+def _private_target(held: contextlib.ExitStack) -> str:
+    """Return a unix socket in a new folder of this user's alone, which goes away with `held`.
 
     Whoever reaches it is somebody whom a worker let in: nobody asks there for a key.
     """
@@ -310,7 +392,7 @@ def _private_target(folders: contextlib.ExitStack) -> str:
     if len(os.fsencode(parent)) > MAX_FOLDER_BYTES:
         parent = "/tmp"  # noqa: S108 - the folder below it is private
     try:
-        folder = folders.enter_context(spill_folder(Path(parent)))
+        folder = held.enter_context(spill_folder(Path(parent)))
     except OSError as error:
         raise WorkerError(
             f"No folder can be made below {parent}: {error.strerror or error}.",

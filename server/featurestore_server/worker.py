@@ -97,10 +97,10 @@ def _serve(task: WorkerTask, told: Iterator[str], reports: TextIO, stop: threadi
         if http:
             http.stop(task.grace_s)
     finally:
+        observation.stop()  # first: the access log may wait for a reader until the parent kills us
         if access_log:
             access_log.close()
         store.close()
-        observation.stop()
     return 0
 
 

@@ -1,8 +1,10 @@
 """Redis that is killed and started again while rows are read and written."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -15,6 +17,7 @@ from tests.conformance.traffic import Traffic
 from tests.servers import LocalRedis, free_port, local_binary, local_redis
 from tests.topologies import ask, local_cluster
 
+T = TypeVar("T")
 TABLE = TableId(project="restart", view="view", generation=1)
 ROWS = [(b"\x02%d" % number, row(number)) for number in range(2_000)]
 OFTEN = [1, pytest.param(30, marks=pytest.mark.proof)]
@@ -88,6 +91,17 @@ def test_a_server_that_keeps_nothing_is_filled_again(tmp_path: Path) -> None:
         assert write(store, TABLE, [(key, row(-1)) for key, _ in ROWS]).kept == len(ROWS)
 
 
+def _once_loaded(ask: Callable[[], T]) -> T:
+    """Ask a server that was just started, which may still load its data."""
+    give_up = time.monotonic() + 20
+    while True:
+        try:
+            return ask()
+        except StoreUnavailableError:
+            assert time.monotonic() < give_up
+            time.sleep(0.05)
+
+
 def test_a_scan_does_not_go_on_in_a_server_that_was_started_again(tmp_path: Path) -> None:
     """It keeps its keys, but in another order: a cursor from before would leave some out."""
     with (
@@ -100,14 +114,14 @@ def test_a_scan_does_not_go_on_in_a_server_that_was_started_again(tmp_path: Path
         server.restart()
         with pytest.raises(StoreUnavailableError):
             list(scan)
-        assert store.count(TABLE) == len(ROWS)
+        assert _once_loaded(lambda: store.count(TABLE)) == len(ROWS)
 
         def restart(_: int) -> None:
             server.restart()
 
         with pytest.raises(StoreUnavailableError):
             store.drop(TABLE, pace=restart)
-        assert store.tables("restart") == [TABLE]
+        assert _once_loaded(lambda: store.tables("restart")) == [TABLE]
         store.drop(TABLE)
         assert (store.count(TABLE), store.tables("restart")) == (0, [])
 

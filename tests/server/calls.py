@@ -1,6 +1,8 @@
 """Calls as a client without our SDK makes them, and how they fail."""
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar, cast
 
 import grpc
@@ -37,6 +39,25 @@ def raw(channel: grpc.Channel, method: str) -> Callable[[bytes], bytes]:
     """A method that takes and returns bytes."""
     call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(method)
     return lambda request: call(request, timeout=10)
+
+
+@contextmanager
+def silent(channel: grpc.Channel, method: str, *, calls: int) -> Iterator[None]:
+    """Calls that are under way, and have sent headers alone."""
+    done = threading.Event()
+
+    def nothing() -> Iterator[bytes]:
+        done.wait()
+        yield from ()
+
+    ask: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(method)
+    under_way = [ask(nothing(), timeout=60) for _ in range(calls)]
+    try:
+        yield
+    finally:
+        for call in under_way:
+            call.cancel()
+        done.set()
 
 
 class Failure:

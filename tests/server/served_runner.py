@@ -1,6 +1,7 @@
 """A runner of scenarios whose calls take the long way: client, gRPC, server, backend, store."""
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -72,16 +73,20 @@ class ServedRunner(StoreRunner):
         """Start a server, and have it compute the training set."""
         features = call.features if isinstance(call.features, str) else list(call.features)
         mode = {"complete": TRAINING_MODE_COMPLETE, "as_served": TRAINING_MODE_AS_SERVED}
-        with self._channel() as channel:
-            trained = train(
-                channel,
-                call.spine.to_arrow(),
-                features,
-                full_feature_names=call.full_feature_names,
-                timestamp_field=call.timestamp_field,
-                timezone=call.timezone,
-                mode=mode[call.mode],
-            )
+        terms: dict[str, Any] = {
+            "full_feature_names": call.full_feature_names,
+            "timestamp_field": call.timestamp_field,
+            "timezone": call.timezone,
+        }
+        with self._channel() as (channel, address):
+            trained = train(channel, call.spine.to_arrow(), features, mode=mode[call.mode], **terms)
+            with FeatureStoreClient(address) as client:
+                job = client.get_historical_features(
+                    call.spine.to_arrow(), features, mode=call.mode, **terms
+                )
+                found = job.to_arrow()
+        assert found.schema.equals(trained.table.schema)
+        assert repr(found.to_pydict()) == repr(trained.table.to_pydict())  # NaN is not NaN
         added = trained.table.column_names[call.spine.to_arrow().num_columns :]
         assert added == list(trained.summary.features)
         assert trained.summary.rows == trained.table.num_rows
@@ -90,16 +95,16 @@ class ServedRunner(StoreRunner):
     def push(self, call: Push) -> None:
         """Start a server, and push through it."""
         zone = self.store.get_feature_view(call.view).source.timezone
-        with self._channel() as channel:
+        with self._channel() as (channel, _):
             push(channel, call.view, call.rows.to_arrow(), zone=zone)
 
     @contextmanager
-    def _channel(self) -> Iterator[grpc.Channel]:
+    def _channel(self) -> Iterator[tuple[grpc.Channel, str]]:
         with served(self.store) as address, grpc.insecure_channel(address) as channel:
             log = _Log()
             LOGGER.addHandler(log)
             try:
-                yield channel
+                yield channel, address
             except grpc.RpcError as error:
                 failure = Failure(error)
                 raise WireError(failure, log.of(failure)) from None
@@ -134,8 +139,9 @@ class _Log(logging.Handler):
         self.errors: dict[str, BaseException] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.exc_info and record.exc_info[1]:
-            self.errors[record.getMessage().rpartition(" ")[2]] = record.exc_info[1]
+        named = re.search(r"error id (\w+)", record.getMessage())
+        if named and record.exc_info and record.exc_info[1]:
+            self.errors[named[1]] = record.exc_info[1]
 
     def of(self, failure: Failure) -> Exception | None:
         error_id = failure.detail(ErrorInfo).metadata.get("error_id")

@@ -1,13 +1,15 @@
 """Health, reflection, and a store that comes and goes."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import grpc
 import pytest
 from featurestore_protos.v1.serving_pb2 import DESCRIPTOR
 from featurestore_protos.v1.serving_pb2_grpc import ServingServiceStub
 from featurestore_protos.v1.values_pb2 import Values
+from featurestore_server import checks
 from featurestore_server.monitor import FAILURES_UNTIL_DOWN, StoreMonitor
 from featurestore_server.server import FeatureServer
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
@@ -21,8 +23,9 @@ from featurestore.online.memory import MemoryOnlineStore
 from featurestore.online.store import OnlineStore, ReadRequest
 
 from . import shop
-from .calls import Dial, fails, lookup
+from .calls import Dial, fails, lookup, silent
 from .fixtures import Serve
+from .observed import wait_for
 
 SERVICE = "featurestore.v1.ServingService"
 SERVING = HealthCheckResponse.SERVING
@@ -144,6 +147,51 @@ def test_a_server_that_stops_says_so_first(
     changes.cancel()
     stopping.join(30)
     assert not stopping.is_alive()
+
+
+@pytest.mark.parametrize("method", ["Check", "Watch"])
+def test_callers_who_say_nothing_keep_nobody_from_asking(
+    address: str, dial: Dial, method: str
+) -> None:
+    channel = dial(address)
+    request = HealthCheckRequest()
+    with silent(channel, f"/grpc.health.v1.Health/{method}", calls=40):
+        assert HealthStub(channel).Check(request, timeout=5).status == SERVING
+        changes = HealthStub(channel).Watch(request, timeout=5)
+        assert next(changes).status == SERVING
+        changes.cancel()
+
+
+def test_watches_take_no_room_from_checks(address: str, dial: Dial) -> None:
+    channel = dial(address)
+    watches = [HealthStub(channel).Watch(HealthCheckRequest(), timeout=60) for _ in range(100)]
+    assert [next(watch).status for watch in watches] == [SERVING] * 100
+    assert _health(channel, "") == SERVING
+    for watch in watches:
+        watch.cancel()
+
+
+def test_watches_are_limited(serve: Serve, dial: Dial, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "MAX_WATCHES", 1)
+    channel = dial(serve(shop.catalog(), MemoryOnlineStore()))
+    watch = HealthStub(channel).Watch
+    first = watch(HealthCheckRequest(), timeout=30)
+    assert next(first).status == SERVING
+    assert fails(lambda: next(watch(HealthCheckRequest(), timeout=30))).reason == "OVERLOADED"
+    first.cancel()
+    assert wait_for(lambda: _one(watch(HealthCheckRequest(), timeout=30))) == SERVING
+
+
+def _one(changes: Iterator[HealthCheckResponse]) -> "HealthCheckResponse.ServingStatus | None":
+    try:
+        return next(changes).status
+    except grpc.RpcError:
+        return None
+
+
+def test_a_check_that_asks_nothing_is_told_so(address: str, dial: Dial) -> None:
+    check: Any = dial(address).stream_unary("/grpc.health.v1.Health/Check")
+    assert fails(lambda: check(iter(()), timeout=10)).reason == "MESSAGE_MALFORMED"
 
 
 def _services(channel: grpc.Channel) -> list[str]:

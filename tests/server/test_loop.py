@@ -1,23 +1,35 @@
 """Lookups that are answered together: each gets its own answer, whatever becomes of the others."""
 
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
 
 import grpc
+import pytest
 from featurestore_protos.v1.serving_pb2_grpc import ServingServiceStub
 from featurestore_protos.v1.values_pb2 import Values
-from featurestore_server.calls import Call
+from featurestore_server import Limits
+from featurestore_server.admission import Admission
+from featurestore_server.calls import Call, Observer
+from featurestore_server.errors import DeadlinePassedError
 from featurestore_server.loop import is_supported
 from featurestore_server.server import FeatureServer
 from featurestore_server.service import LOOKUP_METHOD, OnlineFeatures
 
-from featurestore.errors import EntityValueError, NotFoundError, StoreUnavailableError
+from featurestore.errors import (
+    EntityValueError,
+    JobCancelledError,
+    NotFoundError,
+    StoreUnavailableError,
+)
 from featurestore.online.memory import MemoryOnlineStore
 from featurestore.online.store import OnlineStore, ReadRequest
 
 from . import shop
-from .calls import Dial, lookup
+from .calls import Dial, fails, lookup
 from .fixtures import Serve
 from .gated import gated
 
@@ -117,3 +129,124 @@ def test_many_calls_at_once_get_their_own_answers(
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(ask, range(1_000)))
     assert answers == [[user, user + 1] for user in range(1_000)]
+
+
+# --- what counts, and who is told ----------------------------------------------------------------
+
+
+class Ends(Observer):
+    """Keeps the errors with which calls ended."""
+
+    def __init__(self) -> None:
+        self.errors: list[Exception | None] = []
+
+    def ended(self, call: Call, error: Exception | None) -> None:
+        del call
+        self.errors.append(error)
+
+    def has(self, kind: type[Exception]) -> bool:
+        return any(isinstance(error, kind) for error in self.errors)
+
+
+def _wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_calls_that_are_being_answered_do_not_wait(
+    dial: Dial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting: list[int] = []
+
+    def refuses(_: Admission, count: int) -> bool:
+        waiting.append(count)
+        return False
+
+    monkeypatch.setattr(Admission, "refuses", refuses)
+    with gated() as store, serving(store, threads=2) as address:
+        stub = ServingServiceStub(dial(address))
+        calls = []
+        for _ in range(2):
+            calls.append(stub.GetOnlineFeatures.future(GOOD, timeout=30))
+            assert store.waiting.acquire(timeout=30)
+        calls += [stub.GetOnlineFeatures.future(GOOD, timeout=30) for _ in range(3)]
+        _wait_until(lambda: len(waiting) == 5)
+        store.gate.set()
+        assert all(call.result().features for call in calls)
+    assert waiting[:3] == [0, 0, 0]
+
+
+def test_requests_that_come_long_after_their_calls_count(dial: Dial) -> None:
+    held = threading.Event()
+
+    def late() -> Iterator[bytes]:
+        held.wait(30)
+        yield GOOD.SerializeToString()
+
+    with gated() as store, serving(store, threads=1, limits=Limits(max_calls=3)) as address:
+        begin: grpc.StreamUnaryMultiCallable[bytes, bytes] = dial(address).stream_unary(
+            LOOKUP_METHOD
+        )
+        calls = [begin.future(late(), timeout=30) for _ in range(20)]
+        time.sleep(0.5)  # all of them have begun
+        held.set()
+        _wait_until(lambda: sum(call.done() for call in calls) == 17)
+        store.gate.set()
+        found = [fails(call.result).reason if call.exception() else "" for call in calls]
+    assert sorted(found) == [""] * 3 + ["OVERLOADED"] * 17
+
+
+def test_an_observer_is_told_of_calls_that_were_given_up(dial: Dial) -> None:
+    ends = Ends()
+    with gated() as store, serving(store, threads=1, observer=ends) as address:
+        stub = ServingServiceStub(dial(address))
+        first = stub.GetOnlineFeatures.future(GOOD, timeout=30)
+        assert store.waiting.acquire(timeout=30)
+        fails(lambda: stub.GetOnlineFeatures(GOOD, timeout=0.2))
+        _wait_until(lambda: ends.has(DeadlinePassedError))
+        left = stub.GetOnlineFeatures.future(GOOD, timeout=30)
+        time.sleep(0.2)  # it waits for its turn
+        left.cancel()
+        _wait_until(lambda: ends.has(JobCancelledError))
+        store.gate.set()
+        assert first.result().features
+
+
+class Panics(MemoryOnlineStore):
+    """A store that raises what no handler of exceptions catches, so many times."""
+
+    times = 5
+
+    def read(
+        self, requests: Sequence[ReadRequest], *, until: float | None = None
+    ) -> list[list[bytes | None]]:
+        real = any(not key.startswith(b"\0") for request in requests for key in request.keys)
+        if real and self.times:
+            self.times -= 1
+            raise KeyboardInterrupt
+        return super().read(requests, until=until)
+
+
+def test_no_exception_costs_a_thread(dial: Dial) -> None:
+    store = Panics()
+    shop.fill(store)
+    with serving(store, threads=2) as address:
+        stub = ServingServiceStub(dial(address))
+        for _ in range(5):
+            failure = fails(lambda: stub.GetOnlineFeatures(GOOD, timeout=20))
+            assert failure.code == grpc.StatusCode.INTERNAL
+        assert stub.GetOnlineFeatures(GOOD, timeout=20).features
+
+
+@contextmanager
+def serving(store: OnlineStore, **options: Any) -> Iterator[str]:
+    """A server whose lookups go through the loop; its address."""
+    server = FeatureServer(shop.catalog(), store, **options)
+    port = server.listen("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(grace_s=5)

@@ -1,8 +1,12 @@
 """What a scrape says is what happened, whichever worker it happened in."""
 
 import re
+import socket
+import threading
 import urllib.error
+import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +18,19 @@ from featurestore_server.calls import Call
 from featurestore_server.errors import AddressError, AddressInUseError, OverloadedError
 from featurestore_server.families import Kind
 from featurestore_server.gathered import Gathered
-from featurestore_server.scrapes import MetricsServer
+from featurestore_server.scrapes import MAX_CONNECTIONS, MetricsServer
 from featurestore_server.tally import Histogram, StatusCounter, Tally, count_statuses
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from featurestore.errors import StoreUnavailableError
 from featurestore.online.store import OnlineStore
 from featurestore.serving.lookup import FeatureColumn, LookupResult, Status
+from tests.servers import workers_of
 
 from . import shop
 from .http_calls import PATH, http_served
-from .observed import METHOD, Observed, make_repository, observed, wait_for
+from .observed import METHOD, PATIENCE_S, Observed, make_repository, observed, wait_for
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "monitoring.md"
 
@@ -145,12 +150,12 @@ def test_there_is_no_other_path(server: Observed) -> None:
 
 
 def test_counts_survive_their_worker(tmp_path: Path) -> None:
-    make_repository(tmp_path)
+    make_repository(tmp_path, "server: {backend: false}\n")
     with observed(tmp_path) as server:
         counted = {"name": "featurestore_requests_total", **_outcome("all")}
         server.ask("all", 1)
         wait_for(lambda: server.value(**counted) == 1)
-        [worker] = psutil.Process(server.process.pid).children()
+        [worker] = workers_of(server.process.pid)
         worker.kill()
         wait_for(lambda: server.value("featurestore_worker_restarts_total") == 1)
         server.ask("all", 1)
@@ -170,6 +175,20 @@ def test_reloads_are_counted(tmp_path: Path) -> None:
         assert server.value("featurestore_reloads_total") == 1
         server.ask("more", 1)  # a service that was not there when counting began
         wait_for(lambda: server.value("featurestore_requests_total", **_outcome("more")) == 1)
+
+
+def test_scrapes_are_answered_until_the_last_call_is_finished(tmp_path: Path) -> None:
+    make_repository(tmp_path, "server: {backend: false}\n")
+    with observed(tmp_path) as server:
+        [worker] = psutil.Process(server.process.pid).children()
+        worker.suspend()  # one that takes its time
+        server.process.terminate()
+        wait_for(lambda: "told to stop" in server.log.read_text())
+        assert server.value("featurestore_workers_alive") == 1
+        worker.resume()
+        assert server.process.wait(PATIENCE_S) == 0
+        with pytest.raises(OSError, match="refused"):
+            server.scrape()
 
 
 # --- the parts ------------------------------------------------------------------------------------
@@ -244,6 +263,64 @@ def test_an_address_that_is_taken_is_an_error() -> None:
             MetricsServer(first.address, Nothing())
     finally:
         first.stop()
+
+
+def _ends_silently(connection: socket.socket) -> bool:
+    connection.settimeout(PATIENCE_S)
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def test_connections_beyond_a_number_are_closed_as_they_come() -> None:
+    server = MetricsServer("127.0.0.1:0", Nothing())
+    host, _, port = server.address.rpartition(":")
+    threads = threading.active_count()
+    try:
+        with ExitStack() as stack:
+            for _ in range(MAX_CONNECTIONS):
+                stack.enter_context(socket.create_connection((host, int(port))))
+            for _ in range(5):
+                with socket.create_connection((host, int(port))) as more:
+                    assert _ends_silently(more)
+            assert threading.active_count() == threads + MAX_CONNECTIONS
+        # As soon as they are gone, scrapes are answered again.
+        wait_for(lambda: _answers(server.address))
+    finally:
+        server.stop()
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=PATIENCE_S) as reply:
+            return bool(reply.status == 200)
+    except OSError:
+        return False
+
+
+class Large(Collector):
+    """More than a connection takes before its client reads."""
+
+    def collect(self) -> list[Metric]:
+        return [GaugeMetricFamily("large", "x" * (64 << 20), 1)]
+
+
+def test_a_client_that_hangs_up_is_not_worth_a_word(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    server = MetricsServer("127.0.0.1:0", Large())
+    host, _, port = server.address.rpartition(":")
+    threads = threading.active_count()
+    try:
+        with socket.create_connection((host, int(port))) as client:
+            client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            assert client.recv(1)
+        wait_for(lambda: threading.active_count() == threads)
+    finally:
+        server.stop()
+    assert capfd.readouterr().err == ""
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize("address", ["unix:/tmp/x", "nowhere", "192.0.2.1:0"])

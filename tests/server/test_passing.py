@@ -3,9 +3,11 @@
 import logging
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import grpc
 import pytest
@@ -13,6 +15,8 @@ from featurestore_protos.v1.registry_pb2 import GetProjectRequest
 from featurestore_protos.v1.registry_pb2_grpc import RegistryServiceStub
 from featurestore_protos.v1.writing_pb2 import PushRequest
 from featurestore_protos.v1.writing_pb2_grpc import WritingServiceStub
+from featurestore_server import server
+from featurestore_server.backend.registry import Registry
 from featurestore_server.backend.server import BackendServer
 from featurestore_server.calls import Call, Caller, Gate, Observer, Permission
 from featurestore_server.errors import (
@@ -23,15 +27,16 @@ from featurestore_server.link import BackendLink
 from featurestore_server.passing import SERVICES
 from featurestore_server.server import FeatureServer
 from featurestore_server.statuses import PassedOnError
-from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from featurestore.definitions import FeatureService
+from featurestore.errors import JobCancelledError
 from featurestore.store import FeatureStore
 from tests.unit.projects import project, rows, spine, view, write
 
 from .backend_calls import Part, asked, parts, query, served, stream_of, taken, train
-from .calls import Dial, fails
+from .calls import Dial, fails, silent
 
 PATIENCE_S: Final = 30.0
 GRANTS: Final[dict[str, set[tuple[Permission, str | None]]]] = {
@@ -101,6 +106,11 @@ def _look(channel: grpc.Channel, **terms: Any) -> object:
     return stub.GetProject(GetProjectRequest(), timeout=20, **terms).project
 
 
+SILENT: Final = (
+    "/featurestore.v1.WritingService/Push",
+    "/featurestore.v1.RegistryService/GetProject",
+    "/featurestore.v1.TrainingService/GetHistoricalFeatures",
+)
 Doing = Callable[..., object]
 DOINGS: Final[dict[str, tuple[Doing, object, set[str]]]] = {
     "a training set of a service": (_train, [1.0], {"trainer", "partner"}),
@@ -146,6 +156,80 @@ def test_somebody_unknown_is_turned_away_before_saying_anything(
     assert failure.code is grpc.StatusCode.UNAUTHENTICATED
 
 
+def test_callers_without_a_name_who_say_nothing_hold_up_nobody(
+    store: FeatureStore, dial: Dial
+) -> None:
+    with served(store, gate=NamedGate()) as address, ExitStack() as stack:
+        channel = dial(address)
+        for method in SILENT:
+            stack.enter_context(silent(channel, method, calls=40))
+        writer = (("x-name", "writer"),)
+        push = WritingServiceStub(channel).Push
+        assert push(PushRequest(view="reading"), timeout=5, metadata=writer).rows == 0
+        project = RegistryServiceStub(channel).GetProject
+        assert project(GetProjectRequest(), timeout=5, metadata=writer).project == "plant"
+
+
+@pytest.mark.parametrize("method", SILENT)
+@pytest.mark.parametrize("query_first", [False, True])
+def test_a_client_that_goes_away_is_no_failure_of_the_server(
+    method: str,
+    store: FeatureStore,
+    dial: Dial,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    query_first: bool,
+) -> None:
+    observer, asked_on = Noting(), threading.Event()
+
+    def thoughtful() -> Iterator[bytes]:
+        if query_first and method == SILENT[2]:
+            yield Part(query=query("readings_v1")).SerializeToString()
+        asked_on.set()
+        gone.wait(PATIENCE_S)
+
+    gone = threading.Event()
+    with caplog.at_level(logging.INFO), served(store, observer=observer) as address:
+        ask: Any = dial(address).stream_stream(method)
+        call = ask(thoughtful(), timeout=PATIENCE_S)
+        assert asked_on.wait(PATIENCE_S)
+        time.sleep(0.2)  # the server waits for what comes next
+        call.cancel()
+        assert isinstance(observer.last()[1], JobCancelledError)
+        gone.set()
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+@pytest.fixture
+def broken(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> FeatureStore:
+    """A store that fails at whatever it is asked."""
+
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise RuntimeError("secret")
+
+    for name in ("push", "get_historical_features"):
+        monkeypatch.setattr(FeatureStore, name, fail)
+    monkeypatch.setattr(Registry, "_state", fail)
+    return store
+
+
+@pytest.mark.parametrize("doing", ["a push", "a training set by names", "the registry"])
+@pytest.mark.parametrize("given", ["r-17", "", "no id", "x" * 200])
+def test_failures_carry_the_id_of_the_request(
+    doing: str, given: str, broken: FeatureStore, dial: Dial, caplog: pytest.LogCaptureFixture
+) -> None:
+    observer = Noting()
+    act = DOINGS[doing][0]
+    with served(broken, observer=observer) as address:
+        metadata = (("x-request-id", given),) if given else ()
+        failure = fails(lambda: act(dial(address), metadata=metadata))
+        call, _ = observer.last()
+    assert failure.code is grpc.StatusCode.INTERNAL
+    assert call.request_id == failure.detail(ErrorInfo).metadata["request_id"]
+    assert (call.request_id == given) == (given == "r-17")
+    assert f"request id {call.request_id}" in caplog.text
+
+
 def test_a_second_question_does_not_get_past_the_gate(store: FeatureStore, dial: Dial) -> None:
     messages = [Part(query=query("readings_v1")), Part(query=query(["reading:x"]))]
     with served(store, gate=NamedGate()) as address:
@@ -162,6 +246,21 @@ def test_the_backend_is_told_who_calls_and_under_which_id(
     assert "for writer, request r-17" in caplog.text
 
 
+def test_a_training_set_outlives_the_age_of_its_connection(
+    store: FeatureStore, dial: Dial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "CONNECTION_AGE_S", 1)
+    monkeypatch.setattr(server, "LAST_LOOKUPS_S", 1)
+
+    def slowly() -> Iterator[Part]:
+        for part in parts(query("readings_v1"), stream_of(spine(1))):
+            yield part
+            time.sleep(4)
+
+    with served(store) as address:
+        assert taken(asked(dial(address), slowly())).table["x"].to_pylist() == [1.0]
+
+
 def test_an_observer_sees_what_the_backend_answered(store: FeatureStore, dial: Dial) -> None:
     observer = Noting()
     with served(store, observer=observer) as address:
@@ -176,16 +275,16 @@ def test_an_observer_sees_what_the_backend_answered(store: FeatureStore, dial: D
 
 
 def test_without_a_backend_its_methods_are_not_there(store: FeatureStore, dial: Dial) -> None:
-    server = FeatureServer(store.serving_catalog(), store.online_store)
-    channel = dial(f"127.0.0.1:{server.listen('127.0.0.1:0')}")
-    server.start()
+    worker = FeatureServer(store.serving_catalog(), store.online_store)
+    channel = dial(f"127.0.0.1:{worker.listen('127.0.0.1:0')}")
+    worker.start()
     try:
         for act, _, _ in DOINGS.values():
             failure = fails(lambda act=act: act(channel))  # type: ignore[misc]
             assert failure.code is grpc.StatusCode.UNIMPLEMENTED
             assert "server.backend" in failure.message
     finally:
-        server.stop(5)
+        worker.stop(5)
 
 
 def _health(channel: grpc.Channel, service: str) -> int:
@@ -199,10 +298,10 @@ def test_health_says_whether_the_backend_answers_and_lookups_do_not_mind(
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         target = f"unix:{folder}/backend"
-        server = FeatureServer(store.serving_catalog(), store.online_store, backend=target)
-        server._link._patience_s = 0.05  # type: ignore[union-attr]
-        channel = dial(f"127.0.0.1:{server.listen('127.0.0.1:0')}")
-        server.start()
+        worker = FeatureServer(store.serving_catalog(), store.online_store, backend=target)
+        worker._link._patience_s = 0.05  # type: ignore[union-attr]
+        channel = dial(f"127.0.0.1:{worker.listen('127.0.0.1:0')}")
+        worker.start()
         try:
             failure = fails(lambda: _look(channel))
             assert failure.reason == "BACKEND_UNAVAILABLE"
@@ -219,7 +318,7 @@ def test_health_says_whether_the_backend_answers_and_lookups_do_not_mind(
                 _wait_for(channel, serving.NOT_SERVING)
                 assert _health(channel, "featurestore.v1.ServingService") == serving.SERVING
         finally:
-            server.stop(5)
+            worker.stop(5)
 
 
 def _wait_for(channel: grpc.Channel, status: int) -> None:

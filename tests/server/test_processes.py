@@ -1,5 +1,6 @@
 """`serve` as operators run it: a parent, its workers, signals."""
 
+import errno
 import json
 import os
 import signal
@@ -7,9 +8,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ from featurestore_server import (
     ServeOptions,
     Supervisor,
     WorkerError,
+    supervisor,
 )
 from featurestore_server.protocol import HttpTask, WorkerTask
 
@@ -173,6 +177,87 @@ def test_a_worker_that_dies_is_replaced(online_store: dict[str, Any], dial: Dial
         first.kill()
         _wait_until(lambda: any(child.pid != first.pid for child in parent.children()))
         assert _visits(dial(_address(line))) == [20, 10]
+
+
+def _large(revision: int) -> str:
+    """A catalog of far more than a pipe takes."""
+    return replace(shop.catalog(), revision=revision).to_json() + " " * (1 << 20)
+
+
+def _until_served(server: Supervisor, channel: grpc.Channel, revision: int) -> None:
+    """Keep workers alive, as `serve` does, until one answers with this revision."""
+    request = lookup("checkout", user_id=Values(int64s=[1]))
+    stub = ServingServiceStub(channel)
+
+    def served() -> bool:
+        _turn(server)
+        try:
+            return bool(stub.GetOnlineFeatures(request, timeout=1).revision == revision)
+        except grpc.RpcError:
+            return False
+
+    _wait_until(served)
+
+
+def test_workers_that_do_not_read_hold_up_nobody_and_are_replaced(
+    online_store: dict[str, Any], dial: Dial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "TELL_S", 1.0)
+    options = _options(online_store, workers=3, catalog_json=_large(7))
+    with Supervisor(ServeOptions(**options)) as server:
+        *stuck, sound = server.worker_pids
+        for pid in stuck:
+            os.kill(pid, signal.SIGSTOP)
+        before = time.monotonic()
+        for revision in (8, 9, 10):
+            server.replace_catalog(_large(revision))
+        server.revive_workers()
+        assert time.monotonic() - before < 1.0
+        _wait_until(lambda: _turn(server) and not set(stuck) & set(server.worker_pids))
+        assert [worker.restarts for worker in server.workers] == [1, 1, 0]
+        psutil.Process(sound).kill()
+        _wait_until(lambda: _turn(server) and sound not in server.worker_pids)
+        _until_served(server, dial(server.address), 10)
+
+
+def _turn(server: Supervisor) -> bool:
+    """What `serve` does again and again."""
+    server.gather()
+    server.revive_workers()
+    return True
+
+
+def test_a_worker_that_cannot_be_replaced_is_tried_again(
+    online_store: dict[str, Any], dial: Dial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = threading.Event()
+
+    def no_memory(*_: object, **__: object) -> None:
+        tried.set()
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    with Supervisor(ServeOptions(**_options(online_store))) as server:
+        [worker] = server.workers
+        psutil.Process(worker.pid).kill()
+        with monkeypatch.context() as patch:
+            patch.setattr(subprocess, "Popen", no_memory)
+
+            _wait_until(lambda: _turn(server) and tried.is_set())
+            server.gather()
+            server.replace_catalog(_large(8))
+            assert worker.restarts == 0
+        _until_served(server, dial(server.address), 8)
+        assert worker.restarts == 1
+
+
+def test_a_server_that_cannot_start_a_worker_says_why(
+    online_store: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Supervisor(ServeOptions(**_options(online_store, workers=2)))
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(WorkerError, match="No such file"):
+        server.start()
+    assert server.worker_pids == ()
 
 
 def test_workers_end_when_their_parent_is_killed(online_store: dict[str, Any]) -> None:

@@ -1,14 +1,14 @@
 """The hand-written scenarios through the server: looked up, trained and pushed; and over HTTP."""
 
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from featurestore.testing.runners import play
-from featurestore.testing.scenario import Scenario
+from featurestore.testing.scenario import LookUp, Scenario, Train
 from featurestore.testing.scenarios import read_scenarios
-from featurestore.testing.store_runner import StoreRunner
 
 from .http_runner import HttpRunner
 from .served_runner import ServedRunner
@@ -16,11 +16,30 @@ from .served_runner import ServedRunner
 SCENARIOS = read_scenarios(Path(__file__).parents[1] / "scenarios")
 
 
-@pytest.mark.parametrize("kind", [ServedRunner, HttpRunner])
+SETTINGS = {"online_store": {"type": "lmdb"}}
+
+
+def _without_training(scenario: Scenario) -> Scenario:
+    steps = tuple(step for step in scenario.steps if not isinstance(step, Train))
+    return replace(scenario, steps=steps)
+
+
+LOOKED_UP = [
+    _without_training(scenario)
+    for scenario in SCENARIOS
+    if any(isinstance(step, LookUp) for step in scenario.steps)
+]
+
+
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=[scenario.id for scenario in SCENARIOS])
-def test_the_server_answers_as_the_scenario_says(
-    scenario: Scenario, kind: type[StoreRunner], tmp_path: Path
+def test_the_server_answers_as_the_scenario_says(scenario: Scenario, tmp_path: Path) -> None:
+    with closing(ServedRunner(tmp_path, SETTINGS)) as runner:
+        play(scenario, runner)
+
+
+@pytest.mark.parametrize("scenario", LOOKED_UP, ids=[scenario.id for scenario in LOOKED_UP])
+def test_lookups_over_http_are_answered_as_the_scenario_says(
+    scenario: Scenario, tmp_path: Path
 ) -> None:
-    settings = {"online_store": {"type": "lmdb"}}
-    with closing(kind(tmp_path, settings)) as runner:
+    with closing(HttpRunner(tmp_path, SETTINGS)) as runner:
         play(scenario, runner)

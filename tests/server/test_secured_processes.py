@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import psutil
 import pytest
 from featurestore_protos.v1.serving_pb2_grpc import ServingServiceStub
 from featurestore_protos.v1.values_pb2 import Values
@@ -21,6 +20,7 @@ from featurestore_protos.v1.values_pb2 import Values
 from featurestore.definitions import FeatureService
 from featurestore.store import FeatureStore
 from tests.certificates import Authority
+from tests.servers import workers_of
 from tests.unit.projects import FILE, NOW, rows, view, write
 
 from .calls import lookup
@@ -192,7 +192,7 @@ def test_successors_of_workers_know_the_keys_of_today(store: FeatureStore) -> No
         client.wait_for("OK")
         store.api_keys.revoke("ends")
         client.wait_for("UNAUTHENTICATED")
-        [worker] = psutil.Process(server.pid).children()
+        [worker] = workers_of(server.pid)
         worker.kill()
         wait_until(lambda: client.outcomes[-1] != "UNAUTHENTICATED" or not worker.is_running())
         asked = len(client.outcomes)

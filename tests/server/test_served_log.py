@@ -1,17 +1,26 @@
 """The log of served features holds what was served, and training sets over it are the same."""
 
+import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+import grpc
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from featurestore_protos.v1.serving_pb2_grpc import ServingServiceStub
 from featurestore_protos.v1.values_pb2 import Values
 from featurestore_server import served_log
 from featurestore_server.calls import Call
-from featurestore_server.options import Limits, ServedLogOptions
+from featurestore_server.options import Limits, Observing, ServedLogOptions, ServeOptions
+from featurestore_server.protocol import WorkerTask
 from featurestore_server.served_log import ServedLog
 from featurestore_server.service import LOOKUP_METHOD, OnlineFeatures
 
@@ -24,6 +33,7 @@ from featurestore.definitions import (
 )
 from featurestore.errors import ConfigError
 from featurestore.functions import FunctionLoader
+from featurestore.online.factory import open_store
 from featurestore.online.store import OnlineStore
 from featurestore.store import FeatureStore
 from featurestore.types import Float64, String
@@ -31,7 +41,7 @@ from tests.unit.projects import FILE, NOW, UTC_US, rows, view, write
 
 from . import shop
 from .calls import lookup
-from .observed import observed
+from .observed import PATIENCE_S, observed, wait_for
 
 MOMENT = datetime.fromisoformat(NOW)
 
@@ -273,6 +283,52 @@ def test_a_training_set_over_the_log_is_what_was_served(
 
 
 # --- its settings ---------------------------------------------------------------------------------
+
+
+def test_what_waits_at_the_end_is_written_though_nobody_reads_the_access_log(
+    tmp_path: Path,
+) -> None:
+    shop.fill(open_store("lmdb", path=tmp_path / "online"))
+    address = f"unix:{tmp_path}/s"
+    log = ServedLogOptions(path=str(tmp_path / "log"), sample=1.0, max_file_rows=2)
+    options = ServeOptions(
+        catalog_json=shop.catalog().to_json(),
+        online_store={"type": "lmdb", "path": str(tmp_path / "online")},
+        access_log=True,
+        observing=Observing(served_log=log),
+    )
+    reading, writing = os.pipe()
+    command = [sys.executable, "-m", "featurestore_server.worker"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=writing, text=True) as worker:
+        assert worker.stdin is not None
+        assert worker.stdout is not None
+        worker.stdin.write(WorkerTask.of(options, (address,)).to_line())
+        worker.stdin.flush()
+        assert json.loads(worker.stdout.readline())["ready"]
+        with grpc.insecure_channel(address) as channel:
+            ask = ServingServiceStub(channel).GetOnlineFeatures
+            ask(lookup("checkout", user_id=Values(int64s=[1, 2])), timeout=PATIENCE_S)
+            wait_for(lambda: _files(tmp_path / "log"))  # it has loaded what it writes with
+            _fill(writing)
+            ask(lookup("checkout", user_id=Values(int64s=[3])), timeout=PATIENCE_S)
+        told = time.monotonic()
+        worker.terminate()
+        wait_for(lambda: len(_files(tmp_path / "log")) == 2)
+        # The access log would have been waited for that long.
+        assert time.monotonic() - told < 4
+        os.close(reading)
+        assert worker.wait(PATIENCE_S) == 0
+    os.close(writing)
+
+
+def _fill(pipe: int) -> None:
+    """Write until the pipe takes no more."""
+    os.set_blocking(pipe, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(pipe, bytes(4096))
+    os.set_blocking(pipe, True)
 
 
 def test_settings_come_from_the_environment_too(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from featurestore_sdk import FeatureStoreClient
 
 from featurestore import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource
 from featurestore.types import Float64, Int64
-from tests.servers import free_port
+from tests.servers import free_port, workers_of
 
 SECONDS = float(os.environ.get("FEATURESTORE_SOAK_SECONDS", "30"))
 CALLS_PER_S = 100
@@ -78,12 +78,8 @@ def _serving(folder: Path) -> Iterator[tuple[str, psutil.Process]]:
     try:
         with FeatureStoreClient(address) as client:
             client.wait_ready(60)
-        workers = [
-            child
-            for child in psutil.Process(parent.pid).children()
-            if "featurestore_server.worker" in child.cmdline()
-        ]
-        yield address, workers[0]
+        [worker] = workers_of(parent.pid)
+        yield address, worker
     finally:
         parent.terminate()
         assert parent.wait(60) == 0

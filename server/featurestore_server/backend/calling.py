@@ -6,8 +6,9 @@ import grpc
 
 from featurestore.errors import NotFoundError
 from featurestore.store import FeatureStore
+from featurestore_server.calls import REQUEST_ID_HEADER
 from featurestore_server.errors import MalformedMessageError
-from featurestore_server.passing import CALLER, REQUEST_ID
+from featurestore_server.passing import CALLER
 
 MAX_FEATURES = 10_000
 
@@ -50,5 +51,5 @@ def selection_of(message: Any, *, field: str) -> str | list[str]:
 def who_calls(context: grpc.ServicerContext) -> str:
     """Return what logs call a caller and its request."""
     told = {name: str(value) for name, value in context.invocation_metadata()}
-    caller, request = told.get(CALLER, "anybody"), told.get(REQUEST_ID)
+    caller, request = told.get(CALLER, "anybody"), told.get(REQUEST_ID_HEADER)
     return f"{caller}, request {request}" if request else caller

@@ -19,6 +19,9 @@ MAX_HEAD_BYTES: Final = 64 << 10
 MAX_FRAMING_RATIO: Final = 8
 """Bytes that may frame each byte of a body, beside those that a head may have: enough for chunks of
 one byte."""
+MAX_AGE_S: Final = 300.0
+"""How long a connection is used, as gRPC's are: then its client's certificate is looked at again,
+and another worker may have more time."""
 CERTIFICATE_NAMES: Final = "featurestore.certificate_names"
 """Where the scope of a request has the names in its client's certificate."""
 
@@ -51,6 +54,7 @@ class Connection(HttpToolsProtocol):
         self._body_bytes = 0
         self._framing_bytes = 0  # what came with a body and is none: chunks' heads, trailers
         self._names: list[str] = []
+        self._made_at = self.loop.time()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the head of a request."""
@@ -86,8 +90,16 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is there."""
         self._end_head()
+        if self.parser.should_upgrade():
+            # The parser would take the body for what comes after the upgrade: another request.
+            text = "Connections cannot be upgraded here."
+            hint = "send HTTP/1.1 without the header Upgrade: curl --http1.1"
+            self._refuse(400, MalformedMessageError(text, field="upgrade", hint=hint))
+            return
         self._body_bytes = self._framing_bytes = 0
         self.scope[CERTIFICATE_NAMES] = self._names  # type: ignore[typeddict-unknown-key]
+        if self.loop.time() - self._made_at > MAX_AGE_S:
+            self.headers.append((b"connection", b"close"))  # after this request
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:

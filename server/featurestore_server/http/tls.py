@@ -13,15 +13,24 @@ def followed_context(files: TlsFiles) -> ssl.SSLContext:
     Raises:
         CertificateError: The files cannot be used now.
     """
-    followed = FollowedFiles(files, _context)
+    context = _Followed(ssl.PROTOCOL_TLS_SERVER)
+    context.followed = FollowedFiles(files, _context)
+    return context
 
-    def on_hello(connection: ssl.SSLObject, _name: str | None, _first: ssl.SSLContext) -> None:
-        followed.changed()
-        connection.context = followed.made
 
-    first = followed.made
-    first.sni_callback = on_hello  # called for every handshake, whether it names a server or not
-    return first
+class _Followed(ssl.SSLContext):
+    """Stands for the context of the files as they are, which is another one when they change.
+
+    So each has session tickets of its own: a session that began with other authorities is not
+    resumed, as its client's certificate would not be looked at again.
+    """
+
+    followed: FollowedFiles[ssl.SSLContext]
+
+    def wrap_bio(self, *arguments: Any, **named: Any) -> ssl.SSLObject:
+        """Begin a connection, as asyncio does for each."""
+        self.followed.changed()
+        return self.followed.made.wrap_bio(*arguments, **named)
 
 
 def names_in(certificate: dict[str, Any] | None) -> list[str]:
@@ -38,7 +47,7 @@ def names_in(certificate: dict[str, Any] | None) -> list[str]:
     if names:
         return names
     parts = [part for parts in found.get("subject", ()) for part in parts]
-    return [str(value) for kind, value in parts if kind == "commonName"][-1:]
+    return [str(value) for kind, value in parts if kind == "commonName"][:1]
 
 
 def _context(files: TlsFiles, _content: TlsContent) -> ssl.SSLContext:
@@ -48,4 +57,5 @@ def _context(files: TlsFiles, _content: TlsContent) -> ssl.SSLContext:
     if files.client_ca is not None:
         context.load_verify_locations(cafile=files.client_ca)
         context.verify_mode = ssl.CERT_REQUIRED
+        context.num_tickets = 0  # a certificate that has expired since would not be noticed
     return context
