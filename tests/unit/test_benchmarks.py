@@ -450,11 +450,12 @@ class TestCommands:
                 "pit-4",
                 ["pit-4/arrow", "pit-4/arrow-memory", "pit-4/parquet", "pit-4/parquet-memory"],
             ),
-            ("pit-hot", ["pit-hot"]),
-            ("pit-big", ["pit-big", "pit-big/memory"]),
-            (
+            pytest.param("pit-hot", ["pit-hot"], marks=pytest.mark.proof),
+            pytest.param("pit-big", ["pit-big", "pit-big/memory"], marks=pytest.mark.proof),
+            pytest.param(
                 "taxi",
                 ["taxi/1x-arrow", "taxi/1x-parquet", "taxi/10x-arrow", "taxi/10x-parquet"],
+                marks=pytest.mark.proof,
             ),
             ("win", ["win/zipf", "win/many"]),
         ],
