@@ -1,7 +1,7 @@
 """Health as a server offers it: nobody needs a key for it, and nobody may keep others from it."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -18,8 +18,9 @@ MAX_SILENT: Final = 8
 """Calls that may keep threads waiting for the message that ought to come with them."""
 CROWDED_S: Final = 0.25
 """How long all beyond may; threads for some hundred a second of them remain."""
-MAX_WATCHES: Final = 1_000
-"""Watches under way; they take no thread."""
+MAX_WATCHES: Final = 100
+"""Watches under way. Each takes a thread: those of grpcio that take none are told of a change with
+the lock held that the end of another needs, in the thread that would let both go on."""
 
 
 class HealthMethods:
@@ -34,7 +35,7 @@ class HealthMethods:
         self._watches = threading.BoundedSemaphore(MAX_WATCHES)
         self._pools = (
             ThreadPoolExecutor(THREADS, thread_name_prefix="check"),
-            ThreadPoolExecutor(THREADS, thread_name_prefix="watch"),
+            ThreadPoolExecutor(MAX_WATCHES + THREADS, thread_name_prefix="watch"),
         )
         self._checks, self._watchers = _Silent(), _Silent()
 
@@ -42,7 +43,6 @@ class HealthMethods:
         """Return the method handlers; they are to be guarded."""
         read, write = HealthCheckRequest.FromString, HealthCheckResponse.SerializeToString
         watch = in_pool(self._pools[1], self._watch)
-        watch.experimental_non_blocking = True  # type: ignore[attr-defined]
         return {
             "Check": grpc.stream_unary_rpc_method_handler(
                 in_pool(self._pools[0], self._check), read, write
@@ -64,15 +64,15 @@ class HealthMethods:
         self,
         requests: Iterator[HealthCheckRequest],
         context: grpc.ServicerContext,
-        send: Callable[[HealthCheckResponse | None], None],
-    ) -> None:
+    ) -> Iterator[HealthCheckResponse]:
         request = self._watchers.first(requests, context)
         if not self._watches.acquire(blocking=False):
             raise OverloadedError("The server has more watchers of its health than it takes.")
         if not context.add_callback(self._watches.release):
             self._watches.release()
-            return
-        self._servicer.Watch(request, context, send)
+            return iter(())
+        replies: Iterator[HealthCheckResponse] = self._servicer.Watch(request, context)
+        return replies
 
 
 class _Silent:
