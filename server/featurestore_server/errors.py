@@ -148,6 +148,11 @@ class OverloadedError(core.FeatureStoreError):
 
     retryable = True
 
+    def __init__(
+        self, message: str = "The server has more requests than it can answer in time."
+    ) -> None:
+        super().__init__(message)
+
 
 class TrainingBusyError(OverloadedError):
     """As many training sets are computed, or wait for their turn, as the server takes."""

@@ -220,7 +220,7 @@ class LookupLoop:
             self._at_hand += 1
 
     def _refuse(self, waiting: _Call) -> None:
-        error = OverloadedError("The server has more requests than it can answer in time.")
+        error = OverloadedError()
         self._reply(waiting, error)
         self._observer.ended(waiting, error)
 

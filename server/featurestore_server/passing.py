@@ -6,7 +6,7 @@ needs. Deadlines and cancellations go on to the backend, and its statuses come b
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import chain
@@ -24,7 +24,6 @@ from featurestore_server.calls import (
     Call,
     Gate,
     Observer,
-    Permission,
     request_id_of,
 )
 from featurestore_server.errors import (
@@ -35,6 +34,7 @@ from featurestore_server.errors import (
 from featurestore_server.first_message import first_message
 from featurestore_server.guard import Behavior, EndedError, call_of, in_pool, parse
 from featurestore_server.link import BackendLink
+from featurestore_server.permissions import admitted, require_permission
 from featurestore_server.statuses import PassedOnError
 
 LOGGER: Final = logging.getLogger("featurestore_server")
@@ -56,15 +56,10 @@ LONG_S: Final = 366 * 86_400.0
 REQUEST_S: Final = 60.0
 """How long a request may take to come, of somebody who was let in: pushes are of megabytes."""
 
-_UNARY: Final[Mapping[str, Mapping[str, Permission | None]]] = {
-    WRITING_SERVICE: {"Push": Permission.WRITE},
-    REGISTRY_SERVICE: {
-        "GetProject": None,
-        "ListObjects": None,
-        "GetObject": None,
-        "DescribeFeatures": None,
-    },
-}
+_UNARY: Final = (
+    writing_pb2.DESCRIPTOR.services_by_name["WritingService"],
+    registry_pb2.DESCRIPTOR.services_by_name["RegistryService"],
+)
 
 
 class PassedMethods:
@@ -92,12 +87,13 @@ class PassedMethods:
         """Return the method handlers by service and name; they are to be guarded."""
         unary, streams = self._pools
         services: dict[str, dict[str, Any]] = {}
-        for service, methods in _UNARY.items():
-            services[service] = {}
-            for name, permission in methods.items():
-                behavior = in_pool(unary, self._pass_unary(f"/{service}/{name}", permission))
+        for service in _UNARY:
+            services[service.full_name] = {}
+            for method in service.methods:
+                name = f"/{service.full_name}/{method.name}"
+                behavior = in_pool(unary, self._pass_unary(name))
                 handler: Any = grpc.stream_unary_rpc_method_handler(behavior, None, None)
-                services[service][name] = handler
+                services[service.full_name][method.name] = handler
         behavior = in_pool(streams, self._pass_training)
         handler = grpc.stream_stream_rpc_method_handler(behavior, None, None)
         services[TRAINING_SERVICE] = {"GetHistoricalFeatures": handler}
@@ -108,12 +104,10 @@ class PassedMethods:
         for pool in self._pools:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _pass_unary(self, method: str, permission: Permission | None) -> Behavior:
+    def _pass_unary(self, method: str) -> Behavior:
         def behave(requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
             with self._observed(call_of(method, b"", context)) as call:
-                caller = call.caller = self._gate.admit(call)
-                if permission is not None:
-                    self._gate.authorize(caller, permission)
+                admitted(self._gate, call)
                 request = call.request = first_message(requests, context, patience_s=REQUEST_S)
                 channel = self._channel(call)
                 passed = channel.unary_unary(method).future(request, **_terms(call))
@@ -132,7 +126,7 @@ class PassedMethods:
             caller = call.caller = self._gate.admit(call)
             first = call.request = first_message(requests, context, field="query")
             call.service = _service_asked_for(first)
-            self._gate.authorize(caller, Permission.READ_OFFLINE, service=call.service)
+            require_permission(self._gate, call, caller, service=call.service)
             channel = self._channel(call)
             passed = channel.stream_stream(method)(
                 _until_broken(chain([first], requests)), **_terms(call)

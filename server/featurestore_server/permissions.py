@@ -45,12 +45,23 @@ def admitted(gate: Gate, call: Call, *, service: str = "") -> Caller:
         PermissionDeniedError: It may not do this, or nobody has said who may.
     """
     caller = call.caller = gate.admit(call)
+    require_permission(gate, call, caller, service=service)
+    return caller
+
+
+def require_permission(gate: Gate, call: Call, caller: Caller, *, service: str = "") -> None:
+    """Return if somebody who was admitted may make a call: the second half of `admitted`.
+
+    It is for methods that learn from the caller's first message which feature service it is about.
+
+    Raises:
+        PermissionDeniedError: It may not do this, or nobody has said who may.
+    """
     if call.method not in PERMISSIONS:
         raise PermissionDeniedError("Nobody may call this method.")
     needed = PERMISSIONS[call.method]
     if needed is not None:
         gate.authorize(caller, needed, service=service)
-    return caller
 
 
 def gated_stream(

@@ -12,7 +12,7 @@ import grpc
 from featurestore_server.admission import Admission
 from featurestore_server.calls import Call, Observer
 from featurestore_server.errors import OverloadedError
-from featurestore_server.guard import guarded, observed
+from featurestore_server.guard import guarded, in_pool, observed
 
 T = TypeVar("T")
 
@@ -76,9 +76,8 @@ class LookupAdmission(grpc.ServerInterceptor):
         self._deciding = threading.Lock()
         self._admission = Admission()
         # A thread of its own: those of the pool may all be held up, which is why it is said.
-        refuse = guarded(observed(method, _refuse, observer))
         self._refusing = ThreadPoolExecutor(1, thread_name_prefix="refuse")
-        refuse.experimental_thread_pool = self._refusing  # type: ignore[attr-defined]
+        refuse = in_pool(self._refusing, guarded(observed(method, _refuse, observer)))
         self._refusal: grpc.RpcMethodHandler[Any, Any] = grpc.unary_unary_rpc_method_handler(
             refuse, None, None
         )
@@ -125,4 +124,4 @@ class LookupAdmission(grpc.ServerInterceptor):
 
 
 def _refuse(_: Call) -> bytes:
-    raise OverloadedError("The server has more requests than it can answer in time.")
+    raise OverloadedError

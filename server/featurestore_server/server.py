@@ -240,9 +240,9 @@ class FeatureServer:
             grace_s: How long calls may go on, in seconds; then they are cancelled.
         """
         self._health.enter_graceful_shutdown()
-        if self._monitor:
-            self._monitor.stop()
         self._server.stop(grace_s).wait()
+        if self._monitor:  # last: its probe may be waiting for the store
+            self._monitor.stop()
         if self._loop:
             self._loop.join(_END_S)
         self._pool.shutdown(wait=False, cancel_futures=True)

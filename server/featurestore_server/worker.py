@@ -43,12 +43,7 @@ LOGGER: Final = logging.getLogger("featurestore_server")
 
 def main() -> int:
     """Serve until told to stop; return the exit code."""
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    # Ctrl-C reaches the whole process group; the parent answers it and tells its workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    reports = take_stdout()
-    told = lines_from(sys.stdin.fileno())
+    stop, reports, told = begin()
     task = WorkerTask.from_line(next(told))
     set_up_logging(task.observing.log_format, process="worker")
     try:
@@ -129,7 +124,20 @@ def open_configured_store(settings: Mapping[str, Any]) -> OnlineStore:
     return open_store(arguments.pop("type"), **arguments)
 
 
-def take_stdout() -> TextIO:
+def begin() -> tuple[threading.Event, TextIO, Iterator[str]]:
+    """Begin as a process of the supervisor's, in the main thread.
+
+    Returns:
+        What SIGTERM sets, where to report, and the lines that the parent writes.
+    """
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    # Ctrl-C reaches the whole process group; the parent answers it and tells its processes.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return stop, _take_stdout(), lines_from(sys.stdin.fileno())
+
+
+def _take_stdout() -> TextIO:
     """Return standard output for reports alone; whatever prints now prints to standard error."""
     reports = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

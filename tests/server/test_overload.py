@@ -4,20 +4,28 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+from featurestore_protos.v1.serving_pb2_grpc import ServingServiceStub
 from featurestore_protos.v1.values_pb2 import Values
 from featurestore_server.service import LOOKUP_METHOD
+from google.rpc.error_details_pb2 import RetryInfo
 
 from benchmarks import grpc_server, load
 from benchmarks.lookup import ask, frame
 from featurestore.online.factory import open_store
+from featurestore.online.memory import MemoryOnlineStore
+from featurestore.online.store import ReadRequest
 from tests.server import shop
-from tests.server.calls import lookup
+from tests.server.calls import Dial, Failure, lookup
+from tests.server.fixtures import Serve
 
 SECONDS = float(os.environ.get("FEATURESTORE_OVERLOAD_SECONDS", "5"))
 CALLER_WAITS_MS = 500
@@ -90,3 +98,47 @@ def test_goodput_holds_under_overload(tmp_path: Path) -> None:
         print(f"{times:2}x of {capacity:.0f}/s: {each['good'] / peak:.0%} of the peak {figures}")  # noqa: T201
     assert found[5]["good"] >= LEAST_GOODPUT * peak
     assert recovered["good"] >= 0.99 * recovered["sent"]
+
+
+class Slow(MemoryOnlineStore):
+    """A store that takes a moment for each trip."""
+
+    def read(
+        self, requests: Sequence[ReadRequest], *, until: float | None = None
+    ) -> list[list[bytes | None]]:
+        if any(not key.startswith(b"\0") for request in requests for key in request.keys):
+            time.sleep(0.03)
+        return super().read(requests, until=until)
+
+
+def test_a_server_that_is_asked_for_more_than_it_can_do_says_so_early(
+    serve: Serve, dial: Dial
+) -> None:
+    # Each of many callers asks again as soon as it has an answer; one thread answers them.
+    store = Slow()
+    shop.fill(store)
+    channel = dial(serve(shop.catalog(), store, threads=1))
+    stub = ServingServiceStub(channel)
+    request = lookup("checkout", user_id=Values(int64s=[1]))
+    refused: list[Failure] = []
+    answered: list[int] = []
+    end = time.monotonic() + 2
+
+    def ask(_: int) -> None:
+        while time.monotonic() < end:
+            try:
+                answered.append(len(stub.GetOnlineFeatures(request, timeout=20).features))
+            except grpc.RpcError as error:
+                refused.append(Failure(error))
+                time.sleep(0.05)
+
+    with ThreadPoolExecutor(120) as callers:
+        list(callers.map(ask, range(120)))
+    reasons = [failure.reason for failure in refused if failure.code.name == "UNAVAILABLE"]
+    assert "OVERLOADED" in reasons
+    first = next(failure for failure in refused if failure.code.name == "UNAVAILABLE")
+    assert first.detail(RetryInfo).retry_delay.ToMilliseconds() > 0
+    assert answered
+    time.sleep(0.5)
+    for _ in range(5):  # it is over
+        assert stub.GetOnlineFeatures(request, timeout=20).features

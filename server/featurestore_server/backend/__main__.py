@@ -5,7 +5,6 @@ process stops too. It reports on standard output and logs on standard error.
 """
 
 import logging
-import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -20,20 +19,15 @@ from featurestore.time import parse_clock
 from featurestore_server.backend.server import BackendServer
 from featurestore_server.logs import set_up_logging
 from featurestore_server.options import BackendOptions
-from featurestore_server.protocol import BackendTask, lines_from, report_failure, report_ready
-from featurestore_server.worker import take_stdout
+from featurestore_server.protocol import BackendTask, report_failure, report_ready
+from featurestore_server.worker import begin
 
 LOGGER: Final = logging.getLogger("featurestore_server")
 
 
 def main() -> int:
     """Serve until told to stop; return the exit code."""
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    # Ctrl-C reaches the whole process group; the parent answers it and tells its processes.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    reports = take_stdout()
-    told = lines_from(sys.stdin.fileno())
+    stop, reports, told = begin()
     task = BackendTask.from_line(next(told))
     set_up_logging(task.log_format, process="backend")
     try:

@@ -67,7 +67,7 @@ class Answering:
     async def answer(self, call: Call) -> Answer:
         """Return a call's reply, or why there is none; no later than its deadline."""
         if self._admission.refuses(len(self._waiting)):
-            return OverloadedError("The server has more requests than it can answer in time.")
+            return OverloadedError()
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((call, future))
         if self._answering < self._max_answering:
