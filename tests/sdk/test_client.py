@@ -16,6 +16,7 @@ import pytest
 from featurestore_sdk import (
     AsyncFeatureStoreClient,
     ClientClosedError,
+    ClientError,
     DeadlineExceededError,
     FeatureStoreClient,
     FieldViolation,
@@ -26,6 +27,7 @@ from featurestore_sdk import (
     Status,
     UnavailableError,
 )
+from featurestore_sdk.channels import Connection
 from featurestore_server import Limits
 from featurestore_server.server import FeatureServer
 
@@ -287,6 +289,23 @@ def test_closing_a_client_ends_its_calls(connect: Connect, script: Script) -> No
     gate.set()
 
 
+def test_a_call_that_begins_while_another_thread_closes_is_typed(
+    serve: Serve, store: OnlineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The channel closes between being chosen and being used.
+    client = FeatureStoreClient(serve(shop.catalog(), store), timeout_s=30)
+    chosen = Connection.unary
+
+    def choose_and_close(self: Connection, method: str) -> Any:
+        found = chosen(self, method)
+        client.close()
+        return found
+
+    monkeypatch.setattr(Connection, "unary", choose_and_close)
+    with pytest.raises(ClientClosedError, match="under way"):
+        client.get_online_features("checkout", ENTITIES)
+
+
 def test_an_async_call_that_is_cancelled_is_cancelled_at_the_server(script: Script) -> None:
     arrived, ended = threading.Event(), threading.Event()
 
@@ -338,8 +357,12 @@ def test_waiting_for_a_server_that_comes_up(store: OnlineStore, connect: Connect
 
 def test_waiting_for_a_server_ends(connect: Connect) -> None:
     client = connect("127.0.0.1:1")
-    with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:1 was not ready within 0\.2 s"):
+    with pytest.raises(
+        UnavailableError, match=r"127\.0\.0\.1:1 was not ready within 0\.2 s"
+    ) as caught:
         client.wait_ready(0.2)
+    assert isinstance(caught.value.__cause__, ClientError)
+    assert caught.value.__cause__.message in caught.value.message  # what to look for
 
 
 def test_waiting_for_a_server_whose_store_is_gone_ends(serve: Serve, connect: Connect) -> None:

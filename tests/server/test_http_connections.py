@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 
 import pytest
+from featurestore_server.http import connections
 from featurestore_server.http.connections import MAX_HEAD_BYTES, Patience
 
 from featurestore.online.store import OnlineStore
@@ -195,3 +196,31 @@ def test_a_stop_finishes_calls_under_way_and_takes_no_new_ones() -> None:
     asking.join()
     opener.join()
     assert replies == [200]
+
+
+def test_an_upgrade_is_refused_and_its_body_is_no_request(client: Client) -> None:
+    # The body of a request that asks for another protocol is not parsed as one: it would be taken
+    # for the next request, which a proxy in between has never seen.
+    hidden = b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"
+    head = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
+    with closing(_connect(client)) as connection:
+        connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(hidden))
+        with suppress(OSError):
+            time.sleep(0.1)
+            connection.sendall(hidden)
+        received = _rest(connection)
+    assert received.count(b"HTTP/1.1 400 ") == 1
+    assert b"HTTP/1.1 200" not in received
+    assert _error(received) == (400, "MESSAGE_MALFORMED")
+    assert b"--http1.1" in received
+
+
+def test_a_connection_is_not_used_for_ever(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = json.dumps(ONE).encode()
+    request = HEAD + b"Content-Length: %d\r\n\r\n" % len(text) + text
+    with closing(_connect(client)) as connection:
+        connection.sendall(request)
+        assert b"connection: close" not in connection.recv(65_536).lower()
+        monkeypatch.setattr(connections, "MAX_AGE_S", 0.0)
+        connection.sendall(request)
+        assert b"connection: close" in _rest(connection).lower()

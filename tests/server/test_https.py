@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,6 +134,7 @@ def test_a_certificate_stands_for_a_key(
     [
         (None, []),
         ({}, []),
+        ({"subject": ((("commonName", "first"),), (("commonName", "last"),))}, ["first"]),
         ({"subject": ((("organizationName", "x"),), (("commonName", "ada"),))}, ["ada"]),
         (
             {
@@ -153,3 +155,40 @@ def test_a_header_that_comes_twice_is_refused() -> None:
     pairs = [("authorization", f"Bearer {TOKEN}")] * 2
     with pytest.raises(UnauthenticatedError):
         KeyGate(GATE).admit(Call("/m", b"", pairs))
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_session_does_not_outlive_the_authority_that_it_began_with(
+    store: OnlineStore,
+    authority: Authority,
+    files: TlsFiles,
+    tmp_path: Path,
+    version: ssl.TLSVersion,
+) -> None:
+    first, second = Authority(tmp_path / "first"), Authority(tmp_path / "second")
+    trusted = tmp_path / "clients.pem"
+    trusted.write_bytes(first.certificate.read_bytes())
+    mutual = TlsFiles(certificate=files.certificate, key=files.key, client_ca=trusted)
+    how = context(authority, first.sign("ada", "DNS:ada.example"))
+    how.minimum_version = how.maximum_version = version
+    with http_served(shop.catalog(), store, gate=KeyGate(GATE), tls=mutual) as served:
+        status, session = _resumed(served, how, None)
+        assert status == 200
+        trusted.write_bytes(second.certificate.read_bytes())
+        with pytest.raises((ssl.SSLError, ConnectionError, http.client.HTTPException)):
+            _resumed(served, how, session)
+
+
+def _resumed(
+    served: Served, how: ssl.SSLContext, session: ssl.SSLSession | None
+) -> tuple[int, ssl.SSLSession | None]:
+    """Look up in a TLS session, a new one without; the status, and the session to go on with."""
+    port = int(served.client.address.rpartition(":")[2])
+    plain = socket.create_connection(("localhost", port), timeout=20)
+    with how.wrap_socket(plain, server_hostname="localhost", session=session) as sock:
+        connection = http.client.HTTPConnection("localhost", port)
+        connection.sock = sock
+        connection.request("POST", PATH, BODY, AS_JSON)
+        response = connection.getresponse()
+        response.read()
+        return response.status, sock.session

@@ -98,9 +98,9 @@ class Connection(HttpToolsProtocol):
             return
         self._body_bytes = self._framing_bytes = 0
         self.scope[CERTIFICATE_NAMES] = self._names  # type: ignore[typeddict-unknown-key]
-        if self.loop.time() - self._made_at > MAX_AGE_S:
-            self.headers.append((b"connection", b"close"))  # after this request
         super().on_headers_complete()
+        if self.loop.time() - self._made_at > MAX_AGE_S:
+            self.cycle.keep_alive = False  # the reply says so, and is the last
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body."""
