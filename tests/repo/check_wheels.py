@@ -85,7 +85,9 @@ def _wheel(distribution: str) -> Path:
 
 
 def _megabytes(folder: Path) -> float:
-    return sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1e6
+    # Not through links: lib64 is lib once more, and python lies outside.
+    found = (Path(at, name).lstat() for at, _, names in os.walk(folder) for name in names)
+    return sum(each.st_size for each in found) / 1e6
 
 
 def _uv(*arguments: str) -> None:
