@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from featurestore.config import RepoConfig, Settings
+from featurestore.config import RepoConfig
 from featurestore.errors import FeatureStoreError
 from featurestore.registered import RegisteredObjects
+from featurestore.settings import Settings
 from featurestore.time import MICROSECOND, Clock
 
 if TYPE_CHECKING:

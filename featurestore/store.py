@@ -7,12 +7,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from featurestore.config import RepoConfig, Settings, load_config, make_config
+from featurestore.config import RepoConfig, load_config, make_config
 from featurestore.definitions import Definition
 from featurestore.errors import DestructiveChangeError, RequestError
 from featurestore.online_writes import OnlineWrites
 from featurestore.registry.diff import make_plan
 from featurestore.registry.plan import Plan
+from featurestore.settings import Settings
 from featurestore.time import Clock, as_utc, parse_instant, to_micros
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from featurestore.cli.session import Session
 from featurestore.errors import MissingExtraError, UnsupportedError
 
 if TYPE_CHECKING:
-    from featurestore.config import ServerConfig
     from featurestore.serving.response import OnlineResponse
+    from featurestore.settings import ServerConfig
     from featurestore.store import FeatureStore
 
 SERVERS: Final = "featurestore.server"

@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 from typing import Final
 
-from featurestore.config import OfflineStoreConfig
 from featurestore.offline.engine import OfflineEngine
 from featurestore.offline.memory import limit_bytes
+from featurestore.settings import OfflineStoreConfig
 
 UNLIMITED: Final = "80%"
 """What engines that share the machine have together where no limit is configured: DuckDB's own."""

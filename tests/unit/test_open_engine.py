@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from featurestore.config import OfflineStoreConfig, make_config
+from featurestore.config import make_config
 from featurestore.errors import ConfigError
 from featurestore.offline.factory import open_engine
+from featurestore.settings import OfflineStoreConfig
 
 
 @pytest.mark.parametrize("kind", ["duckdb", "polars"])
@@ -43,7 +44,7 @@ def test_opening_an_engine_imports_no_other(kind: str, other: str) -> None:
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from featurestore.config import OfflineStoreConfig\n"
+        "from featurestore.settings import OfflineStoreConfig\n"
         "from featurestore.offline.factory import open_engine\n"
         f"open_engine(OfflineStoreConfig(type={kind!r}), root=Path('.'))\n"
         f"print({other!r} in sys.modules)"

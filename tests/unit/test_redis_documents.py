@@ -1,8 +1,8 @@
 """What the documents say of Redis is what the code needs."""
 
-from featurestore.config import OnlineStoreConfig
 from featurestore.online.redis_address import DEFAULTS
 from featurestore.online.redis_errors import PERMISSIONS, SENTINEL_PERMISSIONS
+from featurestore.settings import OnlineStoreConfig
 from tests.repo.tree import ROOT
 
 PAGE = (ROOT / "docs/redis.md").read_text("utf-8")

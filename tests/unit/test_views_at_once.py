@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from typing_extensions import override
 
-from featurestore.config import OfflineStoreConfig
 from featurestore.definitions import FeatureView
 from featurestore.errors import SourceError, StoreError
 from featurestore.offline.factory import open_engine
 from featurestore.online.memory import MemoryOnlineStore
 from featurestore.online.store import EncodedRows, TableId, WriteCounts
+from featurestore.settings import OfflineStoreConfig
 from featurestore.store import FeatureStore
 from tests.unit.projects import project, rows, view, write
 
