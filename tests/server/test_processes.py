@@ -29,7 +29,7 @@ from featurestore_server import (
     ServeOptions,
     Supervisor,
     WorkerError,
-    supervisor,
+    processes,
 )
 from featurestore_server.protocol import HttpTask, WorkerTask
 
@@ -202,7 +202,7 @@ def _until_served(server: Supervisor, channel: grpc.Channel, revision: int) -> N
 def test_workers_that_do_not_read_hold_up_nobody_and_are_replaced(
     online_store: dict[str, Any], dial: Dial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "TELL_S", 1.0)
+    monkeypatch.setattr(processes, "TELL_S", 1.0)
     options = _options(online_store, workers=3, catalog_json=_large(7))
     with Supervisor(ServeOptions(**options)) as server:
         *stuck, sound = server.worker_pids
