@@ -1,6 +1,7 @@
 """What `doctor` looks at: each check yields findings and never fails itself."""
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -9,7 +10,6 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
-from urllib.parse import urlsplit
 
 from featurestore.cli.output import counted
 from featurestore.errors import FeatureStoreError
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 Status = Literal["ok", "warning", "error"]
 Progress = Callable[[str, int, int], None]
 
+_URL: Final = re.compile(
+    r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*://)(?P<user>[^/?#]*@)?(?P<place>[^?#]*)"
+)
 LIBRARIES: Final = (
     "featurestore",
     "featurestore-server",
@@ -117,12 +120,14 @@ def _shown(key: str, value: object) -> object:
 
 
 def without_password(value: object) -> object:
-    """Return an address without what lets its reader in; any other value as it is."""
-    if not isinstance(value, str) or "://" not in value:
+    """Return an address without what lets its reader in; any other value as it is.
+
+    User and query go, whether the rest makes an address or not: a Redis URL may have its password
+    in either.
+    """
+    if not isinstance(value, str) or not (found := _URL.match(value)):
         return value
-    parts = urlsplit(value)
-    _, at, host = parts.netloc.rpartition("@")
-    return parts._replace(netloc=f"***@{host}", query="").geturl() if at else value
+    return f"{found['scheme']}{'***@' if found['user'] else ''}{found['place']}"
 
 
 def check_clock(clock: "Clock") -> Iterator[Check]:

@@ -7,6 +7,7 @@ Three forms, each with `rediss` in place of `redis` for TLS:
     redis+cluster://user:password@host:6379,host:6379       a cluster, found through any of these
 """
 
+import re
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,10 @@ _URL_FORMS: Final = (
     " redis+sentinel://host:26379,host:26379/name or redis+cluster://host:6379,host:6379"
 )
 _SCHEMES: Final = ("redis", "rediss", "unix")
+_URL: Final = re.compile(
+    r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]*)://(?P<netloc>[^/?#]*)(?P<path>[^?#]*)"
+    r"(\?(?P<query>[^#]*))?(#(?P<fragment>.*))?"
+)
 
 Kind = Literal["server", "sentinel", "cluster"]
 
@@ -156,13 +161,16 @@ def read_address(url: str, given: RedisOptions) -> Address:
 
 
 def _split(url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        raise _unreadable() from None
-    if parts.scheme.partition("+")[0] not in _SCHEMES:
+    """Return the parts of a URL that may name several hosts.
+
+    By its grammar (RFC 3986, appendix B) and not by `urlsplit`, which refuses, in Pythons that had
+    a certain mend, an IPv6 address behind the name of another host.
+    """
+    found = _URL.fullmatch(url)
+    if not found or found["scheme"].lower().partition("+")[0] not in _SCHEMES:
         raise _unreadable()
-    return parts
+    path, query, fragment = found["path"], found["query"] or "", found["fragment"] or ""
+    return SplitResult(found["scheme"].lower(), found["netloc"], path, query, fragment)
 
 
 def _hosts(parts: SplitResult) -> list[str]:

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import SplitResult, urlsplit
 
 import pytest
 
 from featurestore.errors import ConfigError
+from featurestore.online import redis_address
 from featurestore.online.factory import open_store
 from featurestore.online.redis import RedisOnlineStore
 from featurestore.online.redis_address import Address, RedisOptions, read_address
@@ -132,3 +134,17 @@ def test_each_store_refuses_the_others_urls(url: str) -> None:
     wrong = RedisOnlineStore if "cluster" in url else RedisClusterOnlineStore
     with pytest.raises(ConfigError, match="cluster"):
         wrong(url)
+
+
+def test_hosts_in_brackets_stand_anywhere_in_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    def strict(url: str) -> SplitResult:
+        """What Pythons do that were mended: one host, and brackets around all of it."""
+        if "," in urlsplit(url).netloc:
+            raise ValueError("Invalid IPv6 URL")
+        return urlsplit(url)
+
+    monkeypatch.setattr(redis_address, "urlsplit", strict)
+    found = read_address("redis+cluster://a:7000,[::1]:7001,b", {})
+    assert [part[:2] for part in parts(found)] == [("a", 7000), ("::1", 7001), ("b", 6379)]
+    found = read_address("redis+sentinel://me:x@a,[::1]/features/2?socket_timeout=1", {})
+    assert [part[:2] for part in parts(found)] == [("a", 26_379), ("::1", 26_379)]
