@@ -8,7 +8,7 @@ the server catches up with is no overload (CoDel, RFC 8289, has the same two num
 A refusal that says why, and when to try again, is not free: it costs a fifth of a small lookup, so
 that a server that refused all it could would do little else at five times its capacity. A share of
 the time goes into refusals; what is too much beyond that is not taken from gRPC, which ends calls
-for a quarter of the cost, without a word.
+for a quarter of the cost when many come in one read, without a word.
 """
 
 import time
