@@ -15,6 +15,7 @@ from featurestore.registry.diff import make_plan
 from featurestore.registry.plan import Plan
 from featurestore.settings import Settings
 from featurestore.time import Clock, as_utc, parse_instant, to_micros
+from featurestore.trust import Trust
 
 if TYPE_CHECKING:
     from featurestore.api_keys import ApiKeys
@@ -41,7 +42,7 @@ Instant = datetime | str
 """An aware datetime (a naive one is UTC) or RFC 3339 text."""
 
 
-class FeatureStore(OnlineWrites):
+class FeatureStore(OnlineWrites, Trust):
     """One project: its definitions, training sets and online features.
 
     Args:

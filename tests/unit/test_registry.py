@@ -421,12 +421,12 @@ def test_a_registry_of_a_newer_version_is_neither_read_nor_written(
 ) -> None:
     apply(registry, USER)
     with raw(path) as connection:
-        connection.execute("UPDATE featurestore_meta SET value = '4' WHERE key = 'schema_version'")
-    with pytest.raises(RegistryVersionError, match="schema version 4") as caught:
+        connection.execute("UPDATE featurestore_meta SET value = '5' WHERE key = 'schema_version'")
+    with pytest.raises(RegistryVersionError, match="schema version 5") as caught:
         registry.snapshot("shop")
     assert str(path) in caught.value.message
     assert "upgrade" in (caught.value.hint or "")
-    with pytest.raises(RegistryVersionError, match="schema version 4"):
+    with pytest.raises(RegistryVersionError, match="schema version 5"):
         registry_commit(registry)
 
 

@@ -20,6 +20,7 @@ from featurestore.registry import (
     plan_deletion,
 )
 from featurestore.registry.sql import SqlRegistry
+from featurestore.registry.sql.tables import SCHEMA_VERSION
 from featurestore.registry.state import ObjectRef
 from featurestore.time import Clock
 from featurestore.types import Float64, Int64
@@ -266,7 +267,7 @@ def test_writing_to_a_registry_of_version_1_upgrades_it_in_place(old: Path) -> N
     registry.acquire_lease("shop", "spend", "run-1", seconds=30)
     registry.begin_task(TASK)
     registry.plan_chunks(TASK, CHUNKS)
-    assert version(old) == "3"
+    assert version(old) == str(SCHEMA_VERSION)
     assert_has_all(registry)
     assert registry.tasks("shop") == [replace(TASK, chunks=CHUNKS)]
     assert registry.leases("shop")["spend"].acquired_at == NOW + timedelta(seconds=60)

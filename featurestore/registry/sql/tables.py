@@ -15,7 +15,7 @@ from sqlalchemy import (
     Text,
 )
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 """Rises with every change of the tables; `upgrade` has a step for each."""
 
 METADATA: Final = MetaData()
@@ -187,4 +187,38 @@ CHUNKS: Final = Table(
     Column("rows_kept", BigInteger, nullable=False),
     Column("rows_expired", BigInteger, nullable=False),
     Column("finished_us", BigInteger),
+)
+
+DATASETS: Final = Table(
+    "featurestore_datasets",
+    METADATA,
+    _project(primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
+    Column("folder", Text, nullable=False),
+    Column("manifest_hash", Text, nullable=False),  # SHA-256 of the manifest's bytes
+    Column("digest", Text, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("created_by", Text, nullable=False),
+)
+
+VALIDATIONS: Final = Table(
+    "featurestore_validations",
+    METADATA,
+    Column("id", _COUNTER, primary_key=True),
+    _project(),
+    Column("kind", Text, nullable=False),  # of what was validated: a source or a view
+    Column("name", Text, nullable=False),
+    Column("cause", Text, nullable=False),  # a command, a dataset's build, a materialization
+    Column("at_us", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("bad_rows", BigInteger, nullable=False),
+    Column("document", Text, nullable=False),
+    Index("featurestore_validations_by_name", "project", "kind", "name", "id"),
 )

@@ -12,12 +12,14 @@ from sqlalchemy import Connection, inspect, select, update
 
 from featurestore.registry.sql.tables import (
     CHUNKS,
+    DATASETS,
     KEYS,
     META,
     METADATA,
     SCHEMA_VERSION,
     SERVING,
     TASKS,
+    VALIDATIONS,
 )
 
 
@@ -42,6 +44,21 @@ def has_keys(connection: Connection) -> bool:
     return inspect(connection).has_table(KEYS.name)
 
 
+def has_datasets(connection: Connection) -> bool:
+    """Whether the registry keeps datasets: one before version 4 that was only read does not."""
+    return inspect(connection).has_table(DATASETS.name)
+
+
+def has_validations(connection: Connection) -> bool:
+    """Whether the registry keeps validations: one before version 4 that was only read does not."""
+    return inspect(connection).has_table(VALIDATIONS.name)
+
+
+def _keep_datasets(connection: Connection) -> None:
+    """Version 4: datasets, and what validations found."""
+    METADATA.create_all(connection, tables=[DATASETS, VALIDATIONS])
+
+
 def _keep_keys(connection: Connection) -> None:
     """Version 3: keys of callers."""
     METADATA.create_all(connection, tables=[KEYS])
@@ -59,4 +76,5 @@ def _keep_tasks(connection: Connection) -> None:
 _STEPS: Final[Mapping[int, Callable[[Connection], None]]] = {
     1: _keep_tasks,
     2: _keep_keys,
+    3: _keep_datasets,
 }
