@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -16,6 +16,9 @@ from featurestore.certificates import TlsFiles
 from featurestore.errors import ConfigError, close_names, did_you_mean, shown
 from featurestore.settings import Settings
 from featurestore.time import Clock, parse_clock
+
+if TYPE_CHECKING:
+    from yaml import Node
 
 FILE_NAME = "feature_store.yaml"
 ENV_PREFIX = "FEATURESTORE_"
@@ -107,6 +110,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
 
     text = _read_text(file)
     try:
+        twice = _key_twice(yaml.compose(text, Loader=yaml.SafeLoader))
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -115,11 +119,41 @@ def _read_yaml(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file}{at} is not YAML: {reason}.") from None
     except (RecursionError, ValueError) as error:  # nested too deeply; a date such as 2024-02-30
         raise ConfigError(f"{file} cannot be read as YAML: {error}.") from None
+    if twice is not None:
+        raise ConfigError(
+            f"{file}, line {twice.start_mark.line + 1}: {shown(str(twice.value))} is there twice.",
+            hint="keep one: YAML would take the last of them without a word",
+        )
     if not isinstance(values, dict) or not all(isinstance(k, str) for k in values):
         raise ConfigError(
             f"{file} holds no settings.", hint="it needs at least: project: my_project"
         )
     return values
+
+
+def _key_twice(document: "Node | None") -> "Node | None":
+    """Return a key that a mapping of the document has before, if there is one."""
+    import yaml
+
+    found = [] if document is None else [document]
+    looked_at = set()
+    while found:
+        node = found.pop()
+        if id(node) in looked_at:  # an alias
+            continue
+        looked_at.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            found += node.value
+        elif isinstance(node, yaml.MappingNode):
+            names = set()
+            key: Node
+            for key, value in node.value:
+                name = (key.tag, str(key.value))
+                if name in names:
+                    return key
+                names.add(name)
+                found.append(value)
+    return None
 
 
 def _read_text(file: Path) -> str:

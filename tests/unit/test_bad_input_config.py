@@ -71,6 +71,8 @@ def test_a_folder_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
         ("!!python/object/apply:os.system ['true']", "could not determine a constructor"),
         ("[" * 2_000, "feature_store.yaml"),
         ("clock: 2024-02-30", "day is out of range"),
+        ("project: plant\nclock: system\nproject: shop", "line 3: 'project' is there twice"),
+        ("project: plant\nserver:\n  tls: {key: a, key: b}", "line 3: 'key' is there twice"),
         (b"\xff\xfe\x00", "cannot be read"),
         ("\0", "not YAML"),
         ("", "holds no settings"),
