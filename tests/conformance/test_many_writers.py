@@ -113,7 +113,7 @@ def store(opener: Opener) -> Iterator[OnlineStore]:
         yield opened
 
 
-@pytest.mark.parametrize("count", [50_000, pytest.param(1_000_000, marks=pytest.mark.proof)])
+@pytest.mark.parametrize("count", [10_000, pytest.param(1_000_000, marks=pytest.mark.proof)])
 def test_every_key_ends_at_its_newest_row(store: OnlineStore, opener: Opener, count: int) -> None:
     table = TableId(project=f"p{uuid.uuid4().hex}", view="view", generation=1)
     spawn = multiprocessing.get_context("spawn")

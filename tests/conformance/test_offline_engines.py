@@ -22,17 +22,18 @@ class CrampedPolars(PolarsEngine):
     memory_bytes = 300
 
 
-ENGINES: dict[str, OfflineEngine] = {
-    "duckdb, 1 thread": DuckDBEngine(threads=1),
-    "duckdb, 2 threads": DuckDBEngine(threads=2),
-    "duckdb, no memory": Cramped(threads=2),
-    "polars, 1 thread": PolarsEngine(threads=1),
-    "polars, 2 threads": PolarsEngine(threads=2),
-    "polars, no memory": CrampedPolars(threads=2),
-}
+PROOF = pytest.mark.proof
+ENGINES = [
+    pytest.param(DuckDBEngine(threads=1), id="duckdb, 1 thread", marks=PROOF),
+    pytest.param(DuckDBEngine(threads=2), id="duckdb, 2 threads"),
+    pytest.param(Cramped(threads=2), id="duckdb, no memory"),
+    pytest.param(PolarsEngine(threads=1), id="polars, 1 thread", marks=PROOF),
+    pytest.param(PolarsEngine(threads=2), id="polars, 2 threads"),
+    pytest.param(CrampedPolars(threads=2), id="polars, no memory"),
+]
 
 
-@pytest.fixture(scope="module", params=list(ENGINES.values()), ids=list(ENGINES))
+@pytest.fixture(scope="module", params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> OfflineEngine:
     return cast("OfflineEngine", request.param)
 

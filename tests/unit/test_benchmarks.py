@@ -457,7 +457,7 @@ class TestCommands:
                 ["taxi/1x-arrow", "taxi/1x-parquet", "taxi/10x-arrow", "taxi/10x-parquet"],
                 marks=pytest.mark.proof,
             ),
-            ("win", ["win/zipf", "win/many"]),
+            pytest.param("win", ["win/zipf", "win/many"], marks=pytest.mark.proof),
         ],
     )
     def test_training_workloads_run_and_give_right_answers(
