@@ -1,0 +1,332 @@
+"""What a profile says, as plain data."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from featurestore.errors import RequestError
+from featurestore.statistics.values import from_json, to_json
+
+if TYPE_CHECKING:
+    from featurestore.statistics.distinct import DistinctSummary
+
+FORMAT: Final = 1
+"""Rises when a document changes its form."""
+LENGTH: Final = "int32"
+"""The type of lengths, in a document."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distinct:
+    """How many distinct values a column has, NaN among them, null not.
+
+    Attributes:
+        count: The number, exact or estimated.
+        error: The relative standard error of an estimate; 0 if the number is exact.
+    """
+
+    count: int
+    error: float = 0.0
+
+    @property
+    def exact(self) -> bool:
+        """Whether this is no estimate."""
+        return self.error == 0
+
+    @classmethod
+    def of(cls, summary: "DistinctSummary", *, more: int = 0) -> "Distinct":
+        """Return what a summary says, and `more` values that are not in it."""
+        from featurestore.statistics.distinct import STANDARD_ERROR
+
+        error = 0.0 if summary.exact else STANDARD_ERROR
+        return cls(count=summary.count + more, error=error)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantiles:
+    """Values of the column below which shares of its values lie.
+
+    Attributes:
+        values: Share -> the smallest value that this share of the values does not exceed.
+        error: By how much a value's true share may differ; 0 if all are exact. A bound, not a
+            likelihood: 0.001 means that the median is between the 49.9th and the 50.1st percentile.
+    """
+
+    values: Mapping[float, Any]
+    error: float = 0.0
+
+    @property
+    def exact(self) -> bool:
+        """Whether these are the values themselves."""
+        return self.error == 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Histogram:
+    """Exact counts of finite values in bins.
+
+    Attributes:
+        edges: Where bins begin, and the last one ends. A bin holds its lower edge and not its upper
+            one; the last holds both.
+        counts: Values in each bin, one fewer than edges.
+        below: Values below the first edge; only given edges leave any out.
+        above: Values above the last edge.
+    """
+
+    edges: tuple[Any, ...]
+    counts: tuple[int, ...]
+    below: int = 0
+    above: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopValues:
+    """The most frequent values of a column of text, bytes or truth values.
+
+    Attributes:
+        counts: Value -> how often it occurs, most frequent first. Long ones are cut, and then end
+            with "..."; two that begin alike are two pairs.
+        error: How much too small each count may be, never too great; a value that is not listed
+            although there is room occurs no more often. 0 if all counts are exact.
+    """
+
+    counts: tuple[tuple[Any, int], ...]
+    error: int = 0
+
+    @property
+    def exact(self) -> bool:
+        """Whether the counts are exact."""
+        return self.error == 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """How values, or their lengths, are spread.
+
+    Attributes:
+        min: The smallest value; infinities count, NaN does not. Long text is cut.
+        max: The greatest.
+        mean: The mean of the finite values; of times, a time. None for text.
+        stddev: Their sample standard deviation; of times, in seconds.
+        quantiles: Shares and values; infinities count, NaN does not.
+        histogram: Counts of the finite values.
+    """
+
+    min: Any = None
+    max: Any = None
+    mean: Any = None
+    stddev: float | None = None
+    quantiles: Quantiles | None = None
+    histogram: Histogram | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnProfile:
+    """What is told of a column; what does not apply to its type is None.
+
+    Attributes:
+        name: The column's name.
+        type: Its type, as `types.type_name` writes it.
+        rows: Its rows.
+        nulls: Those without a value.
+        nan: Those with NaN, of floats.
+        infinities: Those with minus and with plus infinity, of floats.
+        distinct: Distinct values.
+        values: How the values are spread.
+        lengths: How long they are: text in characters, bytes in bytes, lists in elements.
+        top: The most frequent values.
+    """
+
+    name: str
+    type: str
+    rows: int
+    nulls: int
+    nan: int | None = None
+    infinities: tuple[int, int] | None = None
+    distinct: Distinct | None = None
+    values: Spread = Spread()
+    lengths: Spread | None = None
+    top: TopValues | None = None
+
+    @property
+    def min(self) -> Any:
+        """The smallest value."""
+        return self.values.min
+
+    @property
+    def max(self) -> Any:
+        """The greatest value."""
+        return self.values.max
+
+    @property
+    def mean(self) -> Any:
+        """The mean."""
+        return self.values.mean
+
+    @property
+    def stddev(self) -> float | None:
+        """The sample standard deviation."""
+        return self.values.stddev
+
+    @property
+    def quantiles(self) -> Quantiles | None:
+        """Shares and values."""
+        return self.values.quantiles
+
+    @property
+    def histogram(self) -> Histogram | None:
+        """Counts of the finite values."""
+        return self.values.histogram
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """Statistics of a table.
+
+    Attributes:
+        rows: Its rows.
+        columns: Name -> what is told of the column, in order.
+    """
+
+    rows: int
+    columns: Mapping[str, ColumnProfile]
+
+    @property
+    def edges(self) -> dict[str, tuple[Any, ...]]:
+        """Column -> its histogram's edges: a second profile with these can be compared."""
+        known = {name: column.histogram for name, column in self.columns.items()}
+        return {name: found.edges for name, found in known.items() if found is not None}
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the profile as JSON, without NaN or infinities; None where nothing is to say."""
+        columns = [column_document(column) for column in self.columns.values()]
+        return {"format": FORMAT, "rows": self.rows, "columns": columns}
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> "Profile":
+        """Return the profile that `to_document` wrote.
+
+        Raises:
+            RequestError: It is not such a document, or a newer version wrote it.
+        """
+        if document.get("format") != FORMAT:
+            raise RequestError(
+                f"A profile of format {str(document.get('format'))[:20]!r} cannot be read.",
+                hint=f"this version reads format {FORMAT}",
+            )
+        try:
+            columns = [column_of(each) for each in document["columns"]]
+            return cls(rows=document["rows"], columns={each.name: each for each in columns})
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RequestError(f"This is not a profile: {str(error)[:200]}.") from None
+
+
+def column_document(column: ColumnProfile) -> dict[str, Any]:
+    """Return a column's part of a profile's document."""
+    distinct, top, infinities = column.distinct, column.top, column.infinities
+    return {
+        "name": column.name,
+        "type": column.type,
+        "rows": column.rows,
+        "nulls": column.nulls,
+        "nan": column.nan,
+        "infinities": None if infinities is None else list(infinities),
+        "distinct": None
+        if distinct is None
+        else {"count": distinct.count, "exact": distinct.exact, "error": distinct.error},
+        **_spread_document(column.values, column.type),
+        "lengths": None if column.lengths is None else _spread_document(column.lengths, LENGTH),
+        "top": None
+        if top is None
+        else {
+            "values": [[to_json(value, column.type), count] for value, count in top.counts],
+            "exact": top.exact,
+            "error": top.error,
+        },
+    }
+
+
+def _spread_document(spread: Spread, dtype: str) -> dict[str, Any]:
+    quantiles, histogram = spread.quantiles, spread.histogram
+    return {
+        "min": to_json(spread.min, dtype),
+        "max": to_json(spread.max, dtype),
+        "mean": to_json(spread.mean, dtype),
+        "stddev": to_json(spread.stddev, dtype),
+        "quantiles": None
+        if quantiles is None
+        else {
+            "values": [[share, to_json(v, dtype)] for share, v in quantiles.values.items()],
+            "exact": quantiles.exact,
+            "error": quantiles.error,
+        },
+        "histogram": None
+        if histogram is None
+        else {
+            "edges": [to_json(edge, dtype) for edge in histogram.edges],
+            "counts": list(histogram.counts),
+            "below": histogram.below,
+            "above": histogram.above,
+        },
+    }
+
+
+def column_of(document: Mapping[str, Any]) -> ColumnProfile:
+    """Return the column that `column_document` wrote.
+
+    Raises:
+        KeyError, TypeError, ValueError: It did not write this.
+    """
+    dtype = document["type"]
+    distinct, top, lengths = document["distinct"], document["top"], document["lengths"]
+    infinities = document["infinities"]
+    return ColumnProfile(
+        name=document["name"],
+        type=dtype,
+        rows=document["rows"],
+        nulls=document["nulls"],
+        nan=document["nan"],
+        infinities=None if infinities is None else (infinities[0], infinities[1]),
+        distinct=None
+        if distinct is None
+        else Distinct(count=distinct["count"], error=distinct["error"]),
+        values=_spread_of(document, dtype),
+        lengths=None if lengths is None else _spread_of(lengths, LENGTH),
+        top=None
+        if top is None
+        else TopValues(
+            counts=tuple((from_json(value, dtype), count) for value, count in top["values"]),
+            error=top["error"],
+        ),
+    )
+
+
+def _spread_of(document: Mapping[str, Any], dtype: str) -> Spread:
+    mean_type = dtype if dtype in ("date32", "timestamp[us, UTC]") else "float64"
+    return Spread(
+        min=from_json(document["min"], dtype),
+        max=from_json(document["max"], dtype),
+        mean=from_json(document["mean"], mean_type),
+        stddev=from_json(document["stddev"], "float64"),
+        quantiles=_quantiles_of(document["quantiles"], dtype),
+        histogram=_histogram_of(document["histogram"], dtype),
+    )
+
+
+def _quantiles_of(document: Mapping[str, Any] | None, dtype: str) -> Quantiles | None:
+    if document is None:
+        return None
+    values: Sequence[Any] = document["values"]
+    found = {float(share): from_json(value, dtype) for share, value in values}
+    return Quantiles(values=found, error=document["error"])
+
+
+def _histogram_of(document: Mapping[str, Any] | None, dtype: str) -> Histogram | None:
+    if document is None:
+        return None
+    return Histogram(
+        edges=tuple(from_json(edge, dtype) for edge in document["edges"]),
+        counts=tuple(document["counts"]),
+        below=document["below"],
+        above=document["above"],
+    )
