@@ -13,7 +13,8 @@ from featurestore.statistics.distinct import DistinctSummary, Hashes, mixed
 from featurestore.statistics.frequent import HELD_BYTES, FrequentValues
 from featurestore.statistics.grid import IntegerLadder
 from featurestore.statistics.numbers import Numbers
-from featurestore.statistics.report import Distinct, Spread, TopValues
+from featurestore.statistics.report import Distinct, TopValues
+from featurestore.statistics.spread import Spread
 from featurestore.statistics.units import (
     LENGTH_UNIT,
     Unit,

@@ -10,9 +10,12 @@ from featurestore.statistics.distinct import DistinctSummary, is_first, mixed
 from featurestore.statistics.grid import GivenBins, Grid, Ladder
 from featurestore.statistics.moments import Moments
 from featurestore.statistics.quantiles import QuantileSummary
-from featurestore.statistics.report import Distinct, Histogram, Quantiles, Spread
+from featurestore.statistics.report import Distinct
+from featurestore.statistics.spread import Histogram, Quantiles, Spread
 from featurestore.statistics.units import Unit
 
+CHUNK_VALUES: Final = 65_536
+"""So many are taken in at once, at most."""
 SHARES: Final = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 Values = npt.NDArray[Any]

@@ -7,10 +7,11 @@ import pyarrow as pa
 
 from featurestore.errors import RequestError, shown
 from featurestore.statistics.columns import plain_type, statistics_of
+from featurestore.statistics.numbers import CHUNK_VALUES
 from featurestore.statistics.report import ColumnProfile, Profile
 from featurestore.types import type_name
 
-CHUNK_ROWS: Final = 65_536
+CHUNK_ROWS: Final = CHUNK_VALUES
 """Rows are looked at in parts of so many, however they come: the answer depends on them alone."""
 
 Rows: TypeAlias = pa.RecordBatch | pa.Table

@@ -1,10 +1,13 @@
 """What a profile says, as plain data."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from featurestore.errors import RequestError
+from featurestore.statistics.coverage import ViewCoverage
+from featurestore.statistics.documents import spread_document, spread_of
+from featurestore.statistics.spread import Histogram, Quantiles, Spread
 from featurestore.statistics.values import from_json, to_json
 
 if TYPE_CHECKING:
@@ -43,43 +46,6 @@ class Distinct:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quantiles:
-    """Values of the column below which shares of its values lie.
-
-    Attributes:
-        values: Share -> the smallest value that this share of the values does not exceed.
-        error: By how much a value's true share may differ; 0 if all are exact. A bound, not a
-            likelihood: 0.001 means that the median is between the 49.9th and the 50.1st percentile.
-    """
-
-    values: Mapping[float, Any]
-    error: float = 0.0
-
-    @property
-    def exact(self) -> bool:
-        """Whether these are the values themselves."""
-        return self.error == 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Histogram:
-    """Exact counts of finite values in bins.
-
-    Attributes:
-        edges: Where bins begin, and the last one ends. A bin holds its lower edge and not its upper
-            one; the last holds both.
-        counts: Values in each bin, one fewer than edges.
-        below: Values below the first edge; only given edges leave any out.
-        above: Values above the last edge.
-    """
-
-    edges: tuple[Any, ...]
-    counts: tuple[int, ...]
-    below: int = 0
-    above: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TopValues:
     """The most frequent values of a column of text, bytes or truth values.
 
@@ -97,27 +63,6 @@ class TopValues:
     def exact(self) -> bool:
         """Whether the counts are exact."""
         return self.error == 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spread:
-    """How values, or their lengths, are spread.
-
-    Attributes:
-        min: The smallest value; infinities count, NaN does not. Long text is cut.
-        max: The greatest.
-        mean: The mean of the finite values; of times, a time. None for text.
-        stddev: Their sample standard deviation; of times, in seconds.
-        quantiles: Shares and values; infinities count, NaN does not.
-        histogram: Counts of the finite values.
-    """
-
-    min: Any = None
-    max: Any = None
-    mean: Any = None
-    stddev: float | None = None
-    quantiles: Quantiles | None = None
-    histogram: Histogram | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +89,7 @@ class ColumnProfile:
     nan: int | None = None
     infinities: tuple[int, int] | None = None
     distinct: Distinct | None = None
-    values: Spread = Spread()
+    values: Spread = field(default_factory=Spread)
     lengths: Spread | None = None
     top: TopValues | None = None
 
@@ -186,10 +131,13 @@ class Profile:
     Attributes:
         rows: Its rows.
         columns: Name -> what is told of the column, in order.
+        coverage: Of a training set: view, under the name of its role -> how much of the spine it
+            covers. None unless that was asked for.
     """
 
     rows: int
     columns: Mapping[str, ColumnProfile]
+    coverage: Mapping[str, ViewCoverage] | None = None
 
     @property
     def edges(self) -> dict[str, tuple[Any, ...]]:
@@ -200,7 +148,15 @@ class Profile:
     def to_document(self) -> dict[str, Any]:
         """Return the profile as JSON, without NaN or infinities; None where nothing is to say."""
         columns = [column_document(column) for column in self.columns.values()]
-        return {"format": FORMAT, "rows": self.rows, "columns": columns}
+        coverage = self.coverage
+        return {
+            "format": FORMAT,
+            "rows": self.rows,
+            "columns": columns,
+            "coverage": None
+            if coverage is None
+            else {view: covered.to_document() for view, covered in coverage.items()},
+        }
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> "Profile":
@@ -216,7 +172,14 @@ class Profile:
             )
         try:
             columns = [column_of(each) for each in document["columns"]]
-            return cls(rows=document["rows"], columns={each.name: each for each in columns})
+            coverage = document["coverage"]
+            return cls(
+                rows=document["rows"],
+                columns={each.name: each for each in columns},
+                coverage=None
+                if coverage is None
+                else {view: ViewCoverage.from_document(of) for view, of in coverage.items()},
+            )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RequestError(f"This is not a profile: {str(error)[:200]}.") from None
 
@@ -234,39 +197,14 @@ def column_document(column: ColumnProfile) -> dict[str, Any]:
         "distinct": None
         if distinct is None
         else {"count": distinct.count, "exact": distinct.exact, "error": distinct.error},
-        **_spread_document(column.values, column.type),
-        "lengths": None if column.lengths is None else _spread_document(column.lengths, LENGTH),
+        **spread_document(column.values, column.type),
+        "lengths": None if column.lengths is None else spread_document(column.lengths, LENGTH),
         "top": None
         if top is None
         else {
             "values": [[to_json(value, column.type), count] for value, count in top.counts],
             "exact": top.exact,
             "error": top.error,
-        },
-    }
-
-
-def _spread_document(spread: Spread, dtype: str) -> dict[str, Any]:
-    quantiles, histogram = spread.quantiles, spread.histogram
-    return {
-        "min": to_json(spread.min, dtype),
-        "max": to_json(spread.max, dtype),
-        "mean": to_json(spread.mean, dtype),
-        "stddev": to_json(spread.stddev, dtype),
-        "quantiles": None
-        if quantiles is None
-        else {
-            "values": [[share, to_json(v, dtype)] for share, v in quantiles.values.items()],
-            "exact": quantiles.exact,
-            "error": quantiles.error,
-        },
-        "histogram": None
-        if histogram is None
-        else {
-            "edges": [to_json(edge, dtype) for edge in histogram.edges],
-            "counts": list(histogram.counts),
-            "below": histogram.below,
-            "above": histogram.above,
         },
     }
 
@@ -290,43 +228,12 @@ def column_of(document: Mapping[str, Any]) -> ColumnProfile:
         distinct=None
         if distinct is None
         else Distinct(count=distinct["count"], error=distinct["error"]),
-        values=_spread_of(document, dtype),
-        lengths=None if lengths is None else _spread_of(lengths, LENGTH),
+        values=spread_of(document, dtype),
+        lengths=None if lengths is None else spread_of(lengths, LENGTH),
         top=None
         if top is None
         else TopValues(
             counts=tuple((from_json(value, dtype), count) for value, count in top["values"]),
             error=top["error"],
         ),
-    )
-
-
-def _spread_of(document: Mapping[str, Any], dtype: str) -> Spread:
-    mean_type = dtype if dtype in ("date32", "timestamp[us, UTC]") else "float64"
-    return Spread(
-        min=from_json(document["min"], dtype),
-        max=from_json(document["max"], dtype),
-        mean=from_json(document["mean"], mean_type),
-        stddev=from_json(document["stddev"], "float64"),
-        quantiles=_quantiles_of(document["quantiles"], dtype),
-        histogram=_histogram_of(document["histogram"], dtype),
-    )
-
-
-def _quantiles_of(document: Mapping[str, Any] | None, dtype: str) -> Quantiles | None:
-    if document is None:
-        return None
-    values: Sequence[Any] = document["values"]
-    found = {float(share): from_json(value, dtype) for share, value in values}
-    return Quantiles(values=found, error=document["error"])
-
-
-def _histogram_of(document: Mapping[str, Any] | None, dtype: str) -> Histogram | None:
-    if document is None:
-        return None
-    return Histogram(
-        edges=tuple(from_json(edge, dtype) for edge in document["edges"]),
-        counts=tuple(document["counts"]),
-        below=document["below"],
-        above=document["above"],
     )

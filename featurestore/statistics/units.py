@@ -49,7 +49,9 @@ class Unit:
     has_nan: bool = False
 
 
-def _as(dtype: type[np.generic]) -> Callable[[pa.Array], npt.NDArray[Any]]:
+def numbers_as(dtype: type[np.generic]) -> Callable[[pa.Array], npt.NDArray[Any]]:
+    """Return what reads Arrow numbers as numbers of a NumPy type that holds them all."""
+
     def numbers(values: pa.Array) -> npt.NDArray[Any]:
         found: npt.NDArray[Any] = values.to_numpy(zero_copy_only=False).astype(dtype, copy=False)
         return found
@@ -57,7 +59,7 @@ def _as(dtype: type[np.generic]) -> Callable[[pa.Array], npt.NDArray[Any]]:
     return numbers
 
 
-_integers: Final = _as(np.int64)
+_integers: Final = numbers_as(np.int64)
 
 
 def _plain(value: Any) -> int | float:
@@ -71,9 +73,9 @@ def unit_of(dtype: pa.DataType) -> Unit | None:
     """Return what the numbers of a type mean; None if it has no numbers."""
     if pa.types.is_integer(dtype):
         wide = np.uint64 if pa.types.is_uint64(dtype) else np.int64
-        return Unit(numbers=_as(wide), ladder=IntegerLadder(), shown=int, number=_plain)
+        return Unit(numbers=numbers_as(wide), ladder=IntegerLadder(), shown=int, number=_plain)
     if pa.types.is_floating(dtype):
-        numbers = _as(np.float64)
+        numbers = numbers_as(np.float64)
         return Unit(numbers=numbers, ladder=FloatLadder(), shown=float, number=_plain, has_nan=True)
     if pa.types.is_date(dtype):
         return _days()
