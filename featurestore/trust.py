@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featurestore.config import RepoConfig
+from featurestore.definitions import FeatureView, FileSource
 from featurestore.errors import NotFoundError, RequestError
 from featurestore.registered import RegisteredObjects
 from featurestore.settings import Settings
@@ -66,7 +67,7 @@ class Trust(RegisteredObjects):
 
     def profile(
         self,
-        name: str,
+        of: str | FeatureView | FileSource,
         *,
         start: datetime | str | None = None,
         end: datetime | str | None = None,
@@ -80,7 +81,7 @@ class Trust(RegisteredObjects):
         its columns. `RetrievalJob.profile` has those of a training set.
 
         Args:
-            name: Name of a feature view or a source; a view, if there are both.
+            of: A feature view or a source, or its name; a view, if there are both.
             start: Only rows with `event_ts > start`; None for all before the end.
             end: Only rows with `event_ts <= end`; None for all after the start.
             edges: Column -> edges of its histogram, as `Profile.edges` has them, for two profiles
@@ -94,13 +95,11 @@ class Trust(RegisteredObjects):
         """
         from featurestore.monitoring.profiles import profile_source, profile_view
 
-        state = self.state()
-        if name not in state.views and name not in state.sources:
-            raise NotFoundError("view or source", name, known=[*state.views, *state.sources])
+        found = self._view_or_source(of) if isinstance(of, str) else of
         opened = (
-            partial(profile_view, state.view(name).definition)
-            if name in state.views
-            else partial(profile_source, state.source(name))
+            partial(profile_view, found)
+            if isinstance(found, FeatureView)
+            else partial(profile_source, found)
         )
         return opened(
             root=self.config.root,
@@ -110,6 +109,14 @@ class Trust(RegisteredObjects):
             edges=edges,
             progress=progress,
         )
+
+    def _view_or_source(self, name: str) -> FeatureView | FileSource:
+        state = self.state()
+        if name in state.views:
+            return state.view(name).definition
+        if name not in state.sources:
+            raise NotFoundError("view or source", name, known=[*state.views, *state.sources])
+        return state.source(name)
 
     # --- contracts ---------------------------------------------------------------------------
 
@@ -121,3 +128,5 @@ def _micros(instant: datetime | str | None) -> int | None:
         return to_micros(parse_instant(instant) if isinstance(instant, str) else as_utc(instant))
     except ValueError as error:
         raise RequestError(f"{error}.") from None
+    except (AttributeError, TypeError, OverflowError):
+        raise RequestError(f"{instant!r} is not an instant.") from None

@@ -18,6 +18,7 @@ from featurestore.cli.listing import (
     watermark,
 )
 from featurestore.cli.output import counted, listed, print_facts, print_heading, print_table
+from featurestore.cli.profiles import Charts, Svg, describe_statistics
 from featurestore.cli.session import Session, UsageError
 from featurestore.errors import NotFoundError, RequestError, SourceError
 
@@ -66,26 +67,43 @@ def describe(
             "--lateness", help="Of a source: read how long after their event rows were written."
         ),
     ] = False,
+    stats: Annotated[
+        bool, typer.Option("--stats", help="Of a view or source: read it for its statistics.")
+    ] = False,
     start: Annotated[
         str | None,
         typer.Option(
-            "--start", metavar="TIME", help="--lateness of events after this RFC 3339 instant."
+            "--start",
+            metavar="TIME",
+            help="--lateness or --stats of events after this RFC 3339 instant.",
         ),
     ] = None,
     end: Annotated[
         str | None,
-        typer.Option("--end", metavar="TIME", help="--lateness of events up to this instant."),
+        typer.Option(
+            "--end", metavar="TIME", help="--lateness or --stats of events up to this instant."
+        ),
     ] = None,
+    svg: Svg = None,
+    charts: Charts = False,
 ) -> None:
     """Show all that is known of one object.
 
     Its schema, its files, how far it is materialized, who uses it.
     """
     session = Session.of(context)
-    if not lateness and (start, end) != (None, None):
-        raise UsageError("--start and --end are bounds of --lateness.")
+    if lateness and stats:
+        raise UsageError("--lateness and --stats are asked for one at a time.")
+    if not (lateness or stats) and (start, end) != (None, None):
+        raise UsageError("--start and --end are bounds of --lateness or --stats.")
+    if not stats and (svg is not None or charts):
+        raise UsageError("--svg and --charts draw --stats.")
     with session.store() as store:
         kind, plain_name = _find(name, store.state())
+        if stats:
+            bounds = {"start": start, "end": end}
+            describe_statistics(session, store, kind, plain_name, **bounds, svg=svg, charts=charts)
+            return
         if lateness:
             describe_lateness(session, store, kind, plain_name, start=start, end=end)
             return

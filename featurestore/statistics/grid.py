@@ -9,7 +9,7 @@ of values nor how parts are merged matters.
 import math
 import sys
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, Final, Protocol, Self
 
@@ -19,6 +19,15 @@ import numpy.typing as npt
 CELLS: Final = 1_000
 MAX_BINS: Final = 25
 _GROUPS: Final = (1, 2, 5, 10, 20, 50, 100)
+"""So many cells may make one bin."""
+_GROUPS_OF_TIME: Final = {
+    10: (1, 2, 3, 6, 12, 30, 60),
+    60: (1, 2, 5, 10, 15, 30, 60),
+    600: (1, 2, 3, 6, 12, 18, 36, 72),
+    3_600: (1, 2, 3, 6, 12, 24, 48),
+    21_600: (1, 2, 4, 8, 20, 40, 80),
+}
+"""The same, of cells of so many seconds: bins are whole minutes, hours or days."""
 _DAY: Final = (1, 10, 60, 600, 3_600, 21_600, 86_400)
 """Round times in seconds, up to a day."""
 _EXACT_POWERS: Final = 22
@@ -41,6 +50,10 @@ class Ladder(Protocol):
         """Return how many cells fall into one of the next width."""
         ...
 
+    def groups(self, level: int) -> Sequence[int]:
+        """Return how many cells may make one bin, rising; the last makes a few bins of `CELLS`."""
+        ...
+
     def cell(self, level: int, value: int | float) -> int:
         """Return the cell that a value is in."""
         ...
@@ -55,16 +68,21 @@ class IntegerLadder:
 
     Args:
         rounds: The first widths; from the last one on they are ten times the one before.
+        groups: Width -> how many cells may make one bin, where that is no round decimal number.
     """
 
-    def __init__(self, rounds: Sequence[int] = (1,)) -> None:
+    def __init__(
+        self, rounds: Sequence[int] = (1,), groups: Mapping[int, Sequence[int]] | None = None
+    ) -> None:
         self._rounds = tuple(rounds)
+        self._groups = groups or {}
 
     @classmethod
     def of_ticks(cls, per_second: int) -> "IntegerLadder":
         """Return the widths of times with so many ticks in a second, a power of ten."""
         parts = [10**n for n in range(len(str(per_second)) - 1)]
-        return cls([*parts, *(per_second * seconds for seconds in _DAY)])
+        groups = {per_second * seconds: counts for seconds, counts in _GROUPS_OF_TIME.items()}
+        return cls([*parts, *(per_second * seconds for seconds in _DAY)], groups)
 
     def finest(self, _low: int | float, _high: int | float) -> int:
         """See `Ladder`."""
@@ -73,6 +91,10 @@ class IntegerLadder:
     def factor(self, level: int) -> int:
         """See `Ladder`."""
         return self._width(level + 1) // self._width(level)
+
+    def groups(self, level: int) -> Sequence[int]:
+        """See `Ladder`."""
+        return self._groups.get(self._width(level), _GROUPS)
 
     def cell(self, level: int, value: int | float) -> int:
         """See `Ladder`."""
@@ -98,6 +120,10 @@ class FloatLadder:
     def factor(self, _level: int) -> int:
         """See `Ladder`."""
         return 10
+
+    def groups(self, _level: int) -> Sequence[int]:
+        """See `Ladder`."""
+        return _GROUPS
 
     def cell(self, level: int, value: int | float) -> int:
         """Return the cell whose edges, rounded as they are, hold the value."""
@@ -156,7 +182,9 @@ class Grid:
         if self._low == self._high:
             return [self._low, self._high], [int(self._counts.sum())]
         first, last = self._first, self._first + len(self._counts) - 1
-        group = next(g for g in _GROUPS if last // g - first // g < MAX_BINS)
+        group = next(
+            g for g in self._ladder.groups(self._level) if last // g - first // g < MAX_BINS
+        )
         counts = np.zeros(last // group - first // group + 1, dtype=np.int64)
         cells = [cell // group - first // group for cell in range(first, last + 1)]
         np.add.at(counts, cells, self._counts)

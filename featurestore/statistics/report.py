@@ -123,6 +123,12 @@ class ColumnProfile:
         """Counts of the finite values."""
         return self.values.histogram
 
+    def to_svg(self) -> str:
+        """Return the histogram as an SVG document; of text the most frequent values, or lengths."""
+        from featurestore.statistics.svg import column_svg
+
+        return column_svg(self)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
@@ -144,6 +150,22 @@ class Profile:
         """Column -> its histogram's edges: a second profile with these can be compared."""
         known = {name: column.histogram for name, column in self.columns.items()}
         return {name: found.edges for name, found in known.items() if found is not None}
+
+    def __str__(self) -> str:
+        from featurestore.statistics.text import profile_text
+
+        return profile_text(self)
+
+    def _repr_html_(self) -> str:
+        from featurestore.statistics.html import profile_html
+
+        return profile_html(self)
+
+    def to_svg(self) -> str:
+        """Return the charts of all columns as one SVG document."""
+        from featurestore.statistics.svg import profile_svg
+
+        return profile_svg(self)
 
     def to_document(self) -> dict[str, Any]:
         """Return the profile as JSON, without NaN or infinities; None where nothing is to say."""
