@@ -15,17 +15,22 @@ import numpy as np
 import numpy.typing as npt
 
 EXACT_DISTINCT: Final = 16_384
-STANDARD_ERROR: Final = 1 / math.sqrt(EXACT_DISTINCT - 2)
-"""Of an estimate, relative: 0.78 %. Two of three are nearer, 997 of 1,000 within three times it."""
+"""An estimate then has a relative standard error of 0.78 %: two of three are nearer, 997 of 1,000
+within three times it."""
 _RANGE: Final = 2.0**64
 
 Hashes = npt.NDArray[np.uint64]
 
 
 class DistinctSummary:
-    """The distinct values among those whose hashes were given."""
+    """The distinct values among those whose hashes were given.
 
-    def __init__(self) -> None:
+    Args:
+        limit: Of so many the number is exact.
+    """
+
+    def __init__(self, limit: int = EXACT_DISTINCT) -> None:
+        self._limit = limit
         self._hashes: Hashes = np.empty(0, dtype=np.uint64)
         self.exact = True
 
@@ -44,8 +49,13 @@ class DistinctSummary:
     def _hold(self, hashes: Hashes) -> None:
         both = np.sort(np.concatenate([self._hashes, hashes]))
         both = both[is_first(both)]
-        self.exact &= len(both) <= EXACT_DISTINCT
-        self._hashes = both[:EXACT_DISTINCT].copy()
+        self.exact &= len(both) <= self._limit
+        self._hashes = both[: self._limit].copy()
+
+    @property
+    def error(self) -> float:
+        """The relative standard error of the count; 0 if it is exact."""
+        return 0.0 if self.exact else 1 / math.sqrt(self._limit - 2)
 
     @property
     def count(self) -> int:

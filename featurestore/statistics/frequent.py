@@ -24,9 +24,14 @@ Counts = npt.NDArray[np.int64]
 
 
 class FrequentValues:
-    """Values with how often they occurred. They are told apart by their hashes."""
+    """Values with how often they occurred. They are told apart by their hashes.
 
-    def __init__(self) -> None:
+    Args:
+        limit: So many are kept.
+    """
+
+    def __init__(self, limit: int = FREQUENT_VALUES) -> None:
+        self._limit = limit
         self.error = 0
         """How much too small a count may be; a value that is not here occurred no more often."""
         self._hashes: Hashes = np.empty(0, dtype=np.uint64)
@@ -35,7 +40,7 @@ class FrequentValues:
 
     def add(self, values: pa.Array, hashes: Hashes, counts: Counts) -> None:
         """Take in distinct values (large_binary)."""
-        part = FrequentValues()
+        part = FrequentValues(self._limit)
         part._set(values, hashes, counts)
         self.merge(part)
 
@@ -63,8 +68,8 @@ class FrequentValues:
     ) -> None:
         """Hold these, or so many of them as fit; `rows` says where in `values` each is."""
         rows = np.arange(len(hashes)) if rows is None else rows
-        if len(hashes) > FREQUENT_VALUES:
-            rest = int(np.partition(counts, -FREQUENT_VALUES - 1)[-FREQUENT_VALUES - 1])
+        if len(hashes) > self._limit:
+            rest = int(np.partition(counts, -self._limit - 1)[-self._limit - 1])
             self.error += rest
             kept = counts > rest
             hashes, counts, rows = hashes[kept], counts[kept] - rest, rows[kept]

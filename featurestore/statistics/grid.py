@@ -7,7 +7,6 @@ of values nor how parts are merged matters.
 """
 
 import math
-import sys
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -32,7 +31,6 @@ _DAY: Final = (1, 10, 60, 600, 3_600, 21_600, 86_400)
 """Round times in seconds, up to a day."""
 _EXACT_POWERS: Final = 22
 """Powers of ten up to this are floats."""
-_GREATEST: Final = sys.float_info.max
 
 Values = npt.NDArray[Any]
 Bins = tuple[list[int | float], list[int]]
@@ -138,8 +136,7 @@ class FloatLadder:
             power = float(10 ** abs(level))
             cells = range(first, first + count)
             return [k * power if level > 0 else k / power for k in cells]
-        cells = range(first, first + count)
-        return [min(max(float(f"{k}e{level}"), -_GREATEST), _GREATEST) for k in cells]
+        return [float(f"{k}e{level}") for k in range(first, first + count)]
 
 
 class Grid:
@@ -190,6 +187,8 @@ class Grid:
         np.add.at(counts, cells, self._counts)
         bounds = [(first // group + n) * group for n in range(len(counts) + 1)]
         edges = [self._ladder.edges(self._level, bound, 1)[0] for bound in bounds]
+        low, high = math.isinf(edges[0]), math.isinf(edges[-1])  # beyond the greatest float
+        edges = [self._low if low else edges[0], *edges[1:-1], self._high if high else edges[-1]]
         return edges, counts.tolist()
 
     def _cover(self, low: int | float, high: int | float) -> None:

@@ -18,8 +18,7 @@ import numpy.typing as npt
 EXACT_VALUES: Final = 65_536
 """So many values are kept as they are, and quantiles are exact."""
 BUFFER_VALUES: Final = 4_096
-"""A level is halved when it has twice as many. At 10M values the bound is 0.1 % of their number,
-at 1,000M below 0.2 %."""
+"""At 10M values that makes a bound of 0.1 % of their number, at 1,000M of less than 0.2 %."""
 _BLOCK_LEVEL: Final = 4
 _BLOCK: Final = 1 << _BLOCK_LEVEL
 """Of a sorted chunk one of so many neighbours is kept at once: half of that in rank is what it
@@ -29,9 +28,18 @@ Values = npt.NDArray[Any]
 
 
 class QuantileSummary:
-    """The distribution of values of one NumPy type, in a few hundred kilobytes at most."""
+    """The distribution of values of one NumPy type, in a few hundred kilobytes at most.
 
-    def __init__(self) -> None:
+    Args:
+        exact_values: Up to so many values are kept as they are.
+        buffer_values: A level is halved when it has twice as many.
+    """
+
+    def __init__(
+        self, *, exact_values: int = EXACT_VALUES, buffer_values: int = BUFFER_VALUES
+    ) -> None:
+        self._exact_values = exact_values
+        self._full = 2 * buffer_values
         self.count = 0
         self.error = 0
         """No estimated rank is further than this from the true one."""
@@ -83,13 +91,13 @@ class QuantileSummary:
         self._levels[level] = np.sort(both) if len(held) else both
 
     def _shrink(self) -> None:
-        if self.count <= EXACT_VALUES:
+        if self.count <= self._exact_values:
             return
-        if len(self._levels[0]) >= 2 * BUFFER_VALUES:
+        if len(self._levels[0]) >= self._full:
             self._thin(0, _BLOCK_LEVEL, _BLOCK // 2 - 1)
         level = 1
         while level < len(self._levels):
-            if len(self._levels[level]) >= 2 * BUFFER_VALUES:
+            if len(self._levels[level]) >= self._full:
                 self._upper = not self._upper
                 self._thin(level, 1, int(self._upper))
             level += 1

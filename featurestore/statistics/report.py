@@ -39,10 +39,7 @@ class Distinct:
     @classmethod
     def of(cls, summary: "DistinctSummary", *, more: int = 0) -> "Distinct":
         """Return what a summary says, and `more` values that are not in it."""
-        from featurestore.statistics.distinct import STANDARD_ERROR
-
-        error = 0.0 if summary.exact else STANDARD_ERROR
-        return cls(count=summary.count + more, error=error)
+        return cls(count=summary.count + more, error=summary.error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
