@@ -30,6 +30,31 @@ if TYPE_CHECKING:
 MAX_SHOWN_FILES: Final = 20
 
 
+Lateness = Annotated[
+    bool,
+    typer.Option(
+        "--lateness", help="Of a source: read how long after their event rows were written."
+    ),
+]
+Stats = Annotated[
+    bool, typer.Option("--stats", help="Of a view or source: read it for its statistics.")
+]
+Start = Annotated[
+    str | None,
+    typer.Option(
+        "--start",
+        metavar="TIME",
+        help="--lateness or --stats of events after this RFC 3339 instant.",
+    ),
+]
+End = Annotated[
+    str | None,
+    typer.Option(
+        "--end", metavar="TIME", help="--lateness or --stats of events up to this instant."
+    ),
+]
+
+
 @dataclass(kw_only=True)
 class Description:
     """What is told of an object.
@@ -61,29 +86,10 @@ def describe(
         ),
     ],
     *,
-    lateness: Annotated[
-        bool,
-        typer.Option(
-            "--lateness", help="Of a source: read how long after their event rows were written."
-        ),
-    ] = False,
-    stats: Annotated[
-        bool, typer.Option("--stats", help="Of a view or source: read it for its statistics.")
-    ] = False,
-    start: Annotated[
-        str | None,
-        typer.Option(
-            "--start",
-            metavar="TIME",
-            help="--lateness or --stats of events after this RFC 3339 instant.",
-        ),
-    ] = None,
-    end: Annotated[
-        str | None,
-        typer.Option(
-            "--end", metavar="TIME", help="--lateness or --stats of events up to this instant."
-        ),
-    ] = None,
+    lateness: Lateness = False,
+    stats: Stats = False,
+    start: Start = None,
+    end: End = None,
     svg: Svg = None,
     charts: Charts = False,
 ) -> None:
@@ -92,12 +98,7 @@ def describe(
     Its schema, its files, how far it is materialized, who uses it.
     """
     session = Session.of(context)
-    if lateness and stats:
-        raise UsageError("--lateness and --stats are asked for one at a time.")
-    if not (lateness or stats) and (start, end) != (None, None):
-        raise UsageError("--start and --end are bounds of --lateness or --stats.")
-    if not stats and (svg is not None or charts):
-        raise UsageError("--svg and --charts draw --stats.")
+    _check(lateness=lateness, stats=stats, bounded=start or end, drawn=svg or charts)
     with session.store() as store:
         kind, plain_name = _find(name, store.state())
         if stats:
@@ -116,6 +117,16 @@ def describe(
     for heading, (headers, rows) in told.tables.items():
         print_heading(session.out, heading)
         print_table(session.out, headers, rows)
+
+
+def _check(*, lateness: bool, stats: bool, bounded: object, drawn: object) -> None:
+    """Refuse options that do not go together."""
+    if lateness and stats:
+        raise UsageError("--lateness and --stats are asked for one at a time.")
+    if bounded and not (lateness or stats):
+        raise UsageError("--start and --end are bounds of --lateness or --stats.")
+    if drawn and not stats:
+        raise UsageError("--svg and --charts draw --stats.")
 
 
 def _find(name: str, state: "RegistryState") -> tuple[str, str]:
