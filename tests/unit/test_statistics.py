@@ -12,6 +12,8 @@ import pytest
 from featurestore.errors import RequestError
 from featurestore.statistics import ColumnProfile, Histogram, Profile, Profiler, Quantiles, profile
 from featurestore.statistics.charts import share_text
+from featurestore.statistics.distinct import DistinctSummary, mixed
+from featurestore.statistics.grid import FloatLadder, Grid
 from featurestore.statistics.text import chart_lines, profile_text, sparks
 
 
@@ -82,6 +84,24 @@ def test_bins_of_times_are_whole_units() -> None:
     assert {
         (b - a).total_seconds() for a, b in zip(found.edges, found.edges[1:], strict=False)
     } == {86_400.0}
+
+
+def test_a_value_on_a_rounded_edge_is_above_it_in_every_part() -> None:
+    parts, whole = [np.array([0.0, 0.3]), np.array([0.9])], Grid(FloatLadder())
+    whole.add(np.concatenate(parts))
+    merged = Grid(FloatLadder())
+    for part in parts:
+        other = Grid(FloatLadder())
+        other.add(part)
+        merged.merge(other)
+    assert merged.bins() == whole.bins()
+
+
+def test_an_estimate_stays_one_when_it_is_merged() -> None:
+    merged, other = DistinctSummary(limit=32), DistinctSummary(limit=32)
+    other.add(mixed(np.arange(33)))
+    merged.merge(other)
+    assert (merged.exact, merged.count) == (False, other.count)
 
 
 def test_what_python_has_no_time_for_is_text() -> None:
