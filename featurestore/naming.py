@@ -34,3 +34,8 @@ def duplicate_name(names: Iterable[str]) -> tuple[str, str] | None:
             return seen[folded], name
         seen[folded] = name
     return None
+
+
+def printable(text: str) -> str:
+    """Return text with control characters escaped: it can break neither a line nor a terminal."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

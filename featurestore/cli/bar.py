@@ -14,8 +14,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from featurestore.cli.output import console, printable
+from featurestore.cli.output import console
 from featurestore.cli.progress import rate_text
+from featurestore.naming import printable
 
 
 class RateColumn(ProgressColumn):

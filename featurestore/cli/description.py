@@ -18,6 +18,7 @@ from featurestore.cli.listing import (
     watermark,
 )
 from featurestore.cli.output import counted, listed, print_facts, print_heading, print_table
+from featurestore.cli.profiles import Charts, Svg, describe_statistics
 from featurestore.cli.session import Session, UsageError
 from featurestore.errors import NotFoundError, RequestError, SourceError
 
@@ -27,6 +28,31 @@ if TYPE_CHECKING:
     from featurestore.store import FeatureStore
 
 MAX_SHOWN_FILES: Final = 20
+
+
+Lateness = Annotated[
+    bool,
+    typer.Option(
+        "--lateness", help="Of a source: read how long after their event rows were written."
+    ),
+]
+Stats = Annotated[
+    bool, typer.Option("--stats", help="Of a view or source: read it for its statistics.")
+]
+Start = Annotated[
+    str | None,
+    typer.Option(
+        "--start",
+        metavar="TIME",
+        help="--lateness or --stats of events after this RFC 3339 instant.",
+    ),
+]
+End = Annotated[
+    str | None,
+    typer.Option(
+        "--end", metavar="TIME", help="--lateness or --stats of events up to this instant."
+    ),
+]
 
 
 @dataclass(kw_only=True)
@@ -60,32 +86,25 @@ def describe(
         ),
     ],
     *,
-    lateness: Annotated[
-        bool,
-        typer.Option(
-            "--lateness", help="Of a source: read how long after their event rows were written."
-        ),
-    ] = False,
-    start: Annotated[
-        str | None,
-        typer.Option(
-            "--start", metavar="TIME", help="--lateness of events after this RFC 3339 instant."
-        ),
-    ] = None,
-    end: Annotated[
-        str | None,
-        typer.Option("--end", metavar="TIME", help="--lateness of events up to this instant."),
-    ] = None,
+    lateness: Lateness = False,
+    stats: Stats = False,
+    start: Start = None,
+    end: End = None,
+    svg: Svg = None,
+    charts: Charts = False,
 ) -> None:
     """Show all that is known of one object.
 
     Its schema, its files, how far it is materialized, who uses it.
     """
     session = Session.of(context)
-    if not lateness and (start, end) != (None, None):
-        raise UsageError("--start and --end are bounds of --lateness.")
+    _check(lateness=lateness, stats=stats, bounded=start or end, drawn=svg or charts)
     with session.store() as store:
         kind, plain_name = _find(name, store.state())
+        if stats:
+            bounds = {"start": start, "end": end}
+            describe_statistics(session, store, kind, plain_name, **bounds, svg=svg, charts=charts)
+            return
         if lateness:
             describe_lateness(session, store, kind, plain_name, start=start, end=end)
             return
@@ -98,6 +117,16 @@ def describe(
     for heading, (headers, rows) in told.tables.items():
         print_heading(session.out, heading)
         print_table(session.out, headers, rows)
+
+
+def _check(*, lateness: bool, stats: bool, bounded: object, drawn: object) -> None:
+    """Refuse options that do not go together."""
+    if lateness and stats:
+        raise UsageError("--lateness and --stats are asked for one at a time.")
+    if bounded and not (lateness or stats):
+        raise UsageError("--start and --end are bounds of --lateness or --stats.")
+    if drawn and not stats:
+        raise UsageError("--svg and --charts draw --stats.")
 
 
 def _find(name: str, state: "RegistryState") -> tuple[str, str]:

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
+from featurestore.naming import printable
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
@@ -18,11 +20,6 @@ def console(stream: TextIO) -> "Console":
 
     width = None if stream.isatty() else PIPE_WIDTH
     return Console(file=stream, width=width, markup=False, highlight=False, emoji=False)
-
-
-def printable(text: str) -> str:
-    """Return text with control characters escaped: it can break neither a line nor a terminal."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def one_line(text: str) -> str:

@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final, TextIO
 
-from featurestore.cli.output import printable
 from featurestore.cli.session import Session
+from featurestore.naming import printable
 
 Report = Callable[[str, int, int], None]
 """Called with (what is being worked on, done, in all)."""

@@ -9,12 +9,14 @@ import typer
 from featurestore.cli.completion import complete_features
 from featurestore.cli.features import feature_request
 from featurestore.cli.output import counted, print_table
+from featurestore.cli.profiles import Charts, Svg, print_profile, write_svg
 from featurestore.cli.progress import progress
 from featurestore.cli.session import Session, UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from featurestore.statistics import Profile
     from featurestore.training.job import RetrievalJob
 
 
@@ -61,6 +63,13 @@ FullNames = Annotated[
     bool, typer.Option("--full-feature-names", help="Name columns view__feature.")
 ]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=0, help="Rows to print without --output.")]
+WithProfile = Annotated[
+    bool,
+    typer.Option(
+        "--profile",
+        help="Statistics of the whole result, and how much of the spine each view covers.",
+    ),
+]
 Explain = Annotated[
     bool, typer.Option("--explain", help="Show how it would be computed; compute nothing.")
 ]
@@ -79,13 +88,18 @@ def get_historical(
     full_feature_names: FullNames = False,
     limit: Limit = 20,
     explain: Explain = False,
+    profile: WithProfile = False,
+    svg: Svg = None,
+    charts: Charts = False,
 ) -> None:
     """Build a point-in-time correct training set.
 
     The result has exactly the rows of --spine (or --sql), in their order. It is written to
-    --output; without that, its first rows are printed.
+    --output; without that, its first rows are printed, or with --profile its statistics.
     """
     session = Session.of(context)
+    if not profile and (svg is not None or charts):
+        raise UsageError("--svg and --charts draw --profile.")
     with (
         session.store() as store,
         session.foreign_code(),
@@ -103,8 +117,41 @@ def get_historical(
         if explain:
             _explain(session, job)
             return
-        head = _compute(job, output, limit)
-    _show(session, job, head, output)
+        found = _profile(job, output) if profile else None
+        head = None if profile else _compute(job, output, limit)
+    if found is not None:
+        _show_profile(session, job, found, output, svg=svg, charts=charts)
+    else:
+        _show(session, job, head, output)
+
+
+def _profile(job: "RetrievalJob", output: Path | None) -> "Profile":
+    """Return the whole result's statistics; it is written meanwhile, if it is to be."""
+    if output is None:
+        return job.profile(coverage=True)
+    profiler = job.profiler(coverage=True)
+    job.write_parquet(output, profiler=profiler)
+    return profiler.finish()
+
+
+def _show_profile(
+    session: Session,
+    job: "RetrievalJob",
+    profile: "Profile",
+    output: Path | None,
+    *,
+    svg: Path | None,
+    charts: bool,
+) -> None:
+    if svg is not None:
+        write_svg(profile, svg)
+    if session.as_json:
+        document = _document(job, None, output)
+        session.answer({**document, "profile": profile.to_document()})
+        return
+    if output is not None:
+        _show(session, job, None, output)
+    print_profile(session, profile, charts=charts)
 
 
 def _spine(file: Path | None, query: str | None) -> object:
@@ -163,7 +210,7 @@ def _document(
         "columns": [{"name": f.name, "type": type_name(f.type)} for f in job.schema],
     }
     if head is None:
-        return {**document, "output": str(output)}
+        return {**document, "output": None if output is None else str(output)}
     rows = zip(*map(json_column, head.columns), strict=True)
     names = head.column_names
     return {**document, "rows": [dict(zip(names, row, strict=True)) for row in rows]}

@@ -23,7 +23,7 @@ from featurestore.offline.scan_columns import (
     is_nanoseconds,
 )
 from featurestore.offline.view_files import ViewFiles
-from featurestore.types import Timestamp
+from featurestore.types import String, Timestamp, base_type, is_known_type
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,6 +244,26 @@ def open_times(source: FileSource, root: Path) -> SourceScan:
     Args and errors are those of `open_scan`.
     """
     return _opened(source, list_files(source, root), _scan_columns(source, _times(source)))
+
+
+def open_source(source: FileSource, root: Path) -> SourceScan:
+    """Find the files of a source: a scan without keys, whose features are the other columns.
+
+    These are the columns of the first file and of its folders' names, of a type that a feature can
+    have; in every other file they have to be of that type or narrower.
+
+    Args and errors are those of `open_scan`.
+    """
+    files = list_files(source, root)
+    schema = read_footer(source.name, files[0]).schema
+    found = {field.name: base_type(field.type) for field in schema if is_known_type(field.type)}
+    found |= {name: String for name, _ in files[0].partitions if name not in found}
+    times = list(_times(source))
+    taken = {name for _, name, _ in times}
+    renamed = [(source.field_mapping.get(name, name), dtype) for name, dtype in found.items()]
+    others = ((name, dtype) for name, dtype in renamed if name not in taken)
+    features = ((f"f{n}", name, dtype) for n, (name, dtype) in enumerate(others))
+    return _opened(source, files, _scan_columns(source, [*features, *times]))
 
 
 def _times(source: FileSource) -> Iterator[tuple[str, str, pa.DataType]]:

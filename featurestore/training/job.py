@@ -2,14 +2,13 @@
 
 import contextlib
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
-from featurestore.definitions.aggregation import WindowFeature
 from featurestore.errors import JobCancelledError, OutputError, UnsupportedError
 from featurestore.frames import to_pandas
 from featurestore.offline.as_of import explain, fetch, passes_for, reads_for, winners
@@ -18,8 +17,12 @@ from featurestore.offline.engine import Mode, OfflineEngine, ScanReader
 from featurestore.offline.scan import JoinScan, SourceScan
 from featurestore.offline.timeline import Ints
 from featurestore.offline.windows.join import WindowJoin, explain_windows
+from featurestore.statistics import Profile
+from featurestore.training.coverage import Coverage
 from featurestore.training.output import write_tables
+from featurestore.training.profiling import JobProfiler
 from featurestore.training.query import FeatureQuery
+from featurestore.training.task import JoinTask
 from featurestore.training.watch import Progress, Watch, WatchedReader
 from featurestore.types import type_name, width_of
 
@@ -32,29 +35,6 @@ PREVIEW_ROWS = 10
 MEMORY_SHARE = 10
 """The part of the engine's memory that a result's rows may take before it is computed in parts:
 one in so many, because features are held as they were read and in the spine's order."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class JoinTask:
-    """One view to be joined: its scan and the spine's rows in its terms (`q`, `k0..`).
-
-    Attributes:
-        windows: The features to compute, for a view with aggregations; `scan` then has the columns
-            that they need.
-    """
-
-    label: str
-    scan: SourceScan
-    keys: pa.Table
-    ttl_us: int | None
-    windows: tuple[WindowFeature, ...] = ()
-
-    @property
-    def dtypes(self) -> tuple[pa.DataType, ...]:
-        """The features' types, in order."""
-        if self.windows:
-            return tuple(feature.result_type for feature in self.windows)
-        return tuple(column.dtype for column in self.scan.features)
 
 
 class RetrievalJob:
@@ -124,12 +104,48 @@ class RetrievalJob:
         """
         return self._first(rows).to_arrow()
 
-    def to_batches(self, max_rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+    def profiler(
+        self, *, coverage: bool = False, edges: Mapping[str, Sequence[Any]] | None = None
+    ) -> JobProfiler:
+        """Return what gathers the result's statistics while `to_batches` or `write_parquet` runs.
+
+        Give it to one of them, once; then its `finish()` has the profile.
+
+        Args:
+            coverage: Also measure how many rows of the spine each view has something for, how old
+                it was, and why there was nothing: `Profile.coverage`. For rows without any, keys
+                and times of the sources are read again.
+            edges: Column -> edges of its histogram, as `Profile.edges` has them.
+
+        Raises:
+            RequestError: The edges do not fit the columns.
+        """
+        return JobProfiler(self.schema, self._tasks, self._query, coverage=coverage, edges=edges)
+
+    def profile(
+        self, *, coverage: bool = False, edges: Mapping[str, Sequence[Any]] | None = None
+    ) -> Profile:
+        """Return statistics of the result, which is computed and not kept.
+
+        Args and errors are those of `profiler`.
+        """
+        profiler = self.profiler(coverage=coverage, edges=edges)
+        for _ in self._chunks(profiler):
+            pass
+        return profiler.finish()
+
+    def to_batches(
+        self, max_rows: int = BATCH_ROWS, *, profiler: JobProfiler | None = None
+    ) -> Iterator[pa.RecordBatch]:
         """Yield the result in order, as record batches of at most `max_rows` rows.
 
         Of a large result only a part is in memory at any time.
+
+        Args:
+            max_rows: The greatest number of rows of a batch.
+            profiler: From this job's `profiler()`; it gathers statistics meanwhile.
         """
-        for table in self._chunks():
+        for table in self._chunks(profiler):
             yield from table.combine_chunks().to_batches(max_rows)
 
     def to_polars(self) -> "pl.DataFrame":
@@ -157,8 +173,12 @@ class RetrievalJob:
         """
         return to_pandas(self.to_arrow())
 
-    def write_parquet(self, path: str | Path) -> Path:
+    def write_parquet(self, path: str | Path, *, profiler: JobProfiler | None = None) -> Path:
         """Write the result to one Parquet file, which appears whole or not at all.
+
+        Args:
+            path: The file.
+            profiler: From this job's `profiler()`; it gathers statistics meanwhile.
 
         Raises:
             OutputError: It cannot be written, for instance because the disk is full.
@@ -166,7 +186,7 @@ class RetrievalJob:
         target = Path(path)
         with atomic_file(target) as temporary:
             try:
-                write_tables(self._chunks(), self.schema, temporary, check=self._check)
+                write_tables(self._chunks(profiler), self.schema, temporary, check=self._check)
             except pa.ArrowNotImplementedError as error:
                 raise OutputError(
                     f"{target} cannot be written: {str(error).splitlines()[0][:200]}.",
@@ -222,14 +242,20 @@ class RetrievalJob:
         job._cancelled = self._cancelled
         return job
 
-    def _chunks(self) -> Iterator[pa.Table]:
+    def _chunks(self, profiler: JobProfiler | None = None) -> Iterator[pa.Table]:
         """Yield the result in order, in parts that fit into the engine's memory; one at least."""
         watch = Watch(self._progress, self._cancelled)
-        yield from watch.over(self._computed(watch))
+        if profiler is not None:
+            profiler.begin(self.schema)
+        yield from watch.over(self._computed(watch, profiler))
 
-    def _computed(self, watch: Watch) -> Generator[pa.Table, None, None]:
+    def _computed(
+        self, watch: Watch, profiler: JobProfiler | None
+    ) -> Generator[pa.Table, None, None]:
+        meters = [None] * len(self._tasks) if profiler is None else profiler.meters
         with contextlib.ExitStack() as stack:
-            joins = [self._join(task, watch, stack) for task in self._tasks]
+            pairs = zip(self._tasks, meters, strict=True)
+            joins = [self._join(task, meter, watch, stack) for task, meter in pairs]
             step = self._rows_at_once()
             for start in range(0, max(self.num_rows, 1), step):
                 parts = self._joined(joins, start, min(start + step, self.num_rows), watch)
@@ -238,7 +264,10 @@ class RetrievalJob:
                     request = None if self._request is None else self._request.slice(start, step)
                     features = self._query.on_demand.arrays(request, features, first_row=start)
                 spine = self._spine.slice(start, step)
-                yield pa.table([*spine.columns, *features], schema=self.schema)
+                table = pa.table([*spine.columns, *features], schema=self.schema)
+                if profiler is not None:
+                    profiler.add(table, parts, start, self.num_rows, watch)
+                yield table
 
     def _check(self) -> None:
         if self._cancelled.is_set():
@@ -259,7 +288,10 @@ class RetrievalJob:
                 parts.append(join.features(start, stop))
         return parts
 
-    def _join(self, task: JoinTask, watch: Watch, stack: contextlib.ExitStack) -> "Join":
+    def _join(
+        self, task: JoinTask, meter: Coverage | None, watch: Watch, stack: contextlib.ExitStack
+    ) -> "Join":
+        task = task if meter is None else meter.task
         engine, scan, mode = self._engine, task.scan, self._mode
         watch.check()
         reader = WatchedReader(
@@ -275,6 +307,8 @@ class RetrievalJob:
             join = WindowJoin(engine, reader, scan, windows, keys, mode=mode, moved=watch.moved)
         else:
             found = winners(engine, reader, scan, task.keys, ttl_us=task.ttl_us, mode=mode)
+            if meter is not None:
+                meter.explain_missing(engine, reader, found, mode)
             join = _LatestJoin(reader, scan, found, engine.threads)
         reader.all_read()
         return join

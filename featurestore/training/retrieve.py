@@ -14,10 +14,11 @@ from featurestore.offline.files import list_files
 from featurestore.offline.scan import open_scan
 from featurestore.offline.source_roots import check_sources_within
 from featurestore.registry.state import RegistryState
-from featurestore.training.job import JoinTask, RetrievalJob
+from featurestore.training.job import RetrievalJob
 from featurestore.training.query import FeatureRequest, ViewJoin, check_names, resolve
 from featurestore.training.request import request_table
 from featurestore.training.spine import SqlSpine, key_column, times_us, to_table
+from featurestore.training.task import JoinTask
 from featurestore.training.watch import Progress
 
 MODES: tuple[Mode, ...] = ("complete", "as_served")

@@ -13,10 +13,11 @@ import pytest
 
 from featurestore.cli import exits, failures
 from featurestore.cli.bar import Bar
-from featurestore.cli.output import one_line, print_facts, print_table, printable
+from featurestore.cli.output import one_line, print_facts, print_table
 from featurestore.cli.progress import Lines, progress, rate_text
 from featurestore.cli.session import Session, UsageError
 from featurestore.errors import LeaseHeldError, SourceError
+from featurestore.naming import printable
 
 
 def session(
