@@ -5,7 +5,7 @@ import threading
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
@@ -18,6 +18,7 @@ from featurestore.offline.engine import Mode, OfflineEngine, ScanReader
 from featurestore.offline.scan import JoinScan, SourceScan
 from featurestore.offline.timeline import Ints
 from featurestore.offline.windows.join import WindowJoin, explain_windows
+from featurestore.training.labels import label_names, spine_origin
 from featurestore.training.output import write_tables
 from featurestore.training.query import FeatureQuery
 from featurestore.training.watch import Progress, Watch, WatchedReader
@@ -101,6 +102,16 @@ class RetrievalJob:
     def feature_names(self) -> tuple[str, ...]:
         """Names of the feature columns, in order."""
         return self._query.names
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the spine's columns that are marked as labels, in order."""
+        return label_names(self._spine.schema)
+
+    @property
+    def spine_origin(self) -> dict[str, Any] | None:
+        """How the spine was made (`Spine.origin`); None if it was not made by `store.spines`."""
+        return spine_origin(self._spine.schema)
 
     @property
     def schema(self) -> pa.Schema:
