@@ -27,6 +27,13 @@ def complete_views(context: typer.Context, incomplete: str) -> list[str]:
     return _matching(incomplete, (name for kind, name, _ in found if kind == "feature view"))
 
 
+def complete_event_sources(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the views and sources that begin so."""
+    found = _objects(context)
+    kinds = ("feature view", "source")
+    return _matching(incomplete, (name for kind, name, _ in found if kind in kinds))
+
+
 def complete_features(context: typer.Context, incomplete: str) -> list[str]:
     """Return the services, and the features as `view:feature`, that begin so."""
     return _matching(incomplete, _feature_names(context))

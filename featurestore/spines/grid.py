@@ -93,7 +93,7 @@ def grid_times(start: datetime, end: datetime, step: Step, timezone: str) -> Int
     """
     first, last = to_micros(start), to_micros(end)
     if last < first:
-        raise SpineError("The grid's end is before its start.")
+        raise SpineError("The grid's end, or now, is before its start.")
     size = step.micros or step.months * 28 * DAY_US
     if (last - first) // size >= MAX_POINTS:
         raise SpineError(

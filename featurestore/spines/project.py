@@ -20,6 +20,7 @@ from featurestore.spines.grid import (
     parse_step,
 )
 from featurestore.spines.maturity import instant_text
+from featurestore.spines.plain_columns import without_views
 from featurestore.spines.spine import Instant, Spine, micros_of
 from featurestore.time import MICROSECOND, format_duration, format_instant, parse_duration
 from featurestore.training.labels import label_field, label_names, spine_origin
@@ -144,7 +145,7 @@ class Spines:
             of: A view or source, or its name, whose keys are the entities, in their order. An
                 entity is there from its first event on, that moment included.
             start: The first moment; without an offset it is local in `timezone`.
-            end: The last possible moment, alike.
+            end: The last possible moment, alike; never later than now.
             every: Distance: "15m", "1h", "1d", "7d", "1mo".
             timezone: Whose calendar, and whose local times, are meant.
             keys: Key columns of a source; those of a view are its own.
@@ -159,9 +160,8 @@ class Spines:
             SpineError: There would be too many rows, or an argument cannot be used.
             NotFoundError, SourceError: See `from_events`.
         """
-        first, last = (
-            parse_local(at, timezone, what=w) for at, w in ((start, "start"), (end, "end"))
-        )
+        first = parse_local(start, timezone, what="start")
+        last = min(parse_local(end, timezone, what="end"), self._context.clock.now())
         moments = grid_times(first, last, parse_step(every), timezone)
         if (of is None) == (entities is None):
             raise RequestError(
@@ -206,12 +206,13 @@ class Spines:
             keys: Key columns; needed unless the table says which these are.
             labels: Columns that hold answers, besides those that are marked already.
             timestamp_field: The time column; event_timestamp unless the table says otherwise.
-            timezone: Zone in which naive times are read. The column becomes `timestamp[us, UTC]`.
+            timezone: Zone in which naive times are read. The column becomes `timestamp[us, UTC]`;
+                of the others values and types stay, but that views become large texts and bytes.
 
         Raises:
             SpineError: It is no such table, or a column is missing.
         """
-        table = to_table(entity_df, timestamp_field=timestamp_field or TIME)
+        table = without_views(to_table(entity_df, timestamp_field=timestamp_field or TIME))
         origin = spine_origin(table.schema) or {}
         time = timestamp_field or str(origin.get("timestamp_field", TIME))
         if (twice := duplicate_name(table.column_names)) is not None:
@@ -298,7 +299,7 @@ def _entities(entities: object) -> pa.Table:
             return pa.table(dict(entities))
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             raise SpineError(f"The entities are no table: {str(error)[:200]}.") from None
-    return to_table(entities, timestamp_field="").replace_schema_metadata(None)
+    return without_views(to_table(entities, timestamp_field="")).replace_schema_metadata(None)
 
 
 def _texts(names: object) -> tuple[str, ...] | None:

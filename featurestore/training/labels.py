@@ -32,10 +32,14 @@ def spine_origin(schema: pa.Schema) -> dict[str, Any] | None:
     """Return how a spine was made, as its schema says; None if it does not say."""
     text = (schema.metadata or {}).get(ORIGIN, b"")
     try:
-        found = json.loads(text) if len(text) <= MAX_ORIGIN else None
+        found = json.loads(text, parse_constant=_refuse) if len(text) <= MAX_ORIGIN else None
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def check_labels(query: FeatureQuery, spine: pa.Schema, timestamp_field: str) -> None:
