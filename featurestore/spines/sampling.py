@@ -1,5 +1,6 @@
 """Some of a spine's rows, chosen by what they are and not by where they stand."""
 
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
@@ -41,7 +42,7 @@ def sampled(
         return np.asarray(hashes < int(Fraction(fraction) * 2**64)) if fraction < 1 else _all(rows)
     others = [table[name] for name in table.column_names if name not in identity]
     groups = row_numbers([table[name] for name in by], rows)
-    rank, sizes = _ranks(groups, hashes, row_hashes(others, rows, seed=seed))
+    rank, sizes = _ranks(groups, hashes, lambda: row_hashes(others, rows, seed=seed))
     if n is not None:
         return np.asarray(rank < n)
     return np.asarray(rank < np.rint(sizes * float(fraction or 0.0)))
@@ -51,14 +52,16 @@ def _all(rows: int) -> npt.NDArray[np.bool_]:
     return np.ones(rows, dtype=bool)
 
 
-def _ranks(groups: Ints, hashes: Hashes, ties: Hashes) -> tuple[Ints, Ints]:
+def _ranks(groups: Ints, hashes: Hashes, ties: Callable[[], Hashes]) -> tuple[Ints, Ints]:
     """Return each row's place among its group by hash, and the size of its group.
 
     Rows of one key and time are told apart by their other values; what is equal in all of them is
     taken in the order given, which nobody can tell.
     """
     timeline = Timeline(groups, hashes.view(np.int64))
-    timeline.break_ties(ties.view(np.int64))
+    ordered = hashes[timeline.order]
+    if (ordered[1:] == ordered[:-1]).any():
+        timeline.break_ties(ties().view(np.int64))
     counts = np.bincount(groups) if len(groups) else np.zeros(0, dtype=np.int64)
     starts = np.cumsum(counts) - counts
     rank = np.empty(len(groups), dtype=np.int64)
