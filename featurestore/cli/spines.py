@@ -127,6 +127,7 @@ def events(
     A row for each event in (start, end], in the order of their times.
     """
     session = Session.of(context)
+    _check_sample(sample, fraction)
     with session.store() as store, progress(session, "rows") as report:
         spine = store.spines.from_events(
             of,
@@ -184,6 +185,7 @@ def grid(
     Both ends are included. Days and months are those of the zone's calendar.
     """
     session = Session.of(context)
+    _check_sample(sample, fraction)
     with session.store() as store, progress(session, "rows") as report:
         spine = store.spines.from_grid(
             of,
@@ -277,6 +279,7 @@ def label(
     It is null, and never a number, where q + window is beyond what is known of the events.
     """
     session = Session.of(context)
+    _check_sample(sample, fraction)
     if (of is None) == (as_of is None):
         raise UsageError("A label is either --of VIEW|SOURCE or --as-of VIEW:FEATURE.")
     shared: dict[str, Any] = {
@@ -311,6 +314,11 @@ def _pair(text: str) -> tuple[str, str]:
     return key, column
 
 
+def _check_sample(sample: int | None, fraction: float | None) -> None:
+    if sample is not None and fraction is not None:
+        raise UsageError("A sample is either --sample N or --fraction F.")
+
+
 def _fewer(  # noqa: PLR0917 - the options of every command here, in their order
     spine: "Spine",
     deduplicate: Keep | None,
@@ -321,8 +329,6 @@ def _fewer(  # noqa: PLR0917 - the options of every command here, in their order
     by: list[str] | None,
 ) -> "Spine":
     """Deduplicate, then sample, if that is asked for."""
-    if sample is not None and fraction is not None:
-        raise UsageError("A sample is either --sample N or --fraction F.")
     if deduplicate is not None:
         spine = spine.deduplicate(keep=deduplicate.value, conflicts=conflicts.value)
     if sample is not None or fraction is not None:

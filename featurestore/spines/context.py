@@ -82,7 +82,7 @@ class Context:
 
         Args:
             of: What has the events.
-            keys: The join keys of a source; those of a view are its own.
+            keys: The join keys of a source, perhaps none at all; those of a view are its own.
             aggregations: What is wanted of the events.
 
         Raises:
@@ -98,6 +98,11 @@ class Context:
                 )
             parts = {"entities": of.entities, "transform": of.transform, "joins": of.joins}
             source = of.source
+        elif keys is None:
+            raise RequestError(
+                f"Source {of.name!r} does not say which of its columns are keys.",
+                hint="name them with keys=[...] (--key), or take one of its views",
+            )
         else:
             source, parts = of, {}
         self.check_roots(source, *parts.get("joins", ()))

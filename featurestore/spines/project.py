@@ -64,7 +64,7 @@ class Spines:
 
         Args:
             of: The view or source, or its name; `view/x` or `source/x` where both have one name.
-            keys: Key columns of a source; those of a view are its own.
+            keys: Key columns of a source, which it needs; those of a view are its own.
             columns: Columns of the rows to carry along, such as request fields. They may be null.
             labels: Columns to carry along that hold answers; they are marked as labels.
             start: Only events with `event_ts > start`; None for all before the end.
@@ -148,7 +148,7 @@ class Spines:
             end: The last possible moment, alike; never later than now.
             every: Distance: "15m", "1h", "1d", "7d", "1mo".
             timezone: Whose calendar, and whose local times, are meant.
-            keys: Key columns of a source; those of a view are its own.
+            keys: Key columns of a source, which it needs; those of a view are its own.
             entities: Instead of `of`, a table of keys in any form that a spine may have, or a
                 mapping of columns, as in `{"user_id": [1, 2]}`.
             before_first_event: Whether entities are there before their first event, too.

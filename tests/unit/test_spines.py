@@ -159,6 +159,8 @@ def test_events_are_refused_by_name(any_store: FeatureStore) -> None:
     spines = any_store.spines
     with pytest.raises(NotFoundError, match="returns"):
         spines.from_events("return")
+    with pytest.raises(RequestError, match="which of its columns are keys"):
+        spines.from_events("orders")
     with pytest.raises(RequestError, match="keys of its own: user_id"):
         spines.from_events("paid", keys=["status"])
     with pytest.raises(SpineError, match="more than 2 events"):
