@@ -21,6 +21,12 @@ WHERE project = ? AND NOT deleted AND version = (
 """
 
 
+_FUNCTIONS: Final = (
+    *("count", "count_distinct", "exists", "first", "last", "max", "mean", "median", "min"),
+    *("stddev", "sum", "var"),
+)
+
+
 def complete_views(context: typer.Context, incomplete: str) -> list[str]:
     """Return the views that begin so."""
     found = _objects(context)
@@ -32,6 +38,11 @@ def complete_event_sources(context: typer.Context, incomplete: str) -> list[str]
     found = _objects(context)
     kinds = ("feature view", "source")
     return _matching(incomplete, (name for kind, name, _ in found if kind in kinds))
+
+
+def complete_functions(incomplete: str) -> list[str]:
+    """Return the functions of labels that begin so."""
+    return _matching(incomplete, iter(_FUNCTIONS))
 
 
 def complete_features(context: typer.Context, incomplete: str) -> list[str]:

@@ -1,90 +1,49 @@
 """`spine events`, `spine grid`, `spine label`: whose features, as of when, and what came after."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from featurestore.cli.completion import complete_event_sources, complete_features
+from featurestore.cli.completion import complete_event_sources
 from featurestore.cli.output import counted, listed, print_facts, print_table
 from featurestore.cli.progress import progress
 from featurestore.cli.session import Session, UsageError
+from featurestore.cli.spine_options import (
+    DEFAULT_MAX_ROWS,
+    AfterOf,
+    AsOf,
+    By,
+    CompleteUntil,
+    Conflicts,
+    Deduplicate,
+    Empty,
+    Fraction,
+    Function,
+    FunctionColumn,
+    Immature,
+    JoinKeys,
+    Keep,
+    Keys,
+    LabelName,
+    Limit,
+    MaxRows,
+    Of,
+    OfImmature,
+    OnConflict,
+    Output,
+    Sample,
+    Seed,
+    SpineFile,
+    SpineKeys,
+    Where,
+    Window,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from featurestore.spines import Spine
-
-
-class Keep(StrEnum):
-    """Which of several rows with the same keys and time stays."""
-
-    FIRST = "first"
-    LAST = "last"
-
-
-class Conflicts(StrEnum):
-    """What becomes of rows with the same keys and time, but different labels."""
-
-    RAISE = "raise"
-    KEEP = "keep"
-    DROP = "drop"
-
-
-class Immature(StrEnum):
-    """What becomes of rows whose label cannot be known yet."""
-
-    NULL = "null"
-    DROP = "drop"
-    RAISE = "raise"
-
-
-Of = Annotated[
-    str,
-    typer.Argument(
-        metavar="VIEW|SOURCE",
-        help="Whose events; view/x or source/x where both have one name.",
-        autocompletion=complete_event_sources,
-    ),
-]
-Keys = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--key",
-        metavar="COLUMN",
-        help="Key column of a source; may be repeated. Views have theirs.",
-    ),
-]
-Output = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", metavar="FILE", help="Write the spine to a Parquet file."),
-]
-Limit = Annotated[int, typer.Option("--limit", "-n", min=0, help="Rows to print without --output.")]
-MaxRows = Annotated[
-    int, typer.Option("--max-rows", min=1, metavar="N", help="Refuse to make more rows than this.")
-]
-Sample = Annotated[
-    int | None, typer.Option("--sample", min=0, metavar="N", help="Keep so many rows.")
-]
-Fraction = Annotated[
-    float | None,
-    typer.Option("--fraction", min=0, max=1, metavar="F", help="Or keep this share of them."),
-]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Chooses the sample.")]
-By = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--by", metavar="COLUMN", help="Sample each group of these values; may be repeated."
-    ),
-]
-Deduplicate = Annotated[
-    Keep | None, typer.Option("--deduplicate", help="Keep one row of each keys and time.")
-]
-OnConflict = Annotated[
-    Conflicts, typer.Option("--conflicts", help="Of duplicates whose labels differ.")
-]
-DEFAULT_MAX_ROWS: Final = 50_000_000
 
 
 def events(
@@ -205,66 +164,20 @@ def grid(
 
 def label(
     context: typer.Context,
-    spine_file: Annotated[Path, typer.Argument(metavar="SPINE", help="Parquet file of a spine.")],
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What the label is called.")],
+    spine_file: SpineFile,
+    name: LabelName,
     *,
-    window: Annotated[
-        str, typer.Option("--window", metavar="DURATION", help="How long after a row's time.")
-    ],
-    of: Annotated[
-        str | None,
-        typer.Option(
-            "--of",
-            metavar="VIEW|SOURCE",
-            help="Whose events after a row's time are meant.",
-            autocompletion=complete_event_sources,
-        ),
-    ] = None,
-    as_of: Annotated[
-        str | None,
-        typer.Option(
-            "--as-of",
-            metavar="VIEW:FEATURE",
-            help="Or the value of a feature at the window's end.",
-            autocompletion=complete_features,
-        ),
-    ] = None,
-    aggregation: Annotated[
-        str,
-        typer.Option(
-            "--aggregation", metavar="FUNCTION", help="count, sum, max, first, ..., exists."
-        ),
-    ] = "count",
-    column: Annotated[
-        str, typer.Option("--column", metavar="COLUMN", help="Of which column; * is the events.")
-    ] = "*",
-    where: Annotated[
-        str | None, typer.Option("--where", metavar="SQL", help="Predicate of events that count.")
-    ] = None,
-    empty: Annotated[
-        float | None, typer.Option("--empty", help="What there is without such an event.")
-    ] = None,
-    join_key: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--join-key", metavar="KEY=COLUMN", help="Key of the events, the spine's column."
-        ),
-    ] = None,
-    immature: Annotated[
-        Immature, typer.Option("--immature", help="Of rows whose label cannot be known yet.")
-    ] = Immature.NULL,
-    complete_until: Annotated[
-        str | None,
-        typer.Option(
-            "--complete-until",
-            metavar="TIME",
-            help="Up to when all events are there [default: the newest, less the lateness].",
-        ),
-    ] = None,
-    key: Annotated[
-        list[str] | None,
-        typer.Option("--key", metavar="COLUMN", help="Key of a spine that does not say it."),
-    ] = None,
+    window: Window,
+    of: AfterOf = None,
+    as_of: AsOf = None,
+    aggregation: Function = "count",
+    column: FunctionColumn = "*",
+    where: Where = None,
+    empty: Empty = None,
+    join_key: JoinKeys = None,
+    immature: OfImmature = Immature.NULL,
+    complete_until: CompleteUntil = None,
+    key: SpineKeys = None,
     sample: Sample = None,
     fraction: Fraction = None,
     seed: Seed = 0,

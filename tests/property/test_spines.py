@@ -127,12 +127,13 @@ def expected(events: Sequence[Event], inside: list[int], function: str) -> Any:
     positive=st.booleans(),
 )
 def test_a_label_is_what_comes_after_or_null_while_that_cannot_be_known(
+    *,
     events: list[Event],
     asked: list[tuple[int | None, datetime | None]],
     window: timedelta,
     function: str,
     lateness: timedelta,
-    positive: bool,  # noqa: FBT001 - drawn
+    positive: bool,
 ) -> None:
     complete = horizon(events, lateness)
     wanted: list[Any] = []

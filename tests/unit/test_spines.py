@@ -1,6 +1,6 @@
 """Spines: from events, from grids, sampled, deduplicated, labelled; and what they refuse."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,10 @@ ORDERS = FileSource(
     dedup_keys=["order_id"],
 )
 RETURNS = FileSource(
-    name="returns", path="returns.parquet", timestamp_field="returned_at", lateness="1d"
+    name="returns",
+    path="returns.parquet",
+    timestamp_field="returned_at",
+    lateness=timedelta(days=1),
 )
 PAID = FeatureView(
     name="paid",
@@ -188,14 +191,15 @@ def test_a_view_and_a_source_of_one_name_are_told_apart(any_store: FeatureStore)
 def test_sources_outside_the_roots_are_not_read(any_store: FeatureStore, tmp_path: Path) -> None:
     spine = asked(any_store, (1, day(1)))
     any_store.source_roots = (tmp_path / "elsewhere",)
-    for make in (
+    makes: list[Callable[[], object]] = [
         lambda: any_store.spines.from_events("paid"),
         lambda: any_store.spines.from_grid("paid", start=day(1), end=day(2), every="1d"),
         lambda: any_store.spines.from_table(spine).label("n", "returns", window="1d"),
         lambda: any_store.spines.from_table(spine).label_as_of(
             "s", "last_status:status", after="1d"
         ),
-    ):
+    ]
+    for make in makes:
         with pytest.raises(SourceOutsideRootsError):
             make()
 
@@ -251,7 +255,8 @@ def test_days_follow_the_clock_on_the_wall_and_hours_do_not(any_store: FeatureSt
 
 def test_grids_are_refused_before_they_are_made(any_store: FeatureStore) -> None:
     def grid(**changes: Any) -> Spine:
-        given = {"entities": {"k": [1, 2]}, "start": day(1), "end": day(3), "every": "1d"}
+        given: dict[str, Any] = {"entities": {"k": [1, 2]}, "every": "1d"}
+        given |= {"start": day(1), "end": day(3)}
         return any_store.spines.from_grid(**(given | changes))
 
     assert grid().num_rows == 6
