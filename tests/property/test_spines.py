@@ -30,14 +30,14 @@ ENGINES: tuple[OfflineEngine, ...] = (DuckDBEngine(threads=1), PolarsEngine(thre
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = T0 + timedelta(seconds=40)
 UTC_US = pa.timestamp("us", "UTC")
-KEYS = st.sampled_from([1, 2, 3, None])
+KEYS = st.sampled_from([1, 1, 1, 2, None])
 # Seconds, and a microsecond beside them: the ends of windows are met and just missed.
 TIMES = st.builds(
     lambda s, us: T0 + timedelta(seconds=s, microseconds=us),
-    st.integers(0, 30),
-    st.sampled_from([-1, 0, 1]),
+    st.integers(0, 8),
+    st.sampled_from([0, 0, 0, -1, 1]),
 )
-WINDOWS = st.sampled_from([timedelta(seconds=s) for s in (1, 3, 10)] + [timedelta(microseconds=1)])
+WINDOWS = st.sampled_from([timedelta(seconds=s) for s in (1, 2, 4)] + [timedelta(microseconds=1)])
 
 
 @dataclass(frozen=True)

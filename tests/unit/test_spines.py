@@ -397,6 +397,25 @@ def test_a_label_counts_what_comes_after_and_is_null_while_it_is_not_known(
     assert (counts, step["complete_until"]) == ((4, 1, 2), "2026-01-19T00:00:00Z")
 
 
+def test_a_label_begins_behind_its_moment_and_ends_with_its_window(store: FeatureStore) -> None:
+    us, returned = timedelta(microseconds=1), day(10)
+    moments = [
+        returned,
+        returned - us,
+        returned - timedelta(days=2),
+        returned - timedelta(days=2) - us,
+    ]
+    found = asked(store, *((1, q) for q in moments)).label("n", "returns", window="2d")
+    assert found.to_arrow()["n"].to_pylist() == [0, 1, 1, 0]
+
+
+def test_a_label_is_mature_to_the_microsecond(store: FeatureStore) -> None:
+    us, complete = timedelta(microseconds=1), day(19)
+    moments = [complete - timedelta(days=2), complete - timedelta(days=2) + us]
+    found = asked(store, *((1, q) for q in moments)).label("n", "returns", window="2d")
+    assert found.to_arrow()["n"].to_pylist() == [0, None]
+
+
 def test_immature_rows_are_left_out_or_refused(store: FeatureStore) -> None:
     spine = asked(store, (1, day(1)), (1, day(18)), (None, day(1)))
     assert rows_of(spine.label("n", "returns", window="5d", immature="drop")) == [
