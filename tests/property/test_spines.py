@@ -229,15 +229,20 @@ def _features(context: Context, spine: object, views: list[FeatureView]) -> pa.T
     ).to_arrow()
 
 
-@given(events=EVENTS, more=EVENTS, asked=ASKED, window=WINDOWS)
+@given(
+    events=EVENTS,
+    more=st.lists(st.tuples(KEYS, st.integers(1, 2_000_000)), min_size=1, max_size=6),
+    asked=ASKED,
+    window=WINDOWS,
+)
 def test_what_comes_after_the_horizon_never_changes_a_mature_label(
     events: list[Event],
-    more: list[Event],
+    more: list[tuple[int | None, int]],
     asked: list[tuple[int | None, datetime | None]],
     window: timedelta,
 ) -> None:
     until = horizon(events, timedelta(0))
-    later = [e for e in more if e.at is not None and until is not None and e.at > until]
+    later = [Event(k, (until or T0) + timedelta(microseconds=us), 1) for k, us in more]
     labels, steps = [], []
     for rows in (events, [*events, *later]):
         with spines_over(rows, ENGINES[1]) as (spines, source, _):
