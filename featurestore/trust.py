@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from featurestore.functions import FunctionLoader
     from featurestore.offline.engine import OfflineEngine
     from featurestore.online.store import OnlineStore
+    from featurestore.spines import Spines
     from featurestore.statistics import Profile
 
 
@@ -62,6 +63,22 @@ class Trust(RegisteredObjects):
     # --- leaks -------------------------------------------------------------------------------
 
     # --- spines ------------------------------------------------------------------------------
+
+    @property
+    def spines(self) -> "Spines":
+        """What makes spines of this project: of events, of a grid, of a table; with labels."""
+        from featurestore.spines import Spines
+        from featurestore.spines.context import Context
+
+        return Spines(
+            Context(
+                state=self.state(),
+                engine=self.engine,
+                root=self.config.root,
+                source_roots=self.source_roots,
+                clock=self.clock,
+            )
+        )
 
     # --- statistics --------------------------------------------------------------------------
 

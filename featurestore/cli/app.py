@@ -25,6 +25,7 @@ from featurestore.cli import (
     listing,
     materialization,
     online,
+    spines,
     start,
     status,
     training,
@@ -122,6 +123,10 @@ GROUPS: Final[dict[str, tuple[str, dict[str, Callable[..., None]]]]] = {
     "keys": (
         "Make, list and revoke the keys of callers.",
         {"create": keys.create, "list": keys.list_keys, "revoke": keys.revoke},
+    ),
+    "spine": (
+        "Make spines: whose features are wanted, as of when; with labels.",
+        {"events": spines.events, "grid": spines.grid, "label": spines.label},
     ),
 }
 """Commands of two words: the first, what all of them are about, and those that follow it."""

@@ -21,10 +21,28 @@ WHERE project = ? AND NOT deleted AND version = (
 """
 
 
+_FUNCTIONS: Final = (
+    *("count", "count_distinct", "exists", "first", "last", "max", "mean", "median", "min"),
+    *("stddev", "sum", "var"),
+)
+
+
 def complete_views(context: typer.Context, incomplete: str) -> list[str]:
     """Return the views that begin so."""
     found = _objects(context)
     return _matching(incomplete, (name for kind, name, _ in found if kind == "feature view"))
+
+
+def complete_event_sources(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the views and sources that begin so."""
+    found = _objects(context)
+    kinds = ("feature view", "source")
+    return _matching(incomplete, (name for kind, name, _ in found if kind in kinds))
+
+
+def complete_functions(incomplete: str) -> list[str]:
+    """Return the functions of labels that begin so."""
+    return _matching(incomplete, iter(_FUNCTIONS))
 
 
 def complete_features(context: typer.Context, incomplete: str) -> list[str]:

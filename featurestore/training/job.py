@@ -19,6 +19,7 @@ from featurestore.offline.timeline import Ints
 from featurestore.offline.windows.join import WindowJoin, explain_windows
 from featurestore.statistics import Profile
 from featurestore.training.coverage import Coverage
+from featurestore.training.labels import label_names, spine_origin
 from featurestore.training.output import write_tables
 from featurestore.training.profiling import JobProfiler
 from featurestore.training.query import FeatureQuery
@@ -81,6 +82,16 @@ class RetrievalJob:
     def feature_names(self) -> tuple[str, ...]:
         """Names of the feature columns, in order."""
         return self._query.names
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the spine's columns that are marked as labels, in order."""
+        return label_names(self._spine.schema)
+
+    @property
+    def spine_origin(self) -> dict[str, Any] | None:
+        """How the spine was made (`Spine.origin`); None if it was not made by `store.spines`."""
+        return spine_origin(self._spine.schema)
 
     @property
     def schema(self) -> pa.Schema:

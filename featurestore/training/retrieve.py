@@ -15,6 +15,7 @@ from featurestore.offline.scan import open_scan
 from featurestore.offline.source_roots import check_sources_within
 from featurestore.registry.state import RegistryState
 from featurestore.training.job import RetrievalJob
+from featurestore.training.labels import check_labels
 from featurestore.training.query import FeatureRequest, ViewJoin, check_names, resolve
 from featurestore.training.request import request_table
 from featurestore.training.spine import SqlSpine, key_column, times_us, to_table
@@ -51,6 +52,7 @@ def retrieve(
     else:
         spine = to_table(entity_df, timestamp_field=timestamp_field)
     check_names(query.names, spine.column_names)
+    check_labels(query, spine.schema, timestamp_field)
     times = times_us(spine, timestamp_field, timezone)
     request = None
     if query.on_demand is not None:

@@ -297,6 +297,7 @@ def test_a_store_of_one_process_is_not_served(tmp_path: Path) -> None:
         ("featurestore mat", ["materialize", "materialize-incremental"]),
         ("featurestore describe tr", ["traffic"]),
         ("featurestore materialize --view p", ["profile"]),
+        ("featurestore spine events us", ["users"]),
         ("featurestore get-online scor", ["scoring"]),
         ("featurestore get-online traffic:", ["traffic:flights"]),
         ("featurestore --repo nope describe tr", []),

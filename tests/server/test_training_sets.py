@@ -19,6 +19,7 @@ from google.rpc.error_details_pb2 import RetryInfo
 
 from featurestore.definitions import FeatureService
 from featurestore.store import FeatureStore
+from featurestore.training.labels import label_names
 from featurestore.types import Float64, Int64, String
 from tests.unit.projects import LATER, THEN, UTC_US, rows, view, write
 
@@ -102,6 +103,14 @@ def test_a_training_set_is_what_it_is_in_the_process(
     assert list(found.summary.features) == list(FEATURES)
     assert (found.summary.project, found.summary.revision) == ("plant", 1)
     assert found.largest_piece <= PIECE_BYTES
+
+
+def test_a_label_is_still_marked_when_it_comes_back(store: FeatureStore, dial: Dial) -> None:
+    late = pa.field("late", pa.bool_(), metadata={"featurestore.label": "true"})
+    spine = _spine(3).append_column(late, pa.array([True, None, False]))
+    with served(store) as address:
+        found = train(dial(address), spine, "readings_v1")
+    assert label_names(found.table.schema) == ("late",)
 
 
 def test_a_query_says_how_features_are_named_and_what_is_known(

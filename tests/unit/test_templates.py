@@ -46,7 +46,7 @@ def free_address() -> str:
         return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
-@pytest.mark.parametrize(("template", "objects"), [("minimal", 4), ("flights", 19)])
+@pytest.mark.parametrize(("template", "objects"), [("minimal", 4), ("flights", 20)])
 def test_a_fresh_repository_can_be_applied_and_then_has_nothing_to_do(
     template: str, objects: int, made_from: Callable[[str], Path]
 ) -> None:

@@ -25,6 +25,7 @@ from sklearn.metrics import roc_auc_score
 from threadpoolctl import threadpool_limits
 
 from featurestore import FeatureStore
+from featurestore.spines import Spine
 
 REPO: Final = Path(__file__).resolve().parent
 COMMAND: Final = Path(sys.executable).with_name("featurestore")
@@ -45,12 +46,13 @@ def main() -> None:
         build_data()
     with step("Definitions: plan and apply"):
         apply(store)
-    questions = past_questions(store.clock.now())
+    with step("Questions: each flight, an hour before it is due"):
+        questions = past_questions(store)
     with step("A training set as of the moment of each question"):
         honest = training_set(store, questions)
     # One thread: on a busy machine two of them wait for each other longer than they work.
     with step("The same model, learned twice"), threadpool_limits(1):
-        model, features = compare_with_a_leak(store, questions, honest)
+        model, features = compare_with_a_leak(store, questions.to_polars(), honest)
     with step("Materialize: the newest values go online"):
         materialize(store)
     with served() as client:
@@ -81,18 +83,25 @@ def apply(store: FeatureStore) -> None:
     store.apply(plan)
 
 
-def past_questions(now: datetime) -> pl.DataFrame:
+def past_questions(store: FeatureStore) -> Spine:
     """Return the flights whose lateness is known by now; cancelled ones stay, without an answer."""
-    questions = pl.read_parquet(REPO / "data" / "flights.parquet")
-    return questions.filter(pl.col("scheduled_departure") <= now - timedelta(minutes=15))
+    questions = store.spines.from_events(
+        "schedule",
+        keys=["origin", "dest"],
+        columns=["carrier", "tailnum", *ASKED, "scheduled_departure"],  # a tail number may be null
+        labels=["late"],
+        end=store.clock.now() - timedelta(minutes=15),
+        offset="-1h",
+    )
+    say(f"{questions.num_rows:,} flights; the answer is {', '.join(questions.labels)}")
+    return questions
 
 
-def training_set(store: FeatureStore, questions: pl.DataFrame) -> pl.DataFrame:
+def training_set(store: FeatureStore, questions: Spine | pl.DataFrame) -> pl.DataFrame:
     """Return the questions, each with the features as they were known at its `event_timestamp`."""
     job = store.get_historical_features(questions, SERVICE, full_feature_names=True)
     table: pl.DataFrame = job.to_polars()
-    added = table.width - questions.width
-    say(f"{table.height:,} questions in, {table.height:,} rows out, {added} features each")
+    say(f"{table.height:,} rows, {len(job.feature_names)} features each")
     return table
 
 

@@ -25,6 +25,15 @@ def table(name: str) -> FileSource:
     )
 
 
+# No view reads it: a flight has no features of its own. Its rows are what questions are made of,
+# with `featurestore spine events schedule`, or as in `demo.py`.
+schedule = FileSource(
+    name="schedule",
+    path="data/flights.parquet",
+    timestamp_field="scheduled_departure",
+    description="Every flight, as of the moment at which it is due",
+)
+
 weather = FeatureView(
     name="weather",
     description="Hourly observations at New York's three airports, known when the hour is over",
