@@ -79,8 +79,13 @@ class Rule(Model):
         """The columns that it looks at."""
         return ()
 
-    def _default_name(self) -> str:
+    @property
+    def kind(self) -> str:
+        """What kind of rule it is: "not_null", "in_range" and so on."""
         return str(type(self).model_fields["rule"].default)
+
+    def _default_name(self) -> str:
+        return self.kind
 
     @property
     def text(self) -> str:
