@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,10 +10,12 @@ from featurestore.contracts.quarantine import BadRows
 from featurestore.contracts.report import OF_POLICY, Example, RuleResult, instant, plain
 from featurestore.contracts.rows import MAX_EXAMPLES, BatchFindings, Row
 from featurestore.contracts.subject import Subject
-from featurestore.contracts.uniqueness import UniqueKeys
 from featurestore.definitions.base import duration_micros
 from featurestore.definitions.contract import Fresh, Policy, RowCount, RowRule, Rule, Unique
 from featurestore.offline.ordinals import place_of
+
+if TYPE_CHECKING:
+    from featurestore.contracts.uniqueness import UniqueKeys
 
 
 class Outcome:
@@ -62,7 +65,7 @@ class Outcome:
             every.sort(key=lambda row: row.ordinal)
             self._examples[number] = every[:MAX_EXAMPLES]
 
-    def add_repeated(self, keys: UniqueKeys, bad: BadRows) -> None:
+    def add_repeated(self, keys: "UniqueKeys", bad: BadRows) -> None:
         """Find the rows that are not unique, of all that were read."""
         for number, rule in enumerate(self._subject.rules):
             if not isinstance(rule, Unique):

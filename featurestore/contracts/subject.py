@@ -1,6 +1,6 @@
 """What is checked: the rules of a source or view, and a scan of the rows that they are about."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -14,6 +14,8 @@ from featurestore.offline.scan import SourceScan, only_files, open_scan, open_so
 from featurestore.offline.view_files import ViewFiles
 
 Kind = Literal["source", "feature view"]
+Owner = FileSource | FeatureView
+"""What may have a contract."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +80,7 @@ def view_subject(view: FeatureView, root: Path) -> Subject:
     return Subject(kind="feature view", name=view.name, rules=tuple(view.contract), scan=scan)
 
 
-def check_contract(owner: FeatureView | FileSource, root: Path) -> None:
+def check_contract(owner: Owner, root: Path) -> None:
     """Refuse rules that do not go with the columns of a source's files, or with a view's.
 
     Raises:
@@ -94,3 +96,10 @@ def check_contract(owner: FeatureView | FileSource, root: Path) -> None:
         scan = source_subject(owner, root)
         known = scan.types
         check_rules(owner, owner.contract, lambda name: known[name])
+
+
+def owners_of(views: Iterable[FeatureView]) -> list[Owner]:
+    """Return the sources of some views, joined ones too, and the views; each once."""
+    listed = list(views)
+    sources = {s.name: s for view in listed for s in (view.source, *view.joins)}
+    return [*sources.values(), *{view.name: view for view in listed}.values()]

@@ -10,23 +10,27 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from featurestore.contracts.interval import EVER
 from featurestore.contracts.outcome import Outcome
 from featurestore.contracts.quarantine import BadRows, write_quarantine
 from featurestore.contracts.report import Validation, instant
 from featurestore.contracts.rows import BatchFindings, RowChecks
 from featurestore.contracts.subject import Subject, source_subject, view_subject
-from featurestore.contracts.uniqueness import UniqueKeys, unique_keys
 from featurestore.definitions import FeatureView, FileSource
 from featurestore.definitions.contract import Policy, Unique
 from featurestore.offline.arrow_rows import ArrowRows
-from featurestore.offline.duckdb_connection import DuckDBLimits
 from featurestore.offline.engine import OfflineEngine, RowFilter
 from featurestore.offline.joined_tables import row_joins
 from featurestore.offline.read_ahead import as_they_come
 from featurestore.offline.scan import check_files
+
+if TYPE_CHECKING:
+    from featurestore.contracts.uniqueness import UniqueKeys
+    from featurestore.offline.duckdb_connection import DuckDBLimits
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is read, rows done, rows in all)."""
@@ -50,7 +54,7 @@ class Validator:
     engine: OfflineEngine
     root: Path
     now_us: int
-    limits: DuckDBLimits
+    limits: "DuckDBLimits"
     quarantine: Path | None = None
     policy: Policy | None = None
     progress: Progress | None = None
@@ -99,7 +103,7 @@ class Validator:
             kind=subject.kind,
             name=subject.name,
             start=None if rows is None or rows.after_us is None else instant(rows.after_us),
-            end=None if rows is None else instant(rows.until_us),
+            end=None if rows is None or rows.until_us == EVER else instant(rows.until_us),
             rows=outcome.rows,
             bad_rows=outcome.bad_rows,
             rules=outcome.results(),
@@ -113,7 +117,7 @@ class Validator:
         subject: Subject,
         outcome: Outcome,
         interval: RowFilter | None,
-        keys: UniqueKeys | None,
+        keys: "UniqueKeys | None",
     ) -> Iterator[BatchFindings]:
         scan, threads = subject.scan, self.engine.threads
         if not scan.columns:  # there is nothing to look at but how many rows there are
@@ -138,11 +142,13 @@ class Validator:
                 self.progress(subject.name, min(done, scan.row_count), scan.row_count)
 
     @contextlib.contextmanager
-    def _keys(self, subject: Subject) -> Iterator[UniqueKeys | None]:
+    def _keys(self, subject: Subject) -> Iterator["UniqueKeys | None"]:
         unique = [rule for rule in subject.rules if isinstance(rule, Unique)]
         if not unique:
             yield None
             return
+        from featurestore.contracts.uniqueness import unique_keys
+
         names = dict.fromkeys(name for rule in unique for name in rule.key)
         columns = {subject.aliases[name]: subject.types[name] for name in names}
         number = pa.int64()

@@ -1,0 +1,37 @@
+"""Which rows to look at, from what people write."""
+
+from datetime import datetime
+from typing import Final
+
+from featurestore.errors import RequestError
+from featurestore.offline.engine import RowFilter
+from featurestore.time import as_utc, parse_instant, to_micros
+
+EVER: Final = 2**63 - 1
+"""No event is later."""
+
+
+def interval(start: datetime | str | None, end: datetime | str | None) -> RowFilter | None:
+    """Return the rows of event times in (start, end]; None for all.
+
+    Raises:
+        RequestError: One of them is no instant, or the start is not before the end.
+    """
+    if start is None and end is None:
+        return None
+    after = None if start is None else _micros(start)
+    until = EVER if end is None else _micros(end)
+    if after is not None and after >= until:
+        raise RequestError("The start is not before the end: no event is in between.")
+    return RowFilter(after_us=after, until_us=until)
+
+
+def _micros(instant: datetime | str) -> int:
+    try:
+        return to_micros(parse_instant(instant) if isinstance(instant, str) else as_utc(instant))
+    except ValueError as error:
+        raise RequestError(f"{error}.") from None
+    except (AttributeError, TypeError, OverflowError):
+        raise RequestError(
+            f"{instant!r} is not an instant.", hint="pass a datetime or RFC 3339 text"
+        ) from None
