@@ -3,7 +3,7 @@
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -171,8 +171,9 @@ def _check(value: object) -> object:
     return value
 
 
-Check = Annotated[Literal["off", "declared", "warn", "fail"], BeforeValidator(_check)]
+Check = Literal["off", "declared", "warn", "fail"]
 """Whether contracts are checked: each rule by its own policy, or all of them by one."""
+CHECKS: Final[tuple[Check, ...]] = get_args(Check)
 
 
 class ValidationConfig(_Model):
@@ -185,7 +186,7 @@ class ValidationConfig(_Model):
         quarantine: Folder that bad rows are written to.
     """
 
-    materialize: Check = "off"
+    materialize: Annotated[Check, BeforeValidator(_check)] = "off"
     quarantine: Path = Path("quarantine")
 
 

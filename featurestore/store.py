@@ -13,7 +13,7 @@ from featurestore.online_writes import OnlineWrites
 from featurestore.registry.diff import make_plan
 from featurestore.registry.log import current_actor
 from featurestore.registry.plan import Plan
-from featurestore.settings import Settings
+from featurestore.settings import Check, Settings
 from featurestore.time import Clock, as_utc, parse_instant, to_micros
 from featurestore.trust import Trust
 
@@ -246,6 +246,7 @@ class FeatureStore(OnlineWrites, Trust):
         overwrite: bool = False,
         resume: bool = False,
         drop_pushed: bool = False,
+        validate: bool | Check | None = None,
         progress: "Progress | None" = None,
     ) -> "list[RunReport]":
         """Write the newest row of every entity into the online store.
@@ -260,14 +261,19 @@ class FeatureStore(OnlineWrites, Trust):
                 such a run are left out of what is returned.
             drop_pushed: Let lookups switch to a new generation of a view even if rows that were
                 pushed to the one before are not in it.
+            validate: Whether the contracts of the rows to be read are checked before any is
+                written: "off", "declared" (True: each rule by its own policy), "warn" or "fail";
+                None for what `validation.materialize` says. A resumed run was checked before.
             progress: Called with (view, rows done, rows in all).
 
         Raises:
+            ContractError: Rows break a rule whose policy is to fail; nothing of that view was
+                written.
             RequestError: The start is not before the end; or `resume` with an interval.
             LeaseHeldError: Another run of a view is under way (retryable).
             ResumeError: A view or a file changed since its run was interrupted.
         """
-        runs = self._runs(views, progress, drop_pushed=drop_pushed)
+        runs = self._runs(views, progress, drop_pushed=drop_pushed, validate=validate)
         act = runs.resume if resume else runs.run
         return act(_micros(start), _micros(end), overwrite=overwrite)
 
@@ -277,6 +283,7 @@ class FeatureStore(OnlineWrites, Trust):
         *,
         views: Sequence[str] | None = None,
         drop_pushed: bool = False,
+        validate: bool | Check | None = None,
         progress: "Progress | None" = None,
     ) -> "list[RunReport]":
         """Write what is new since the last full or incremental run, late rows included.
@@ -286,7 +293,7 @@ class FeatureStore(OnlineWrites, Trust):
 
         Args and errors are those of `materialize`.
         """
-        runs = self._runs(views, progress, drop_pushed=drop_pushed)
+        runs = self._runs(views, progress, drop_pushed=drop_pushed, validate=validate)
         return runs.run_incremental(_micros(end))
 
     def estimate_materialization(
@@ -477,6 +484,7 @@ class FeatureStore(OnlineWrites, Trust):
         report: "Progress | None" = None,
         *,
         drop_pushed: bool = False,
+        validate: bool | Check | None = None,
     ) -> "ViewRuns":
         from featurestore.materialize.views import ViewRuns
         from featurestore.offline.factory import open_engine
@@ -496,6 +504,9 @@ class FeatureStore(OnlineWrites, Trust):
             retention_us=self._retention_us,
             drop_pushed=drop_pushed,
             at_once=self.settings.materialization.views_at_once,
+            gate=self._gate(
+                "materialize", wanted=validate, configured=self.settings.validation.materialize
+            ),
             progress=report,
         )
 

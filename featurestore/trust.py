@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featurestore.config import RepoConfig
+from featurestore.errors import RequestError
 from featurestore.registered import RegisteredObjects
-from featurestore.settings import Settings
+from featurestore.settings import CHECKS, Check, Settings
 from featurestore.time import Clock
 
 if TYPE_CHECKING:
@@ -155,3 +156,20 @@ class Trust(RegisteredObjects):
                 progress=progress,
             ),
         )
+
+    def _gate(
+        self, cause: "Cause", *, wanted: bool | Check | None, configured: Check
+    ) -> "Gate | None":
+        """Return what checks contracts as a caller wants it, or the settings; None for nothing."""
+        checks = configured if wanted is None else wanted
+        if isinstance(checks, bool):
+            checks = "declared" if checks else "off"
+        if checks == "off":
+            return None
+        if checks not in CHECKS:
+            raise RequestError(
+                f"validate={checks!r} is none of True, False, 'off', 'declared', 'warn', 'fail'.",
+                hint="rows are left out by rules whose policy is 'quarantine', not by one run",
+            )
+        policies: dict[str, Policy] = {"warn": "warn", "fail": "fail"}
+        return self.contract_gate(cause, policies.get(checks))

@@ -28,6 +28,7 @@ from featurestore.cli import (
     start,
     status,
     training,
+    validation,
     verification,
     writes,
 )
@@ -114,6 +115,7 @@ COMMANDS: Final[dict[str, Callable[..., None]]] = {
     "serve": online.serve,
     "health": health.health,
     "verify": verification.verify,
+    "validate": validation.validate,
     "doctor": doctor.doctor,
 }
 

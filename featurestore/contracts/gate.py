@@ -101,8 +101,7 @@ def require(report: ValidationReport) -> None:
     if not broken:
         return
     said = [
-        f"{shown(rule.rule)} of {each.kind} {each.name!r}"
-        f" ({rule.found or f'{rule.failed:,} of {rule.rows:,} rows'})"
+        f"{shown(rule.rule)} of {each.kind} {each.name!r} ({rule.extent})"
         for each, rule in broken[:MAX_SAID]
     ]
     more = f" and {len(broken) - MAX_SAID} more" if len(broken) > MAX_SAID else ""

@@ -66,6 +66,11 @@ class RuleResult:
     examples: Sequence[Example] = ()
 
     @property
+    def extent(self) -> str:
+        """How far it does not hold, in a few words."""
+        return self.found or f"{self.failed:,} of {self.rows:,} rows"
+
+    @property
     def share(self) -> float:
         """The share of the rows that break it; 0 of none."""
         return self.failed / self.rows if self.rows and self.found is None else 0.0
@@ -163,6 +168,15 @@ class ValidationReport:
     def ok(self) -> bool:
         """Whether nothing failed; warnings and rows in quarantine are no failure."""
         return self.status != "failed"
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """The rules that do not hold, in a few words each."""
+        return tuple(
+            f"{each.kind} {each.name}: {rule.rule} ({rule.policy}), {rule.extent}"
+            for each in self.validations
+            for rule in each.broken
+        )
 
     def to_document(self) -> dict[str, Any]:
         """Return it as JSON-ready data."""

@@ -7,7 +7,7 @@ SQL CHECK, but for `NotNull`. `Unique`, `Fresh` and `RowCount` are about all row
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime, timedelta
 from functools import reduce
-from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias, cast
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias, cast, get_args
 
 import pyarrow as pa
 import pydantic
@@ -34,6 +34,7 @@ MAX_AGE: Final = timedelta(days=36_500)
 
 Policy = Literal["warn", "quarantine", "fail"]
 """What a broken rule does: it is told; its rows are left out everywhere; or the check fails."""
+POLICIES: Final[tuple[Policy, ...]] = get_args(Policy)
 TypeOf = Callable[[str], pa.DataType]
 """Column -> its type."""
 
