@@ -17,6 +17,24 @@ if TYPE_CHECKING:
     from featurestore.registry.validations import ValidationRecord
 
 
+PolicyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--policy",
+        metavar="warn|quarantine|fail",
+        help="What every broken rule does [default: what it says itself].",
+    ),
+]
+QuarantineDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--quarantine-dir",
+        metavar="DIR",
+        help="Where rows in quarantine are written [default: as configured].",
+    ),
+]
+
+
 def validate(
     context: typer.Context,
     names: Annotated[
@@ -36,22 +54,8 @@ def validate(
         str | None,
         typer.Option("--end", metavar="TIME", help="Events up to this RFC 3339 instant only."),
     ] = None,
-    policy: Annotated[
-        str | None,
-        typer.Option(
-            "--policy",
-            metavar="warn|quarantine|fail",
-            help="What every broken rule does [default: what it says itself].",
-        ),
-    ] = None,
-    quarantine_dir: Annotated[
-        Path | None,
-        typer.Option(
-            "--quarantine-dir",
-            metavar="DIR",
-            help="Where rows in quarantine are written [default: as configured].",
-        ),
-    ] = None,
+    policy: PolicyOption = None,
+    quarantine_dir: QuarantineDir = None,
     history: Annotated[
         bool, typer.Option("--history", help="List what earlier checks found; read no row.")
     ] = False,

@@ -24,16 +24,16 @@ class Outcome:
     Args:
         subject: What is checked.
         policy: What rules do instead of their own policy; None for that.
-        now_us: What `Fresh` counts from.
+        as_of_us: What `Fresh` counts from.
 
     Attributes:
         rows: Rows within the interval.
         bad_rows: Those that break a rule about rows.
     """
 
-    def __init__(self, subject: Subject, *, policy: Policy | None, now_us: int) -> None:
+    def __init__(self, subject: Subject, *, policy: Policy | None, as_of_us: int) -> None:
         self._subject = subject
-        self._now_us = now_us
+        self._as_of_us = as_of_us
         self._policies = [_policy(rule, policy) for rule in subject.rules]
         self._failed: dict[int, int] = defaultdict(int)
         self._examples: dict[int, list[Row]] = defaultdict(list)
@@ -107,8 +107,11 @@ class Outcome:
             return holds, f"{self._counted:,} rows"
         if self._newest_us is None:
             return False, "no event"
-        holds = self._now_us - self._newest_us <= duration_micros(rule.max_age)
-        return holds, f"newest event {instant(self._newest_us)}, now {instant(self._now_us)}"
+        holds = self._as_of_us - self._newest_us <= duration_micros(rule.max_age)
+        return (
+            holds,
+            f"newest event {instant(self._newest_us)}, seen from {instant(self._as_of_us)}",
+        )
 
     def _example(self, row: Row) -> Example:
         file, number = place_of(self._subject.scan, row.ordinal)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from featurestore.contracts.rows import Ints, Masks
-from featurestore.errors import RequestError
+from featurestore.errors import OutputError, RequestError
 from featurestore.offline.arrow_files import opened
 from featurestore.offline.arrow_values import taken
 from featurestore.offline.atomic import atomic_file
@@ -85,7 +85,7 @@ def write_quarantine(
         SourceError: A source's file cannot be read any more.
         RequestError: The source would take the file for one of its own; it is not there.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(target.parent)
     parts = list(_parts(scan, rows[0]))
     schema = _schema(scan, [file for file, _ in parts])
     with atomic_file(target) as temporary, pq.ParquetWriter(temporary, schema) as writer:
@@ -103,6 +103,14 @@ def write_quarantine(
             f"Source {scan.source.name!r} would read its own bad rows again from {target.parent}.",
             hint="choose a folder for the quarantine that is no part of the source's path",
         )
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"The folder {folder} cannot be made: {reason}.") from None
 
 
 def _parts(scan: SourceScan, ordinals: Ints) -> Iterator[tuple[SourceFile, slice]]:

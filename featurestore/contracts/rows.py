@@ -91,6 +91,11 @@ class RowChecks:
         self.key_aliases = tuple(dict.fromkeys(subject.aliases[name] for name in names))
 
     @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The subject's rules, by number."""
+        return self._subject.rules
+
+    @property
     def aliases(self) -> list[str]:
         """What has to be read."""
         columns = (name for rule in self._subject.rules for name in rule.columns)

@@ -43,7 +43,7 @@ class Validator:
     Attributes:
         engine: Whose threads and memory are used.
         root: Folder that the sources' relative paths start at.
-        now_us: What `Fresh` counts from.
+        now_us: What `Fresh` counts from, unless the rows end before.
         limits: What `Unique` may use.
         quarantine: The folder that bad rows are written to; None writes none.
         policy: What every rule does instead of its own policy; None for that. "quarantine" is for
@@ -88,7 +88,9 @@ class Validator:
         )
         if files is not None:
             subject = subject.only(files)
-        outcome = Outcome(subject, policy=self.policy, now_us=self.now_us)
+        # How fresh rows were at an end that is over is what a run over old rows wants to know.
+        as_of_us = self.now_us if rows is None else min(self.now_us, rows.until_us)
+        outcome = Outcome(subject, policy=self.policy, as_of_us=as_of_us)
         interval = rows if subject.scan.event is not None else None
         with self._keys(subject) as keys:
             bad = BadRows()

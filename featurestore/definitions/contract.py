@@ -68,7 +68,8 @@ class Rule(Model):
     def model_post_init(self, _context: Any, /) -> None:
         """Give the rule a name, and refuse what it cannot do."""
         if not self.name:
-            object.__setattr__(self, "name", _check_rule_name(self._default_name()))
+            name = "".join(c if c.isprintable() else "_" for c in self._default_name())
+            object.__setattr__(self, "name", _check_rule_name(name))
         if self.policy == "quarantine" and not self.is_about_rows:
             raise ValueError(
                 f"rule {shown(self.name)} is about all rows together, and cannot tell which to"
@@ -395,11 +396,15 @@ class Fresh(Rule):
     """The newest event is not older than this; no event at all is not fresh.
 
     Attributes:
-        max_age: The greatest age, such as "2h", by the clock of the repository.
+        max_age: The greatest age, such as "2h", by the clock of the repository; where the rows that
+            are looked at end before now, as of that end.
     """
 
     rule: Literal["fresh"] = "fresh"
     max_age: Annotated[Duration, AfterValidator(_check_age)]
+
+    def __init__(self, max_age: timedelta | str, **data: Any) -> None:
+        Model.__init__(self, max_age=max_age, **data)
 
     @property
     def text(self) -> str:

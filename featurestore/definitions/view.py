@@ -25,13 +25,8 @@ from featurestore.definitions.names import ColumnName, ObjectName, check_distinc
 from featurestore.definitions.row_join import RowJoin, joined_source
 from featurestore.definitions.source import FileSource
 from featurestore.definitions.transform import RowTransform, read_transform
-from featurestore.errors import (
-    DefinitionError,
-    NotFoundError,
-    close_names,
-    did_you_mean,
-    shown,
-)
+from featurestore.definitions.view_contract import check_view_contract, hidden_by
+from featurestore.errors import DefinitionError, NotFoundError, shown
 from featurestore.expressions.check import columns_of
 from featurestore.expressions.tree import Column, Node, to_json, with_columns
 from featurestore.types import is_online_type, type_name
@@ -121,7 +116,7 @@ class FeatureView(Definition):
                 raise ValueError("a view has a schema or aggregations, not both")
             object.__setattr__(self, "fields", tuple(map(_window_field, self.window_features)))
         self._check_columns()
-        self._check_contract()
+        check_view_contract(self)
         if self.online:
             self._check_online_types()
 
@@ -150,40 +145,6 @@ class FeatureView(Definition):
                     f"feature {field.name!r} has the name of {taken}; rename the column with the"
                     " source's field_mapping"
                 )
-
-    def _check_contract(self) -> None:
-        for rule in self.contract:
-            for name in rule.columns:
-                if name not in self.contract_columns:
-                    guess = did_you_mean(close_names(name, self.contract_columns))
-                    raise ValueError(
-                        f"contract: rule {shown(rule.name)} is about {shown(name)}, which is none"
-                        f" of the view's columns; {guess or 'a rule on the source may be about it'}"
-                    )
-        transform = self.row_transform
-        times = [] if transform is None else [j.name for j in transform.joins if j.times]
-        late = {str(c.source) for c in self._hidden_by if c.source in times}
-        if self.online and late:
-            raise ValueError(
-                f"contract: a rule whose policy is 'quarantine' looks at {shown(min(late))}, which"
-                " is joined as of the row's time: a late row of it could take back a row that is"
-                " served already; choose another policy, or set online=False"
-            )
-
-    @property
-    def contract_columns(self) -> tuple[str, ...]:
-        """The columns that rules of the view may be about."""
-        times = (self.source.timestamp_field, self.source.created_timestamp_column)
-        return tuple(dict.fromkeys((*self.join_keys, *(t for t in times if t), *self.row_columns)))
-
-    @property
-    def _hidden_by(self) -> tuple[Column, ...]:
-        """What rules that leave rows out look at: columns of the source, and of joined ones."""
-        own = [name for rule in hiding(self.contract) for name in rule.columns]
-        trees = [self.row_column(name) or Column(name) for name in dict.fromkeys(own)]
-        of_source = (n for rule in hiding(self.source.contract) for n in rule.columns)
-        found = (c for tree in trees for c in columns_of(tree))
-        return tuple(dict.fromkeys((*found, *map(Column, of_source))))
 
     def _check_renamed(self) -> None:
         _check_mapping(self.source, (*self.join_keys, *self.source_columns))
@@ -259,7 +220,7 @@ class FeatureView(Definition):
     def source_columns(self) -> tuple[str, ...]:
         """The source's columns that features are made of, or which rows there are depends on."""
         trees = [self.row_column(name) for name in self.row_columns]
-        trees += self._hidden_by
+        trees += hidden_by(self)
         keys: list[str] = []
         if self.row_transform is not None:
             joins = self.row_transform.joins_of(trees)
