@@ -198,9 +198,23 @@ def _test(rule: RowRule, subject: Subject) -> _Test:
     def test(column: Callable[[str], pa.Array], count: int) -> Bools:
         arrays = {name: column(name) for name in rule.columns}
         arrays = {n: a if a.type == types[n] else a.cast(types[n]) for n, a in arrays.items()}
+        if len(arrays) == 1 and names[rule.columns[0]] == "string":
+            return _failing_texts(expression, *arrays.items())
         return _failing(expression, arrays, 0, count)
 
     return test
+
+
+def _failing_texts(expression: ArrowExpression, column: tuple[str, pa.Array]) -> Bools:
+    """Return which rows of one column of texts break a rule; each text is looked at once.
+
+    Texts cost the evaluator a Python object each, and most columns of texts have few of them.
+    """
+    name, texts = column
+    encoded = texts.dictionary_encode(null_encoding="encode")
+    found = _failing(expression, {name: encoded.dictionary}, 0, len(encoded.dictionary))
+    failing: Bools = found[encoded.indices.to_numpy()]
+    return failing
 
 
 def _failing(
