@@ -38,6 +38,7 @@ from featurestore.errors import (
     OutputError,
     RequestError,
     RowsError,
+    SourceChangedError,
     SourceError,
 )
 from featurestore.registry.validations import KEPT_VALIDATIONS
@@ -317,7 +318,7 @@ def test_a_definition_reads_back_from_its_document() -> None:
 
 # --- quarantine ------------------------------------------------------------------------------
 
-TABLE = {"x": [1.0, 200.0, NAN, 4.0], "country": ["DE", "FR", "IT", "xx"]}
+TABLE = {"x": [1.0, 200.0, NAN, 4.0], "country": ["DE", "FR", "IT", "DEU"]}
 HIDING = (
     InRange("x", max=100, policy="quarantine"),
     Matches("country", "[A-Z]{2}", policy="quarantine"),
@@ -475,6 +476,14 @@ def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path, engine: str) -
                 store.validate()
             assert says(raised.value, FILE)
         assert store.validations() == []
+
+
+def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path: Path) -> None:
+    path = write(tmp_path / FILE, rows(2), row_group_size=1)
+    with project(tmp_path) as store:
+        store.apply([view(contract=[NotNull("x")])])
+        with pytest.raises(SourceChangedError):
+            store.validate(progress=lambda *_: path.touch())
 
 
 # --- on the way ------------------------------------------------------------------------------
