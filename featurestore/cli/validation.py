@@ -40,7 +40,7 @@ def validate(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NAME]...",
+            metavar="NAME",
             help="Sources and views, or source/x, view/x [default: all that have a contract].",
             autocompletion=complete_contracts,
         ),
@@ -61,10 +61,10 @@ def validate(
     ] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, help="--history: at most so many.")] = 20,
 ) -> None:
-    """Check the contracts of sources and views against their rows.
+    """Check rows against their contracts.
 
-    Every rule that does not hold is listed with the first rows that break it. The registry keeps
-    the results.
+    Those of sources and of views, in one reading each. Every rule that does not hold is listed with
+    the first rows that break it. The registry keeps the results.
 
     Ends with 1 if a rule whose policy is "fail" does not hold; warnings and rows in quarantine are
     no failure.
