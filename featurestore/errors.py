@@ -22,6 +22,7 @@ FeatureStoreError
 │   ├── RegistryConflictError  somebody else applied first (retryable)
 │   ├── RegistryVersionError   the registry was written by a newer version
 │   └── DestructiveChangeError the plan deletes objects and nobody allowed it
+├── ContractError              rows break a rule whose policy is to fail: nothing was made of them
 ├── LeaseHeldError             another run of this view is under way (retryable)
 ├── ResumeError                an interrupted materialization cannot be continued
 ├── StoreError                 the online store answered, and the answer is an error
@@ -314,6 +315,18 @@ class DestructiveChangeError(RegistryError):
             f"This would delete {', '.join(self.names)}; nothing was applied.",
             hint="define them again, or allow it with --allow-destroy (allow_destroy=True)",
         )
+
+
+class ContractError(FeatureStoreError):
+    """Rows break rules of a source's or view's contract whose policy is to fail; nothing was made.
+
+    Attributes:
+        rules: The broken rules, as `object.rule`.
+    """
+
+    def __init__(self, message: str, *, rules: Sequence[str], hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.rules = tuple(rules)
 
 
 class LeaseHeldError(FeatureStoreError):

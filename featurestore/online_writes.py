@@ -76,7 +76,8 @@ class OnlineWrites(RegisteredObjects):
             NotFoundError: There is no such view.
             RequestError: Rows cannot be pushed to this view, or not appended to its source.
             RowsError: A column is missing or of the wrong type; a join key or event time is null,
-                or more than 5 minutes in the future. It names column and row; nothing was written.
+                or more than 5 minutes in the future; or a row breaks a rule of the view's contract
+                whose policy is to fail. It names column and row; nothing was written.
             StoreUnavailableError: The online store cannot be reached (retryable; pushing the same
                 rows again does no harm).
         """

@@ -3,7 +3,7 @@
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -164,6 +164,32 @@ class MaterializationConfig(_Model):
     views_at_once: Count = 1
 
 
+def _check(value: object) -> object:
+    """Read what YAML takes for a bool: `off`, `on`."""
+    if isinstance(value, bool):
+        return "declared" if value else "off"
+    return value
+
+
+Check = Literal["off", "declared", "warn", "fail"]
+"""Whether contracts are checked: each rule by its own policy, or all of them by one."""
+CHECKS: Final[tuple[Check, ...]] = get_args(Check)
+
+
+class ValidationConfig(_Model):
+    """Where contracts are checked besides `featurestore validate`.
+
+    Attributes:
+        materialize: Before a run writes anything. "off" does not; with "declared", for which "on"
+            is short, a broken rule does what its policy says; with "warn" it is told and the run
+            goes on; with "fail" nothing is written.
+        quarantine: Folder that bad rows are written to.
+    """
+
+    materialize: Annotated[Check, BeforeValidator(_check)] = "off"
+    quarantine: Path = Path("quarantine")
+
+
 class FunctionsConfig(_Model):
     """Python functions of on-demand views.
 
@@ -309,6 +335,7 @@ class Settings(_Model):
         tombstone_retention: How long a deleted entity of a view without ttl cannot be revived by
             older rows.
         materialization: See `MaterializationConfig`.
+        validation: See `ValidationConfig`.
         functions: See `FunctionsConfig`; a string is its roots, separated by commas.
         server: See `ServerConfig`; a string is its address.
     """
@@ -324,5 +351,6 @@ class Settings(_Model):
     online_store: OnlineStoreConfig = OnlineStoreConfig()
     tombstone_retention: Retention = timedelta(days=90)
     materialization: MaterializationConfig = MaterializationConfig()
+    validation: ValidationConfig = ValidationConfig()
     functions: FunctionsConfig = FunctionsConfig()
     server: ServerConfig = ServerConfig()

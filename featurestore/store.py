@@ -1,6 +1,5 @@
 """`FeatureStore`: the one object that most users need. Wiring and delegation only."""
 
-import getpass
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
@@ -9,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 from featurestore.config import RepoConfig, load_config, make_config
 from featurestore.definitions import Definition
-from featurestore.errors import DestructiveChangeError, RequestError
+from featurestore.errors import DestructiveChangeError
 from featurestore.online_writes import OnlineWrites
 from featurestore.registry.diff import make_plan
+from featurestore.registry.log import current_actor
 from featurestore.registry.plan import Plan
-from featurestore.settings import Settings
-from featurestore.time import Clock, as_utc, parse_instant, to_micros
+from featurestore.settings import Check, Settings
+from featurestore.time import Clock, given_instant, given_micros
 from featurestore.trust import Trust
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class FeatureStore(OnlineWrites, Trust):
             raise DestructiveChangeError([str(change.ref) for change in plan.deletions])
         if not plan.is_empty:
             pushed = self._views_online(plan.new_generations)
-            self.registry.commit(plan, actor=_actor(), now=self.clock.now(), pushed=pushed)
+            self.registry.commit(plan, actor=current_actor(), now=self.clock.now(), pushed=pushed)
         return plan
 
     # --- training ----------------------------------------------------------------------------
@@ -230,8 +230,8 @@ class FeatureStore(OnlineWrites, Trust):
             self.get_source(source),
             engine=self.engine,
             root=self.config.root,
-            after_us=_micros(start),
-            until_us=_micros(end),
+            after_us=given_micros(start),
+            until_us=given_micros(end),
             progress=progress,
         )
 
@@ -246,6 +246,7 @@ class FeatureStore(OnlineWrites, Trust):
         overwrite: bool = False,
         resume: bool = False,
         drop_pushed: bool = False,
+        validate: bool | Check | None = None,
         progress: "Progress | None" = None,
     ) -> "list[RunReport]":
         """Write the newest row of every entity into the online store.
@@ -260,16 +261,21 @@ class FeatureStore(OnlineWrites, Trust):
                 such a run are left out of what is returned.
             drop_pushed: Let lookups switch to a new generation of a view even if rows that were
                 pushed to the one before are not in it.
+            validate: Whether the contracts of the rows to be read are checked before any is
+                written: "off", "declared" (True: each rule by its own policy), "warn" or "fail";
+                None for what `validation.materialize` says. A resumed run was checked before.
             progress: Called with (view, rows done, rows in all).
 
         Raises:
+            ContractError: Rows break a rule whose policy is to fail; nothing of that view was
+                written.
             RequestError: The start is not before the end; or `resume` with an interval.
             LeaseHeldError: Another run of a view is under way (retryable).
             ResumeError: A view or a file changed since its run was interrupted.
         """
-        runs = self._runs(views, progress, drop_pushed=drop_pushed)
+        runs = self._runs(views, progress, drop_pushed=drop_pushed, validate=validate)
         act = runs.resume if resume else runs.run
-        return act(_micros(start), _micros(end), overwrite=overwrite)
+        return act(given_micros(start), given_micros(end), overwrite=overwrite)
 
     def materialize_incremental(
         self,
@@ -277,6 +283,7 @@ class FeatureStore(OnlineWrites, Trust):
         *,
         views: Sequence[str] | None = None,
         drop_pushed: bool = False,
+        validate: bool | Check | None = None,
         progress: "Progress | None" = None,
     ) -> "list[RunReport]":
         """Write what is new since the last full or incremental run, late rows included.
@@ -286,8 +293,8 @@ class FeatureStore(OnlineWrites, Trust):
 
         Args and errors are those of `materialize`.
         """
-        runs = self._runs(views, progress, drop_pushed=drop_pushed)
-        return runs.run_incremental(_micros(end))
+        runs = self._runs(views, progress, drop_pushed=drop_pushed, validate=validate)
+        return runs.run_incremental(given_micros(end))
 
     def estimate_materialization(
         self,
@@ -303,7 +310,7 @@ class FeatureStore(OnlineWrites, Trust):
         """
         runs = self._runs(views)
         act = runs.estimate_incremental if incremental else runs.estimate
-        return act(_micros(start), _micros(end))
+        return act(given_micros(start), given_micros(end))
 
     def rollback(self, view: str) -> "Serving":
         """Let lookups of a view read the generation that they read before, at once.
@@ -320,14 +327,16 @@ class FeatureStore(OnlineWrites, Trust):
             NotFoundError: There is no such view.
             RequestError: No older generation is kept.
         """
-        return self.registry.roll_back(self.project, view, actor=_actor(), grace_s=self._grace_s)
+        return self.registry.roll_back(
+            self.project, view, actor=current_actor(), grace_s=self._grace_s
+        )
 
     @property
     def api_keys(self) -> "ApiKeys":
         """The keys of those who call a server of this project."""
         from featurestore.api_keys import ApiKeys
 
-        return ApiKeys(self.registry, self.project, actor=_actor())
+        return ApiKeys(self.registry, self.project, actor=current_actor())
 
     def status(self, *, views: Sequence[str] | None = None) -> "list[ViewStatus]":
         """Return how far views are online, and what became of their last runs.
@@ -475,6 +484,7 @@ class FeatureStore(OnlineWrites, Trust):
         report: "Progress | None" = None,
         *,
         drop_pushed: bool = False,
+        validate: bool | Check | None = None,
     ) -> "ViewRuns":
         from featurestore.materialize.views import ViewRuns
         from featurestore.offline.factory import open_engine
@@ -494,6 +504,9 @@ class FeatureStore(OnlineWrites, Trust):
             retention_us=self._retention_us,
             drop_pushed=drop_pushed,
             at_once=self.settings.materialization.views_at_once,
+            gate=self._gate(
+                "materialize", wanted=validate, configured=self.settings.validation.materialize
+            ),
             progress=report,
         )
 
@@ -511,26 +524,4 @@ def _config(config: Mapping[str, Any] | RepoConfig | None, root: Path) -> RepoCo
 def _clock(clock: Clock | Instant) -> Clock:
     if isinstance(clock, Clock):
         return clock
-    return Clock() if clock == "system" else Clock(_instant(clock))
-
-
-def _micros(instant: Instant | None) -> int | None:
-    return None if instant is None else to_micros(_instant(instant))
-
-
-def _instant(instant: Instant) -> datetime:
-    try:
-        return parse_instant(instant) if isinstance(instant, str) else as_utc(instant)
-    except ValueError as error:
-        raise RequestError(f"{error}.") from None
-    except (AttributeError, TypeError, OverflowError):
-        raise RequestError(
-            f"{instant!r} is not an instant.", hint="pass a datetime or RFC 3339 text"
-        ) from None
-
-
-def _actor() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"
+    return Clock() if clock == "system" else Clock(given_instant(clock))

@@ -12,6 +12,8 @@ from functools import lru_cache
 from typing import Final, Literal, NewType
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from featurestore.errors import RequestError
+
 Micros = NewType("Micros", int)
 """Microseconds since the epoch."""
 
@@ -60,6 +62,27 @@ def parse_instant(text: str) -> datetime:
         raise ValueError(
             f"{text[:60]!r} is not an RFC 3339 instant such as '2026-01-31T12:00:00Z'"
         ) from None
+
+
+def given_instant(instant: datetime | str) -> datetime:
+    """Return an instant that a user gave: an aware datetime, a naive one in UTC, or RFC 3339 text.
+
+    Raises:
+        RequestError: It is none.
+    """
+    try:
+        return parse_instant(instant) if isinstance(instant, str) else as_utc(instant)
+    except ValueError as error:
+        raise RequestError(f"{error}.") from None
+    except (AttributeError, TypeError, OverflowError):
+        raise RequestError(
+            f"{instant!r} is not an instant.", hint="pass a datetime or RFC 3339 text"
+        ) from None
+
+
+def given_micros(instant: datetime | str | None) -> Micros | None:
+    """Return the same in microseconds since the epoch, and None for None; raises like it."""
+    return None if instant is None else to_micros(given_instant(instant))
 
 
 def format_instant(instant: datetime) -> str:

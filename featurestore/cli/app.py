@@ -29,6 +29,7 @@ from featurestore.cli import (
     start,
     status,
     training,
+    validation,
     verification,
     writes,
 )
@@ -115,6 +116,7 @@ COMMANDS: Final[dict[str, Callable[..., None]]] = {
     "serve": online.serve,
     "health": health.health,
     "verify": verification.verify,
+    "validate": validation.validate,
     "doctor": doctor.doctor,
 }
 

@@ -50,6 +50,15 @@ def complete_features(context: typer.Context, incomplete: str) -> list[str]:
     return _matching(incomplete, _feature_names(context))
 
 
+def complete_contracts(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the sources and views with a contract that begin so."""
+    import json
+
+    kinds = ("feature view", "source")
+    found = (o for o in _objects(context) if o[0] in kinds and "contract" in json.loads(o[2]))
+    return _matching(incomplete, (name for _, name, _ in found))
+
+
 def complete_objects(context: typer.Context, incomplete: str) -> list[str]:
     """Return all objects that begin so."""
     return _matching(incomplete, (name for _, name, _ in _objects(context)))

@@ -20,11 +20,13 @@ from featurestore.cli.listing import (
 from featurestore.cli.output import counted, listed, print_facts, print_heading, print_table
 from featurestore.cli.profiles import Charts, Svg, describe_statistics
 from featurestore.cli.session import Session, UsageError
+from featurestore.cli.validation import last_validation, last_validation_text
 from featurestore.errors import NotFoundError, RequestError, SourceError
 
 if TYPE_CHECKING:
     from featurestore.definitions import Definition, FeatureService, FeatureView, FileSource
     from featurestore.registry.state import ObjectRef, RegistryState
+    from featurestore.registry.validations import ValidationRecord
     from featurestore.store import FeatureStore
 
 MAX_SHOWN_FILES: Final = 20
@@ -210,6 +212,7 @@ def _source(store: "FeatureStore", state: "RegistryState", name: str) -> Descrip
         "dedup keys": listed(source.dedup_keys or ()),
         "files": f"{counted(len(files), 'file')}, {counted(sum(rows), 'row')}",
         "problem": problem,
+        "last validation": last_validation_text(_validation(store, source)),
         **_common(source, state),
     }
     shown = [(file["path"], file["rows"], file["bytes"]) for file in files[:MAX_SHOWN_FILES]]
@@ -218,8 +221,17 @@ def _source(store: "FeatureStore", state: "RegistryState", name: str) -> Descrip
         kind=source.kind,
         name=name,
         facts=facts,
-        tables={title: (("file", "rows", "bytes"), list(shown))} if shown else {},
-        document={**document, "files": files, "problem": problem, **_used_by(source, state)},
+        tables={
+            **_contract_table(source),
+            **({title: (("file", "rows", "bytes"), list(shown))} if shown else {}),
+        },
+        document={
+            **document,
+            "files": files,
+            "problem": problem,
+            "last_validation": last_validation(_validation(store, source)),
+            **_used_by(source, state),
+        },
     )
 
 
@@ -265,17 +277,33 @@ def _view(store: "FeatureStore", state: "RegistryState", name: str) -> Descripti
             "version": str(view.newest.version),
             "online up to": end_text(mark) or "never materialized",
             "last run": _last_run(run_document(runs[0])) if runs else None,
+            "last validation": last_validation_text(_validation(store, definition)),
             **_common(definition, state),
         },
         tables={
             "features": _feature_table(definition, document["schema"]),
+            **_contract_table(definition),
         },
         document={
             **document,
             "last_run": run_document(runs[0]) if runs else None,
+            "last_validation": last_validation(_validation(store, definition)),
             **_used_by(definition, state),
         },
     )
+
+
+def _contract_table(
+    owner: "FileSource | FeatureView",
+) -> dict[str, tuple[Sequence[str], list[tuple[object, ...]]]]:
+    """Return the rules of a source or view under their heading; without any, nothing."""
+    rules: list[tuple[object, ...]] = [(r.name, r.policy, r.text) for r in owner.contract]
+    return {"contract": (("rule", "policy", "what holds"), rules)} if rules else {}
+
+
+def _validation(store: "FeatureStore", owner: "Definition") -> "ValidationRecord | None":
+    found = store.registry.validations(store.project, owner.kind, owner.name, limit=1)
+    return found[0] if found else None
 
 
 def _join_text(source: "FileSource") -> str:

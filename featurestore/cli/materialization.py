@@ -14,6 +14,7 @@ from featurestore.cli.views import Views
 if TYPE_CHECKING:
     from featurestore.materialize.estimate import RunEstimate
     from featurestore.materialize.run import RunReport
+    from featurestore.settings import Check
 
 End = Annotated[
     str | None,
@@ -26,6 +27,14 @@ DropPushed = Annotated[
     typer.Option(
         "--drop-pushed",
         help="Switch to a new generation even if rows pushed to the one before are not in it.",
+    ),
+]
+Validate = Annotated[
+    str | None,
+    typer.Option(
+        "--validate",
+        metavar="off|declared|warn|fail",
+        help="Check contracts before writing [default: as configured].",
     ),
 ]
 DryRun = Annotated[
@@ -49,6 +58,7 @@ def materialize(
         bool, typer.Option("--resume", help="Go on with runs that were interrupted.")
     ] = False,
     drop_pushed: DropPushed = False,
+    validate: Validate = None,
     dry_run: DryRun = False,
 ) -> None:
     """Write newest rows to the online store.
@@ -73,6 +83,7 @@ def materialize(
             overwrite=overwrite,
             resume=resume,
             drop_pushed=drop_pushed,
+            validate=_check(validate),
             progress=report,
         )
     if resume and not runs and not session.as_json:
@@ -87,6 +98,7 @@ def materialize_incremental(
     end: End = None,
     view: Views = None,
     drop_pushed: DropPushed = False,
+    validate: Validate = None,
     dry_run: DryRun = False,
 ) -> None:
     """Write what is new since the last run.
@@ -101,9 +113,24 @@ def materialize_incremental(
         return
     with session.store() as store, progress(session, "rows") as report:
         runs = store.materialize_incremental(
-            end, views=view or None, drop_pushed=drop_pushed, progress=report
+            end,
+            views=view or None,
+            drop_pushed=drop_pushed,
+            validate=_check(validate),
+            progress=report,
         )
     _show(session, runs)
+
+
+def _check(text: str | None) -> "Check | None":
+    from featurestore.settings import CHECKS
+
+    for check in CHECKS:
+        if text == check:
+            return check
+    if text is not None:
+        raise UsageError(f"--validate takes {', '.join(CHECKS)}, not {text[:40]!r}.")
+    return None
 
 
 def _show_estimates(session: Session, estimates: "list[RunEstimate]") -> None:
@@ -150,6 +177,8 @@ def _notes(run: "RunReport") -> Iterator[str]:
             f"generation {run.generation} lacks {run.left_pushed:,} rows that were pushed to the"
             " one before, and is not read yet: push them again, or give --drop-pushed"
         )
+    for rule in run.broken:
+        yield f"a contract is broken: {rule}"
     if run.error is not None:
         yield f"generation {run.generation}, which is older, could not be written: {run.error}"
 

@@ -8,6 +8,7 @@ from featurestore.cli.completion import complete_views
 from featurestore.cli.listing import RUN_HEADERS, generation_text, run_document, run_row
 from featurestore.cli.output import print_heading, print_table
 from featurestore.cli.session import Session
+from featurestore.cli.validation import last_validation, last_validation_text
 from featurestore.cli.views import Views
 
 if TYPE_CHECKING:
@@ -35,7 +36,12 @@ def status(context: typer.Context, *, view: Views = None) -> None:
         return
     headers = ["view", "generation", "state", "online up to", "age", "newest event", "last run"]
     headers += ["rows", "run"]
-    print_table(session.out, headers, list(map(_row, found)))
+    rows = list(map(_row, found))
+    if any(each.last_validation is not None for each in found):
+        headers.append("contract")
+        told = (last_validation_text(each.last_validation) for each in found)
+        rows = [(*row, text) for row, text in zip(rows, told, strict=True)]
+    print_table(session.out, headers, rows)
     for each in found:
         if each.served != each.generation and not each.is_held:
             session.note(
@@ -119,6 +125,7 @@ def status_document(status: "ViewStatus") -> dict[str, Any]:
         "run": None if task is None else _task_document(task),
         "holder": None if status.lease is None else status.lease.holder,
         "can_be_resumed": status.can_be_resumed,
+        "last_validation": last_validation(status.last_validation),
     }
 
 

@@ -2,6 +2,16 @@
 
 from featurestore.definitions.aggregation import Aggregation
 from featurestore.definitions.base import Definition
+from featurestore.definitions.contract import (
+    Fresh,
+    InRange,
+    Matches,
+    NotNull,
+    OneOf,
+    RowCount,
+    Sql,
+    Unique,
+)
 from featurestore.definitions.entity import Entity
 from featurestore.definitions.field import Field
 from featurestore.definitions.on_demand import OnDemandFeatureView, OnDemandSelection
@@ -19,7 +29,15 @@ __all__ = [
     "FeatureViewSelection",
     "Field",
     "FileSource",
+    "Fresh",
+    "InRange",
+    "Matches",
+    "NotNull",
     "OnDemandFeatureView",
     "OnDemandSelection",
+    "OneOf",
     "RequestSource",
+    "RowCount",
+    "Sql",
+    "Unique",
 ]

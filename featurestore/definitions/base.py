@@ -104,8 +104,20 @@ class Definition(Model):
     tags: Tags = pydantic.Field(default_factory=dict)
 
     def to_document(self) -> Document:
-        """Return the definition as JSON-ready data; other definitions appear by name."""
-        return self.model_dump(mode="json", by_alias=True)
+        """Return the definition as JSON-ready data; other definitions appear by name.
+
+        Without rules there is no word of a contract, so that what has none is written as it was
+        before there were any.
+        """
+        document = self.model_dump(mode="json", by_alias=True)
+        if not document.get("contract", True):
+            del document["contract"]
+        return document
+
+    def semantics(self) -> Document:
+        """Return what its values mean, as JSON-ready data."""
+        document = self.to_document()
+        return {name: document.get(name) for name in sorted(self.semantic_fields)}
 
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Self:

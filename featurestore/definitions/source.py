@@ -7,8 +7,10 @@ from typing import Annotated, Any, ClassVar
 
 import pydantic
 from pydantic import AfterValidator, BeforeValidator
+from typing_extensions import override
 
 from featurestore.definitions.base import Definition, Document, Duration
+from featurestore.definitions.contract import Contract, Fresh, hiding
 from featurestore.definitions.names import ColumnName, check_distinct
 from featurestore.errors import shown
 from featurestore.time import Ambiguous, Missing, zone
@@ -82,6 +84,8 @@ class FileSource(Definition):
         static: Whether this is a lookup table such as airports, whose rows hold for all times. It
             has no times, can be joined in transforms, and is taken as it is when it is read: a row
             that is rewritten changes the past as well.
+        contract: Rules that its rows have to keep, as in `[NotNull("user_id")]`;
+            `docs/contracts.md` says which there are, and what a broken one does.
     """
 
     kind: ClassVar[str] = "source"
@@ -115,6 +119,7 @@ class FileSource(Definition):
     dedup_keys: Annotated[Sequence[ColumnName], AfterValidator(_check_dedup_keys)] | None = None
     lateness: Annotated[Duration, AfterValidator(_check_lateness)] = timedelta(0)
     static: bool = False
+    contract: Contract = ()
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse columns that cannot be both of what they are declared to be, and missing times."""
@@ -156,9 +161,13 @@ class FileSource(Definition):
         Args:
             of_events: Whether rows are counted, which `dedup_keys` matter to.
         """
-        document = self.to_document()
         meant = {"static": self.static, "dedup_keys": of_events and self.dedup_keys}
-        return {key: document[key] for key in sorted(self.semantic_fields) if meant.get(key, True)}
+        return {key: part for key, part in self.semantics().items() if meant.get(key, True)}
+
+    @override
+    def semantics(self) -> Document:
+        hidden = [rule.meaning() for rule in hiding(self.contract)]
+        return super().semantics() | ({"hidden": hidden} if hidden else {})
 
     def _check_static(self) -> None:
         if self.dedup_keys:
@@ -168,6 +177,8 @@ class FileSource(Definition):
             "created_timestamp_column": self.created_timestamp_column,
             "lateness": self.lateness or None,
         }
+        if any(isinstance(rule, Fresh) for rule in self.contract):
+            raise ValueError("a static source has no times: no rule can ask how fresh it is")
         for name, value in given.items():
             if value is not None:
                 raise ValueError(

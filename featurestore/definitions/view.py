@@ -18,12 +18,14 @@ from featurestore.definitions.base import (
     duration_micros,
     fingerprint,
 )
+from featurestore.definitions.contract import Contract, hiding
 from featurestore.definitions.entity import Entity
 from featurestore.definitions.field import Field
 from featurestore.definitions.names import ColumnName, ObjectName, check_distinct
 from featurestore.definitions.row_join import RowJoin, joined_source
 from featurestore.definitions.source import FileSource
 from featurestore.definitions.transform import RowTransform, read_transform
+from featurestore.definitions.view_contract import check_view_contract, hidden_by
 from featurestore.errors import DefinitionError, NotFoundError, shown
 from featurestore.expressions.check import columns_of
 from featurestore.expressions.tree import Column, Node, to_json, with_columns
@@ -60,6 +62,8 @@ class FeatureView(Definition):
             at the spine's time, online at the time of the request. None means it never expires. Of
             windows it limits online how long ago they were computed; offline it does nothing.
         online: Whether it is materialized and served.
+        contract: Rules that its rows have to keep, behind the transform: over join keys, times and
+            the columns that features are made of. `docs/contracts.md` says which there are.
     """
 
     kind: ClassVar[str] = "feature view"
@@ -77,6 +81,7 @@ class FeatureView(Definition):
     joins: Annotated[Sequence[FileSource], AfterValidator(tuple)] = ()
     ttl: Annotated[Duration | None, AfterValidator(_check_ttl)] = None
     online: bool = True
+    contract: Contract = ()
 
     @field_serializer("entities")
     def _entity_names(self, entities: Sequence[Entity]) -> list[str]:
@@ -111,6 +116,7 @@ class FeatureView(Definition):
                 raise ValueError("a view has a schema or aggregations, not both")
             object.__setattr__(self, "fields", tuple(map(_window_field, self.window_features)))
         self._check_columns()
+        check_view_contract(self)
         if self.online:
             self._check_online_types()
 
@@ -212,8 +218,9 @@ class FeatureView(Definition):
 
     @property
     def source_columns(self) -> tuple[str, ...]:
-        """The source's columns that features, or the transform's filter and joins, are made of."""
+        """The source's columns that features are made of, or which rows there are depends on."""
         trees = [self.row_column(name) for name in self.row_columns]
+        trees += hidden_by(self)
         keys: list[str] = []
         if self.row_transform is not None:
             joins = self.row_transform.joins_of(trees)
@@ -308,6 +315,8 @@ class FeatureView(Definition):
             parts["transform"] = transformed
         parts["join_keys"] = [[k, type_name(t)] for k, t in self.join_keys.items()]
         parts["source"] = self.source.meaning(of_events=bool(self.aggregations))
+        if hidden := [rule.meaning() for rule in hiding(self.contract)]:
+            parts["hidden"] = hidden
         return fingerprint(parts)
 
     def _transformed(self) -> Document | None:

@@ -53,6 +53,7 @@ FUNCTIONS: Final[dict[str, Function]] = {
     "cast": Function(rules.cast, callable=False),
     "try_cast": Function(rules.cast, callable=False),
     "like": Function(rules.text_test, callable=False),
+    "matches": Function(rules.text_test, callable=False),  # of contracts: no text becomes it
     "||": Function(rules.text_to_text, (2, 2), callable=False),
     "if": Function(rules.case, (2, 3)),
     **_calls(rules.same_type, "coalesce", "greatest", "least", most=_MANY),

@@ -73,8 +73,8 @@ def walk(node: Node) -> Iterator[Node]:
             yield from walk(arg)
 
 
-def with_columns(node: Node, column: Callable[[Column], Column]) -> Node:
-    """Return a tree with other columns in place of its own."""
+def with_columns(node: Node, column: Callable[[Column], Node]) -> Node:
+    """Return a tree with other columns, or trees, in place of its own columns."""
     if isinstance(node, Column):
         return column(node)
     if isinstance(node, Call):

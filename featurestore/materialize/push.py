@@ -14,7 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from featurestore.contracts.rows import RowChecks
+from featurestore.contracts.subject import Subject
 from featurestore.definitions import FeatureView
+from featurestore.definitions.contract import RowRule
 from featurestore.errors import (
     NotFoundError,
     RequestError,
@@ -41,6 +44,7 @@ from featurestore.time import Clock, format_instant, from_micros
 AHEAD_US: Final = 5 * 60 * 1_000_000
 """How far behind the clock's now an event may lie: clocks of other machines differ."""
 BATCH_ROWS: Final = 50_000
+MAX_RULE_TEXT: Final = 200
 ROWS: Final = "the rows"
 """What rows are called where a message names a file."""
 
@@ -169,8 +173,11 @@ class Pusher:
             batches = list(_visible_rows(scan, table))
         except SourceError as error:  # there is no file that the caller could look at
             raise RowsError(error.message, hint=error.hint) from None
+        checks = _rules(definition, scan)
         for batch in batches:
             _check_batch(scan, batch, now_us)
+            if checks is not None:
+                _check_contract(definition, checks, batch)
         encoder = RowEncoder(definition, now_us=now_us, is_pushed=True)
         parts = (part for batch in _in_order(scan, batches) for part in _parts(batch))
         return _Prepared(
@@ -268,6 +275,28 @@ def _check_batch(scan: SourceScan, batch: pa.RecordBatch, now_us: int) -> None:
             column=scan.event_column.in_file,
             row=row,
             hint="a row of the future would hide all that come before it; check the clocks",
+        )
+
+
+def _rules(view: FeatureView, scan: SourceScan) -> RowChecks | None:
+    """Return what checks the view's rules about rows whose policy is to fail; None without any."""
+    rules = [r for r in view.contract if isinstance(r, RowRule) and r.policy == "fail"]
+    if not rules:
+        return None
+    subject = Subject(kind="feature view", name=view.name, rules=tuple(rules), scan=scan)
+    return RowChecks(subject, None, frozenset())
+
+
+def _check_contract(view: FeatureView, checks: RowChecks, batch: pa.RecordBatch) -> None:
+    """Refuse rows that break a rule of the view."""
+    found = checks.check(batch)
+    for rule, (first, *_) in ((checks.rules[n], rows) for n, rows in found.examples.items()):
+        raise RowsError(
+            f"Row {first.ordinal} breaks rule {shown(rule.name)} of view {view.name!r}"
+            f" ({rule.text[:MAX_RULE_TEXT]}); nothing was written.",
+            column=rule.columns[0],
+            row=first.ordinal,
+            hint="correct the row, or give the rule the policy 'quarantine' or 'warn'",
         )
 
 

@@ -11,7 +11,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+from featurestore.contracts.gate import Gate
 from featurestore.errors import FeatureStoreError, ResumeError, shown
 from featurestore.materialize.carry import DEFAULT_RETENTION_US, Carried, Succession, carry_over
 from featurestore.materialize.failpoints import Failpoint, hit
@@ -55,6 +57,9 @@ class RunReport:
         carried: Tombstones and pushed rows that it took over from the generation before.
         left_pushed: Rows that it could not take over, so that lookups did not switch.
         error: Why writing a generation failed that is not the newest; None when it did not.
+        validation: What became of the contracts of what was read: "passed", "warned" or
+            "quarantined"; None if they were not checked.
+        broken: The rules that do not hold, in a few words each.
     """
 
     view: str
@@ -76,6 +81,8 @@ class RunReport:
     carried: int = 0
     left_pushed: int = 0
     error: str | None = None
+    validation: str | None = None
+    broken: tuple[str, ...] = ()
 
     @property
     def rows_per_second(self) -> float:
@@ -99,6 +106,7 @@ class Materializer:
         batch_rows: How many rows one write has at most.
         grace_s: How long a generation that lookups leave is written further.
         retention_us: How long a tombstone is kept in a view without ttl.
+        gate: Checks contracts before anything is written; None checks none.
     """
 
     project: str
@@ -112,6 +120,7 @@ class Materializer:
     batch_rows: int = BATCH_ROWS
     grace_s: float = DEFAULT_GRACE_S
     retention_us: int = DEFAULT_RETENTION_US
+    gate: Gate | None = None
 
     def run(
         self,
@@ -131,6 +140,7 @@ class Materializer:
 
         Raises:
             LeaseHeldError: Another run of this view is under way (retryable).
+            ContractError: Rows to be read break a rule whose policy is to fail.
             SourceChangedError: A file changed meanwhile (retryable); the watermark stays.
             FeatureStoreError: Reading or writing failed; the run is recorded as failed.
         """
@@ -139,9 +149,19 @@ class Materializer:
             hit(Failpoint.LEASED)
             with self._failures_recorded(task):
                 scan = open_scan(view, view.feature_names, self.root)
+                checked = self._checked(task, scan)
                 record = self._record_of(task, scan, overwrite=overwrite)
                 self.registry.begin_task(record)
-                return self._execute(task, scan, record, progress, succession)
+                report = self._execute(task, scan, record, progress, succession)
+                return replace(report, **checked)
+
+    def _checked(self, task: Task, scan: SourceScan) -> dict[str, Any]:
+        """Check the contracts of what a run is to read, and return what its report says of it."""
+        if self.gate is None:
+            return {}
+        files = {file.path for file in scan.all_files}
+        found = self.gate.let_through([task.view.definition], task.rows, files=files)
+        return {"validation": found.status, "broken": found.broken}
 
     def resume(
         self,

@@ -9,6 +9,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
 
+from featurestore.contracts.gate import Gate
 from featurestore.errors import FeatureStoreError, RequestError
 from featurestore.materialize.carry import Succession
 from featurestore.materialize.estimate import RunEstimate, estimate_run
@@ -89,6 +90,8 @@ class ViewRuns:
         drop_pushed: Let lookups switch to a new generation that lacks rows which were pushed to the
             one before.
         at_once: How many views are run side by side.
+        gate: Checks contracts before a run writes; None checks none. A run that is resumed was
+            checked when it began.
         progress: Told of every batch, or None; of views side by side one call at a time.
     """
 
@@ -103,6 +106,7 @@ class ViewRuns:
     retention_us: int
     drop_pushed: bool = False
     at_once: int = 1
+    gate: Gate | None = None
     progress: Progress | None = None
 
     @cached_property
@@ -122,6 +126,7 @@ class ViewRuns:
             root=self.root,
             grace_s=self.grace_s,
             retention_us=self.retention_us,
+            gate=self.gate,
         )
 
     def tasks(self, start_us: int | None, end_us: int | None) -> list[list[Task]]:

@@ -9,6 +9,7 @@ from featurestore.registry.generations import LiveView
 from featurestore.registry.runs import Lease, RunRecord
 from featurestore.registry.sql import SqlRegistry
 from featurestore.registry.tasks import TaskRecord
+from featurestore.registry.validations import ValidationRecord
 
 Situation = Literal["never", "ready", "running", "failed", "interrupted"]
 
@@ -33,6 +34,8 @@ class ViewStatus:
         last_run: The last run that is over, or None.
         task: The run that is under way or was interrupted, or None.
         lease: That of the run under way, or None.
+        last_validation: What the last check of the view's contract found, or of its source's where
+            it has none of its own; None if there was none.
     """
 
     view: str
@@ -48,6 +51,7 @@ class ViewStatus:
     last_run: RunRecord | None
     task: TaskRecord | None
     lease: Lease | None
+    last_validation: ValidationRecord | None = None
 
     @property
     def can_be_resumed(self) -> bool:
@@ -84,9 +88,21 @@ def view_statuses(
                 last_run=runs[0] if runs else None,
                 task=task,
                 lease=lease,
+                last_validation=_last_validation(registry, project, view),
             )
         )
     return found
+
+
+def _last_validation(
+    registry: SqlRegistry, project: str, view: LiveView
+) -> ValidationRecord | None:
+    definition = view.newest.definition
+    owner = definition if definition.contract else definition.source
+    if not owner.contract:
+        return None
+    found = registry.validations(project, owner.kind, owner.name, limit=1)
+    return found[0] if found else None
 
 
 def _situation(task: TaskRecord | None, lease: Lease | None, *, is_online: bool) -> Situation:

@@ -10,6 +10,7 @@ from typing import Final
 import pyarrow as pa
 
 from featurestore.expressions.functions import FUNCTIONS
+from featurestore.expressions.texts import whole
 from featurestore.expressions.tree import Call, Column, Literal, Node
 from featurestore.offline.duckdb_text import any_float, sql_type, text
 from featurestore.types import parse_type
@@ -93,6 +94,7 @@ _WRITERS: Final[Mapping[str, Callable[[list[str], Call], str]]] = {
     "between": lambda args, _: f"({args[0]} BETWEEN {args[1]} AND {args[2]})",
     "in": lambda args, _: f"({args[0]} IN ({', '.join(args[1:])}))",
     "like": lambda args, node: f"({args[0]} LIKE {text(str(node.option))})",
+    "matches": lambda args, node: f"regexp_matches({args[0]}, {text(whole(str(node.option)))})",
     "case": _case,
     "if": _case,
     "cast": _cast,

@@ -2,11 +2,14 @@
 
 import os
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from featurestore.offline.engine import OfflineEngine
 from featurestore.offline.memory import limit_bytes
 from featurestore.settings import OfflineStoreConfig
+
+if TYPE_CHECKING:
+    from featurestore.offline.duckdb_connection import DuckDBLimits
 
 UNLIMITED: Final = "80%"
 """What engines that share the machine have together where no limit is configured: DuckDB's own."""
@@ -38,6 +41,18 @@ def open_engine(config: OfflineStoreConfig, *, root: Path, shares: int = 1) -> O
         threads=config.threads,
         memory_limit=config.memory_limit,
         temp_directory=temp_directory,
+    )
+
+
+def duckdb_limits(config: OfflineStoreConfig, *, root: Path) -> "DuckDBLimits":
+    """Return what DuckDB may use where it works beside the engine, whichever that is."""
+    from featurestore.offline.duckdb_connection import DuckDBLimits
+
+    temp = config.temp_directory
+    return DuckDBLimits(
+        threads=config.threads,
+        memory_limit=config.memory_limit,
+        temp_directory=None if temp is None else (root / temp).absolute(),
     )
 
 

@@ -9,11 +9,19 @@ import pyarrow as pa
 
 from featurestore.definitions import FeatureView, FileSource
 from featurestore.definitions.aggregation import ROWS
+from featurestore.definitions.contract import all_of
 from featurestore.expressions.check import columns_of
 from featurestore.expressions.tree import Column, Node, with_columns
-from featurestore.offline.column_types import computed_type, dedup_types, input_type, row_type
+from featurestore.offline.column_types import (
+    column_type,
+    computed_type,
+    dedup_types,
+    input_type,
+    row_type,
+)
 from featurestore.offline.files import SourceFile, check_unchanged, list_files
 from featurestore.offline.footer import Footer, read_footer
+from featurestore.offline.hidden_rows import source_filter, view_filter
 from featurestore.offline.join_columns import JoinColumns, JoinedColumns
 from featurestore.offline.scan_columns import (
     FileGroup,
@@ -68,8 +76,8 @@ class SourceScan:
         keys: Join keys, `k0` first.
         features: Features, `f0` first.
         inputs: What the transform computes and joins with, `x0` first.
-        where: The transform's filter, over the aliases `x0..` and `j0..`; rows for which it is not
-            true are never seen.
+        where: The transform's filter, and the rules of contracts that leave rows out, over the
+            aliases `x0..` and `j0..`; rows for which it is not true are never seen.
         joins: What the transform joins.
         dedup: What rows of one event share, of a view with aggregations: `d0..`, perhaps `e`. Empty
             where every row is an event of its own.
@@ -210,15 +218,28 @@ def scan_of_table(view: FeatureView, table: pa.Table, name: str, root: Path) -> 
 
 def _open_join(join: JoinColumns, files: ViewFiles, *, as_served: bool) -> JoinScan:
     source = join.source
-    read = _scan_columns(source, [*join.read, *_times(source)])
+    inputs, where = _source_filter(source, files.of(source))
+    read = _scan_columns(source, [*join.read, *_times(source), *inputs])
     return JoinScan(
         name=join.join.name,
-        scan=_opened(source, files.of(source), read),
+        scan=_opened(source, files.of(source), read, where=where),
         keys=tuple(join.own_keys),
         columns=_scan_columns(source, join.columns),
         inner=join.join.inner,
         as_served=as_served and not source.static,
     )
+
+
+def _source_filter(
+    source: FileSource, files: tuple[SourceFile, ...]
+) -> tuple[list[tuple[str, str, pa.DataType]], Node | None]:
+    """Return the columns `x0..` by which rules leave rows out, and the predicate over them."""
+    found = source_filter(source, files)
+    if found is None:
+        return [], None
+    aliases = {column: f"x{number}" for number, column in enumerate(columns_of(found))}
+    inputs = [(a, c.name, column_type(source, files, c.name)) for c, a in aliases.items()]
+    return inputs, with_columns(found, lambda column: Column(aliases[column]))
 
 
 def _scan_columns(
@@ -264,6 +285,25 @@ def open_source(source: FileSource, root: Path) -> SourceScan:
     others = ((name, dtype) for name, dtype in renamed if name not in taken)
     features = ((f"f{n}", name, dtype) for n, (name, dtype) in enumerate(others))
     return _opened(source, files, _scan_columns(source, [*features, *times]))
+
+
+def open_columns(source: FileSource, names: Iterable[str], root: Path) -> SourceScan:
+    """Find the files of a source and check some columns: a scan without keys.
+
+    Args:
+        source: The source; rows that its contract leaves out are there.
+        names: The columns, `f0` first, in the widest type that they have in the files. Its time
+            columns are there anyway, as times.
+        root: Folder that the source's relative path starts at.
+
+    Raises:
+        SourceError, SourceSchemaError: See `open_scan`.
+    """
+    files = list_files(source, root)
+    columns = [
+        (f"f{number}", name, column_type(source, files, name)) for number, name in enumerate(names)
+    ]
+    return _opened(source, files, _scan_columns(source, [*columns, *_times(source)]))
 
 
 def _times(source: FileSource) -> Iterator[tuple[str, str, pa.DataType]]:
@@ -361,7 +401,8 @@ class _Rows:
         files: Its source's files, and those of what it joins.
 
     Attributes:
-        where: The transform's filter, over the aliases of its inputs and of what is joined.
+        where: The filter of its transform and of rules that leave rows out, over the aliases of
+            inputs and of what is joined.
     """
 
     def __init__(self, view: FeatureView, files: ViewFiles) -> None:
@@ -372,7 +413,8 @@ class _Rows:
         where = None if view.row_transform is None else view.row_transform.where
         if where is not None:
             computed_type(view, files, "WHERE", where, declared=pa.bool_())
-        self.where = None if where is None else self._over_inputs(where)
+        parts = [part for part in (where, view_filter(view, files)) if part is not None]
+        self.where = self._over_inputs(all_of(parts)) if parts else None
 
     @property
     def joins(self) -> tuple[JoinColumns, ...]:

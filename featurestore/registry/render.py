@@ -57,7 +57,8 @@ def _value(value: Any) -> str:
     if value is None:
         return "none"
     if isinstance(value, Mapping):
-        value = {key: part for key, part in value.items() if part not in (None, "", {}, [])}
+        said = (item for item in value.items() if item[0] != "tree")  # it is read from a text
+        value = {key: part for key, part in said if part not in (None, "", {}, [])}
     return _printable(json.dumps(value, ensure_ascii=False))
 
 

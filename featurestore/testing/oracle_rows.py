@@ -18,6 +18,7 @@ import pyarrow as pa
 from featurestore.definitions import FeatureView, FileSource
 from featurestore.errors import SourceTimeError, SpineError
 from featurestore.testing.local_time import LocalTimeError, instant_ns, round_down, round_up
+from featurestore.testing.oracle_contracts import is_hidden
 from featurestore.testing.oracle_joins import Asker, Joined, partner_rows
 from featurestore.testing.oracle_transforms import transformed
 from featurestore.testing.plain import RawTime, Row
@@ -93,7 +94,8 @@ def _all_rows(
             asker = Asker({**row, **given}, event_us, created_us, is_served=mode == "as_served")
             partners = partner_rows(view, asker, joined)
             shown = transformed(view.row_transform, view.source.name, asker.row, partners)
-            if shown is not None:
+            hidden = is_hidden(view.source.contract, asker.row)
+            if shown is not None and not hidden and not is_hidden(view.contract, {**row, **shown}):
                 found = _source_row(view, row, shown, times, ordinal)
                 yield None if found is None else replace(found, later=later.get(ordinal, ()))
 

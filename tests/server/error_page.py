@@ -19,6 +19,7 @@ MODULES: Final = {core.__name__, server.__name__}
 WITHOUT_A_ROW: Final = {
     core.ConfigError: "correct `feature_store.yaml`, or the variable, that the message names",
     core.MissingExtraError: "install what the hint says",
+    core.ContractError: "see [contracts](contracts.md): correct the data, or the rule",
     core.VerificationError: "see [verify](semantics.md): something is served that is not right",
     server.ServeError: "see the message: it names the address, or the worker's log says more",
 }

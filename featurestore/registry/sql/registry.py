@@ -13,13 +13,14 @@ from featurestore.registry.generations import DEFAULT_GRACE_S, LiveState, Servin
 from featurestore.registry.log import LogEntry
 from featurestore.registry.plan import Plan
 from featurestore.registry.runs import MAX_HOLDER, Lease, Recorded, RunRecord, Watermark
-from featurestore.registry.sql import forget, generations, keys, objects, tasks
+from featurestore.registry.sql import forget, generations, keys, objects, tasks, validations
 from featurestore.registry.sql import runs as ledger
 from featurestore.registry.sql.database import Database
 from featurestore.registry.sql.objects import Version, plain
-from featurestore.registry.sql.upgrade import has_keys, has_tasks
+from featurestore.registry.sql.upgrade import has_keys, has_tasks, has_validations
 from featurestore.registry.state import RegistryState
 from featurestore.registry.tasks import Chunk, TaskRecord
+from featurestore.registry.validations import ValidationRecord
 from featurestore.time import SYSTEM_CLOCK, Clock
 
 if TYPE_CHECKING:
@@ -367,6 +368,27 @@ class SqlRegistry:
             objects.require_project(connection, project)
             now = self._wall_clock.now()
             return keys.revoke(connection, project, name_or_id, now=now, actor=actor)
+
+    def record_validation(self, found: ValidationRecord) -> None:
+        """Keep what a check of a contract found.
+
+        Raises:
+            NotFoundError: Nothing was ever applied to the project.
+        """
+        with self._database.write() as connection:
+            objects.require_project(connection, found.project)
+            validations.write_validation(connection, found)
+
+    def validations(
+        self, project: str, kind: str | None = None, name: str | None = None, *, limit: int = 100
+    ) -> list[ValidationRecord]:
+        """Return the newest `limit` checks of contracts, of one object or of all, newest first."""
+        with self._database.read() as connection:
+            if connection is None or not has_validations(connection):
+                return []
+            return validations.read_validations(
+                connection, project, kind=kind, name=name, limit=limit
+            )
 
     def wall_now(self) -> datetime:
         """Return the time that leases expire by."""
