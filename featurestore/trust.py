@@ -93,7 +93,7 @@ class Trust(RegisteredObjects):
         Raises:
             NotFoundError: An unknown service, view or feature; it suggests names that look alike.
             EntityValueError: A join key or request field is missing, unknown or of the wrong type.
-            RequestError: `at` is not an instant, or `mode` is not possible.
+            RequestError: `at` is not an instant, `max_rows` is below 0, or `mode` is not possible.
             SourceError: A source's files cannot be read.
             StoreUnavailableError: With `online`, the online store cannot be reached (retryable).
         """

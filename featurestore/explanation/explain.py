@@ -16,7 +16,7 @@ from featurestore.definitions import (
     OnDemandSelection,
 )
 from featurestore.definitions.on_demand_inputs import Input
-from featurestore.errors import NotFoundError
+from featurestore.errors import NotFoundError, RequestError
 from featurestore.explanation.model import (
     ComputedInput,
     ExplainedFeature,
@@ -123,6 +123,8 @@ class Explainer:
         mode: Mode,
     ) -> Explanation:
         """Return why features have their values; see `FeatureStore.explain`."""
+        if self.max_rows < 0:
+            raise RequestError(f"max_rows={self.max_rows!r} is below 0.")
         asked = [(s, name) for s in selections(features, self.state) for name in s.feature_names]
         query = resolve(features, self.state, full_feature_names=True, functions=self.functions)
         chosen = [selection for selection, _ in asked]

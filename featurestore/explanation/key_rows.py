@@ -180,7 +180,9 @@ def _has_key(batch: pa.RecordBatch, keys: Sequence[str], key: pa.Table) -> Marks
 
 def _may_have_nulls(scan: SourceScan, piece: Piece) -> bool:
     """Whether a row group's statistics leave it open that a key or event time is null."""
-    if any(column.alias in piece.group.from_folders for column in scan.keys):
+    folders = dict(piece.file.partitions)
+    from_folders = [c for c in scan.keys if c.alias in piece.group.from_folders]
+    if any(folders[column.in_file] is None for column in from_folders):
         return True
     group = piece.metadata.row_group(piece.number)
     chunks = (group.column(n) for n in range(group.num_columns))
@@ -189,5 +191,5 @@ def _may_have_nulls(scan: SourceScan, piece: Piece) -> bool:
         for chunk in chunks
         if chunk.statistics is not None and chunk.statistics.has_null_count
     }
-    needed = [column.in_file for column in (*scan.keys, scan.event_column)]
-    return any(nulls.get(name, 1) for name in needed)
+    needed = (c for c in (*scan.keys, scan.event_column) if c not in from_folders)
+    return any(nulls.get(column.in_file, 1) for column in needed)

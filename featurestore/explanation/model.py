@@ -224,6 +224,7 @@ class WindowExplanation:
         where: The predicate of the rows that count, or None.
         count: How many rows have a value that counts.
         rows: Some of them, newest first.
+        deciding: Of first, last, min and max the row that has the value; of several the oldest.
         passed_over: Rows of the entity that do not count, by reason.
     """
 
@@ -235,6 +236,7 @@ class WindowExplanation:
     where: str | None
     count: int
     rows: tuple[SourceRow, ...]
+    deciding: Mapping[str, SourceRow]
     passed_over: tuple[PassedOver, ...]
 
     @property
@@ -259,6 +261,7 @@ class WindowExplanation:
             "count": self.count,
             "rows": [row.to_document() for row in self.rows],
             "not_listed": self.count - len(self.rows),
+            "deciding": {name: row.to_document() for name, row in self.deciding.items()},
             "passed_over": [each.to_document() for each in self.passed_over],
         }
 

@@ -174,6 +174,9 @@ def _window(view: ViewExplanation, window: WindowExplanation) -> Part:
     facts = [("window", window.interval)]
     if window.where is not None:
         facts.append(("where", _text(window.where)))
+    for name, row in window.deciding.items():
+        event = "" if row.event_us is None else f", {time_text(row.event_us)}"
+        facts.append((_text(name), f"of {_place(row.place)}{event}"))
     what = "row" if window.column == "*" else f"row with a value of {_text(window.column)}"
     heading = f"{counted(window.count, 'row')}{what.removeprefix('row')} in it"
     rows = Rows(heading, tuple(map(_row, window.rows)), window.count - len(window.rows))
@@ -217,8 +220,14 @@ def _passed_over(found: PassedOver) -> Rows:
 
 def _row(row: SourceRow) -> tuple[str, str, str, str]:
     created = "" if row.created_us is None else f"created {time_text(row.created_us)}"
-    values = _values(row.values or row.read, most=MAX_CELL)
-    return time_text(row.event_us) or "", created, _place(row.place), values
+    told = [_values(row.values, most=MAX_CELL)] if row.values else []
+    if row.read:
+        read = _values(row.read, most=MAX_CELL)
+        told.append(f"from {read}" if row.values else read)
+    for joined in row.joined:
+        place = "no row" if joined.place is None else _place(joined.place)
+        told.append(f"joined {_text(joined.name)}: {place}")
+    return time_text(row.event_us) or "", created, _place(row.place), "; ".join(told)
 
 
 def _place(place: Place) -> str:

@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from featurestore.definitions.aggregation import ROWS, WindowFeature
 from featurestore.explanation.model import array_of
@@ -17,6 +18,7 @@ RELATIVE: Final = 1e-9
 """What floats may be off by: SEMANTICS, section 4."""
 FAR_FROM_ZERO: Final = 1e5
 SMALLEST: Final = 2.2250738585072014e-308
+_PICKED: Final = frozenset({"first", "last", "min", "max"})
 _SUMS: Final = frozenset({"sum", "mean", "var", "stddev"})
 
 
@@ -59,6 +61,26 @@ def recomputed(feature: WindowFeature, values: pa.Array | None, count: int) -> p
     column = None if feature.column == ROWS else values
     window = Runs(np.array([0], dtype=np.int64), np.array([count], dtype=np.int64))
     return WindowColumn(groups, column, None)(feature, window).cast(feature.result_type)[0]
+
+
+def deciding(feature: WindowFeature, value: pa.Scalar, values: pa.Array | None) -> int | None:
+    """Return which of a window's values is the feature's; None where all of them make it.
+
+    Args:
+        feature: The feature.
+        value: Its value.
+        values: Those of the window, without nulls, in the order of their rank.
+    """
+    kind = feature.function.kind
+    if values is None or not len(values) or kind not in _PICKED:
+        return None
+    if kind in ("first", "last"):
+        return 0 if kind == "first" else len(values) - 1
+    if pa.types.is_floating(value.type) and math.isnan(value.as_py()):
+        found = pc.index(pc.is_nan(values), True).as_py()
+    else:
+        found = pc.index(values, value).as_py()
+    return found if found >= 0 else None
 
 
 def _slack(kind: str, found: float, numbers: Sequence[float]) -> float:

@@ -26,7 +26,7 @@ from featurestore.explanation.model import (
     ViewExplanation,
     WindowExplanation,
 )
-from featurestore.explanation.recomputed import same_bits, same_window
+from featurestore.explanation.recomputed import deciding, same_bits, same_window
 from featurestore.explanation.verdicts import Verdicts, closest, judge_latest, judge_window, listed
 from featurestore.offline.as_of import winners
 from featurestore.offline.engine import Mode, OfflineEngine, ScanReader
@@ -132,8 +132,15 @@ class _Found:
             cell = (feature.column, feature.dtype, feature.window_us, feature.closed, feature.where)
             groups.setdefault(cell, []).append(feature)
         judged = [(features, self._judged(features[0])) for features in groups.values()]
-        shown = self._described([v for _, v in judged], most_rows=asked.max_rows)
-        windows = tuple(self._window(f, v, shown) for f, v in judged)
+        chosen = [self._deciding(features, verdicts) for features, verdicts in judged]
+        shown = self._described(
+            [v for _, v in judged],
+            most_rows=asked.max_rows,
+            besides=[row for rows in chosen for row in rows.values()],
+        )
+        windows = tuple(
+            self._window(f, v, d, shown) for (f, v), d in zip(judged, chosen, strict=True)
+        )
         for features, verdicts in judged:
             self._check_window(features, verdicts)
         return self._explanation(
@@ -234,8 +241,27 @@ class _Found:
         column = self._column(feature)
         return None if column is None else np.asarray(column.is_valid())
 
+    def _deciding(self, features: Sequence[WindowFeature], verdicts: Verdicts) -> dict[str, int]:
+        """Return the positions of the rows that have a feature's value."""
+        values = self._values(features[0], verdicts)
+        found = {f.name: deciding(f, self.asked.values[f.name], values) for f in features}
+        return {
+            name: int(verdicts.answering[place])
+            for name, place in found.items()
+            if place is not None
+        }
+
+    def _values(self, feature: WindowFeature, verdicts: Verdicts) -> pa.Array | None:
+        """Return the values in a window, in the order of their rank; None where rows count."""
+        column = self._column(feature)
+        return None if column is None else column.take(pa.array(verdicts.answering))
+
     def _window(
-        self, features: Sequence[WindowFeature], verdicts: Verdicts, shown: Mapping[int, SourceRow]
+        self,
+        features: Sequence[WindowFeature],
+        verdicts: Verdicts,
+        chosen: Mapping[str, int],
+        shown: Mapping[int, SourceRow],
     ) -> WindowExplanation:
         asked, first = self.asked, features[0]
         newest = verdicts.answering[::-1][: asked.max_rows]
@@ -251,6 +277,10 @@ class _Found:
             rows=tuple(
                 _with_values(shown[int(o)], first.row_columns) for o in self.rows.ordinals[newest]
             ),
+            deciding={
+                name: _with_values(shown[int(self.rows.ordinals[n])], first.row_columns)
+                for name, n in chosen.items()
+            },
             passed_over=tuple(
                 PassedOver(
                     reason=each.reason,
@@ -264,13 +294,15 @@ class _Found:
 
     # --- rows --------------------------------------------------------------------------------
 
-    def _described(self, found: Sequence[Verdicts], *, most_rows: int) -> dict[int, SourceRow]:
+    def _described(
+        self, found: Sequence[Verdicts], *, most_rows: int, besides: Sequence[int] = ()
+    ) -> dict[int, SourceRow]:
         """Return all rows that are shown, by their ordinals."""
         asked = self.asked
         details = RowDetails(
             engine=asked.engine, reader=self.reader, scan=asked.scan, root=asked.root
         )
-        positions = set(listed(found, most_rows=most_rows, most_others=MAX_OTHERS))
+        positions = {*listed(found, most_rows=most_rows, most_others=MAX_OTHERS), *besides}
         there = {int(self.rows.ordinals[n]): self.rows.times(n) for n in positions}
         others: dict[int, Times] = {
             int(self.left_out.ordinals[n]): self.left_out.times(n)
@@ -364,8 +396,7 @@ class _Found:
 
     def _check_window(self, features: Sequence[WindowFeature], verdicts: Verdicts) -> None:
         """Compare each value of a training set with what the rows found add up to."""
-        column = self._column(features[0])
-        values = None if column is None else column.take(pa.array(verdicts.answering))
+        values = self._values(features[0], verdicts)
         for feature in features:
             value = self.asked.values[feature.name]
             if not same_window(feature, value, values, len(verdicts.answering)):

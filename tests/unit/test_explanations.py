@@ -164,6 +164,19 @@ def test_both_ends_of_a_ttl_are_exact_to_the_microsecond(
     assert (found.value, reasons(found)) == ((1.0, {}) if reason is None else (None, {reason: 1}))
 
 
+def test_keys_that_folders_name_are_told_from_null_ones(
+    store: FeatureStore, tmp_path: Path
+) -> None:
+    columns = {"t": times(NOON, None), "x": [1.0, 2.0]}
+    write(tmp_path / "data/k=1/a.parquet", columns)
+    write(tmp_path / "data/k=2/a.parquet", columns)
+    write(tmp_path / "data/k=__HIVE_DEFAULT_PARTITION__/a.parquet", columns)
+    found = explained(store, view("data"), {"k": 2}, at=NOON)
+    assert place(found.views[0].chosen) == ("data/k=2/a.parquet", 0)
+    assert reasons(found) == {"null_time": 1, "null_key": 2}
+    assert why_not(found, Reason.NULL_TIME) == [("data/k=2/a.parquet", 1)]
+
+
 def test_a_view_without_an_entity_is_asked_without_one(store: FeatureStore, tmp_path: Path) -> None:
     write(tmp_path / FILE, {"t": times(NOON, NOON + HOUR), "x": [1.0, 2.0]})
     found = explained(store, view(keys={}), at=NOON + DAY)
@@ -325,7 +338,9 @@ def test_a_transform_shows_the_row_before_and_behind_it_and_what_it_left_out(
     assert (joined.place.file, joined.place.row) == ("rates.parquet", 0)
     assert joined.values["rate"].python == 0.5
     assert why_not(found, Reason.FILTERED) == [(FILE, 1)]
-    assert "its WHERE is not true" in str(found)
+    text = " ".join(str(found).split())
+    assert "its WHERE is not true" in text
+    assert "x=0.25; from state=ok, cents=50; joined rates: rates.parquet row 0" in text
 
 
 @pytest.mark.parametrize(
@@ -380,6 +395,40 @@ def test_a_long_window_lists_the_newest_rows_and_counts_the_rest(
     assert (window.count, [row.place.row for row in window.rows]) == (5_000, [0, 1])
     assert "and 4,998 more" in str(found)
     assert len(json.dumps(found.to_document())) < 5_000
+
+
+def test_first_last_min_and_max_name_the_row_that_has_the_value(
+    store: FeatureStore, tmp_path: Path
+) -> None:
+    write(
+        tmp_path / FILE,
+        {
+            "k": [1] * 5,
+            "t": times(*(NOON - n * HOUR for n in (3, 1, 4, 2, 5))),
+            "x": [7.0, 2.0, 9.0, 9.0, float("nan")],
+        },
+    )
+    functions = ["first", "last", "min", "max", "sum"]
+    of = view(
+        schema=(),
+        aggregations=[
+            Aggregation("x", functions, ["5h", None]),
+            Aggregation("*", ["count"], ["1h"], name="rows"),
+        ],
+    )
+    found = explained(store, of, {"k": 1}, at=NOON + HOUR / 2, max_rows=0)
+    five, everything, rows = found.views[0].windows
+    named = {name: row.place.row for name, row in five.deciding.items()}
+    assert named == {"x_first_5h": 2, "x_last_5h": 1, "x_min_5h": 1, "x_max_5h": 2}
+    assert (five.rows, five.count, rows.deciding) == ((), 4, {})
+    assert {name: row.place.row for name, row in everything.deciding.items()} == {
+        "x_first_all": 4,
+        "x_last_all": 1,
+        "x_min_all": 4,
+        "x_max_all": 4,
+    }
+    with pytest.raises(RequestError, match="below 0"):
+        store.explain(of, {"k": 1}, max_rows=-1)
 
 
 # --- hostile names and values --------------------------------------------------------------------
