@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from featurestore.explanation.model import JoinedRow, Place, SourceRow, Value, Values
+from featurestore.explanation.rows import JoinedRow, Place, SourceRow, Value, Values
 from featurestore.offline.arrow_rows import ArrowRows, Piece
 from featurestore.offline.engine import OfflineEngine, ScanReader
 from featurestore.offline.joined_tables import row_joins

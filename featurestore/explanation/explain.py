@@ -22,12 +22,12 @@ from featurestore.explanation.model import (
     ExplainedFeature,
     Explanation,
     OnlineFeature,
-    Value,
     ViewExplanation,
 )
 from featurestore.explanation.online import OnlineSide
 from featurestore.explanation.question import Question, ask
 from featurestore.explanation.recomputed import same_bits
+from featurestore.explanation.rows import Value
 from featurestore.explanation.views import ViewQuestion
 from featurestore.functions import FunctionLoader
 from featurestore.offline.as_of import as_of

@@ -9,15 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from featurestore.definitions import FeatureView
-from featurestore.explanation.model import (
-    OnlineFeature,
-    OnlineRow,
-    Reason,
-    Value,
-    ViewExplanation,
-    time_text,
-)
+from featurestore.explanation.model import OnlineFeature, OnlineRow, ViewExplanation
 from featurestore.explanation.recomputed import same_bits
+from featurestore.explanation.rows import Reason, Value, time_text
 from featurestore.monitoring.differences import Excuses
 from featurestore.offline.as_of import as_of
 from featurestore.offline.engine import OfflineEngine

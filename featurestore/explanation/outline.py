@@ -11,16 +11,11 @@ from typing import Final
 from featurestore.explanation.model import (
     ExplainedFeature,
     Explanation,
-    JoinedRow,
     OnlineRow,
-    PassedOver,
-    Place,
-    SourceRow,
-    Values,
     ViewExplanation,
     WindowExplanation,
-    time_text,
 )
+from featurestore.explanation.rows import JoinedRow, PassedOver, Place, SourceRow, Values, time_text
 from featurestore.explanation.words import counted, span_text
 
 MAX_TEXT: Final = 300

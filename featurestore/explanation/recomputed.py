@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from featurestore.definitions.aggregation import ROWS, WindowFeature
-from featurestore.explanation.model import array_of
+from featurestore.explanation.rows import array_of
 from featurestore.monitoring.differences import differing_cells
 from featurestore.offline.windows.column import OverflowedError, WindowColumn
 from featurestore.offline.windows.runs import Runs

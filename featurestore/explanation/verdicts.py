@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from featurestore.definitions.aggregation import Closed
 from featurestore.explanation.key_rows import LOWEST, KeyRows, Marks
-from featurestore.explanation.model import Reason
+from featurestore.explanation.rows import Reason
 from featurestore.offline.dedup import NEVER
 from featurestore.offline.engine import Mode
 

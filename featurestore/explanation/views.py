@@ -7,32 +7,25 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from featurestore.definitions.aggregation import ROWS, WindowFeature
+from featurestore.definitions.aggregation import WindowFeature
 from featurestore.explanation import words
 from featurestore.explanation.details import RowDetails, Times, times_of
 from featurestore.explanation.key_rows import (
     KeyRows,
-    Marks,
     Unusable,
     read_left_out,
     read_rows,
     read_unusable,
 )
-from featurestore.explanation.model import (
-    PassedOver,
-    Reason,
-    SourceRow,
-    Value,
-    ViewExplanation,
-    WindowExplanation,
-)
-from featurestore.explanation.recomputed import deciding, same_bits, same_window
-from featurestore.explanation.verdicts import Verdicts, closest, judge_latest, judge_window, listed
+from featurestore.explanation.model import ViewExplanation, WindowExplanation
+from featurestore.explanation.recomputed import same_bits, same_window
+from featurestore.explanation.rows import PassedOver, Reason, SourceRow, Value
+from featurestore.explanation.verdicts import Verdicts, closest, judge_latest, listed
+from featurestore.explanation.windows import WindowRows
 from featurestore.offline.as_of import winners
 from featurestore.offline.engine import Mode, OfflineEngine, ScanReader
 from featurestore.offline.scan import SourceScan
 from featurestore.offline.timeline import NOBODY
-from featurestore.offline.windows.predicate import counted_rows
 from featurestore.training.job import JoinTask
 from featurestore.training.query import ViewJoin
 
@@ -127,16 +120,17 @@ class _Found:
     def windows(self) -> ViewExplanation:
         """Explain a view with aggregations: each window of a column has rows of its own."""
         asked = self.asked
+        rows = self._window_rows
         groups: dict[object, list[WindowFeature]] = {}
         for feature in asked.task.windows:
             cell = (feature.column, feature.dtype, feature.window_us, feature.closed, feature.where)
             groups.setdefault(cell, []).append(feature)
-        judged = [(features, self._judged(features[0])) for features in groups.values()]
-        chosen = [self._deciding(features, verdicts) for features, verdicts in judged]
+        judged = [(features, rows.judge(features[0])) for features in groups.values()]
+        chosen = [rows.deciding(features, verdicts, asked.values) for features, verdicts in judged]
         shown = self._described(
             [v for _, v in judged],
             most_rows=asked.max_rows,
-            besides=[row for rows in chosen for row in rows.values()],
+            besides=[row for positions in chosen for row in positions.values()],
         )
         windows = tuple(
             self._window(f, v, d, shown) for (f, v), d in zip(judged, chosen, strict=True)
@@ -203,58 +197,10 @@ class _Found:
 
     # --- windows -----------------------------------------------------------------------------
 
-    def _judged(self, feature: WindowFeature) -> Verdicts:
-        return judge_window(
-            self.rows,
-            at_us=self.asked.at_us,
-            window_us=feature.window_us,
-            closed=feature.closed,
-            mode=self.asked.mode,
-            counted=self._counted(feature),
-            valid=self._valid(feature),
-        )
-
-    def _counted(self, feature: WindowFeature) -> Marks | None:
-        """Return the rows for which the aggregation's predicate is true."""
-        if feature.predicate is None or not len(self.rows):
-            return None
-        scan = self.asked.scan
-        aliases = {c.name: c.alias for c in reversed(scan.features)}
-        types = {c.name: c.dtype for c in reversed(scan.features)}
-
-        def values(column: str) -> pa.Array:
-            return self.rows.column(aliases[column]).cast(types[column])
-
-        return counted_rows(feature.predicate, types, values, source=scan.source.name)
-
-    def _column(self, feature: WindowFeature) -> pa.Array | None:
-        if feature.column == ROWS or not len(self.rows):
-            return None
-        alias = next(
-            c.alias
-            for c in self.asked.scan.features
-            if (c.name, c.dtype) == (feature.column, feature.dtype)
-        )
-        return self.rows.column(alias).cast(feature.dtype)
-
-    def _valid(self, feature: WindowFeature) -> Marks | None:
-        column = self._column(feature)
-        return None if column is None else np.asarray(column.is_valid())
-
-    def _deciding(self, features: Sequence[WindowFeature], verdicts: Verdicts) -> dict[str, int]:
-        """Return the positions of the rows that have a feature's value."""
-        values = self._values(features[0], verdicts)
-        found = {f.name: deciding(f, self.asked.values[f.name], values) for f in features}
-        return {
-            name: int(verdicts.answering[place])
-            for name, place in found.items()
-            if place is not None
-        }
-
-    def _values(self, feature: WindowFeature, verdicts: Verdicts) -> pa.Array | None:
-        """Return the values in a window, in the order of their rank; None where rows count."""
-        column = self._column(feature)
-        return None if column is None else column.take(pa.array(verdicts.answering))
+    @property
+    def _window_rows(self) -> WindowRows:
+        asked = self.asked
+        return WindowRows(rows=self.rows, scan=asked.scan, at_us=asked.at_us, mode=asked.mode)
 
     def _window(
         self,
@@ -396,7 +342,7 @@ class _Found:
 
     def _check_window(self, features: Sequence[WindowFeature], verdicts: Verdicts) -> None:
         """Compare each value of a training set with what the rows found add up to."""
-        values = self._values(features[0], verdicts)
+        values = self._window_rows.values(features[0], verdicts)
         for feature in features:
             value = self.asked.values[feature.name]
             if not same_window(feature, value, values, len(verdicts.answering)):

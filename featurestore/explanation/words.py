@@ -4,13 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from featurestore.definitions.aggregation import WindowFeature
-from featurestore.explanation.model import (
-    PassedOver,
-    Reason,
-    SourceRow,
-    WindowExplanation,
-    time_text,
-)
+from featurestore.explanation.model import WindowExplanation
+from featurestore.explanation.rows import PassedOver, Reason, SourceRow, time_text
 from featurestore.offline.engine import Mode
 from featurestore.offline.scan import SourceScan
 

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from featurestore.definitions.aggregation import ROWS
 from featurestore.errors import SumOverflowError
 from featurestore.explanation.explain import Explainer
-from featurestore.explanation.model import Explanation, PassedOver, Reason, SourceRow, array_of
+from featurestore.explanation.model import Explanation
+from featurestore.explanation.rows import PassedOver, Reason, SourceRow, array_of
 from featurestore.functions import FunctionLoader
 from featurestore.offline.duckdb import DuckDBEngine
 from featurestore.offline.engine import OfflineEngine

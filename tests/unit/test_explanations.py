@@ -25,7 +25,8 @@ from featurestore.definitions import (
 )
 from featurestore.errors import EntityValueError, NotFoundError, RequestError
 from featurestore.explanation.key_rows import GREATEST
-from featurestore.explanation.model import Explanation, Reason, SourceRow
+from featurestore.explanation.model import Explanation
+from featurestore.explanation.rows import Reason, SourceRow
 from featurestore.offline.engine import ScanReader
 from featurestore.offline.polars import PolarsEngine
 from featurestore.offline.scan import SourceScan
