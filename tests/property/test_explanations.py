@@ -23,10 +23,12 @@ from featurestore.offline.engine import OfflineEngine
 from featurestore.offline.polars import PolarsEngine
 from featurestore.registry.state import RegistryState
 from featurestore.testing.local_time import LocalTimeError, instant_ns, round_down
+from featurestore.testing.offline_cases import crowded_history, crowded_spine
 from featurestore.testing.oracle import as_of
 from featurestore.testing.oracle_joins import Asker, partner_rows
 from featurestore.testing.oracle_rows import (
     Key,
+    Mode,
     as_raw_time,
     key_of,
     read_source,
@@ -236,6 +238,14 @@ def oracles_rows(
 @given(case=training_cases(max_spine_rows=4))
 def test_the_row_that_is_named_is_the_oracles(case: TrainingCase) -> None:
     check_latest(case)
+
+
+@pytest.mark.parametrize("mode", ["complete", "as_served"])
+def test_in_a_crowd_of_ties_the_row_that_is_named_is_the_oracles(mode: Mode) -> None:
+    history, spine = crowded_history(rows=2_600, users=1), crowded_spine(rows=8, users=1)
+    for first in range(0, 8, ASKED_OF_EACH):
+        some = PlainTable(spine.columns, spine.rows[first : first + ASKED_OF_EACH])
+        check_latest(TrainingCase(history=history, spine=some, timezone="UTC", mode=mode))
 
 
 @given(case=window_cases(max_spine_rows=4))
