@@ -16,7 +16,7 @@ TERMINATED: Final = 143
 
 MEANINGS: Final = {
     OK: "success",
-    ERROR: "an error; verify found a defect; validate a broken rule; doctor an error;"
+    ERROR: "an error; verify or explain found a defect; validate a broken rule; doctor an error;"
     " health no server that takes calls",
     USAGE: "the command line itself is wrong",
     CHANGES: "plan --detailed-exitcode: there is something to apply",

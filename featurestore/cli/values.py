@@ -1,86 +1,31 @@
-"""Values of features and keys as JSON and as text, in the manner of proto3 JSON, and back.
-
-64-bit integers are strings, because most readers of JSON would round them; NaN and the infinities
-are strings; bytes are base64; times are RFC 3339 in UTC.
-"""
+"""Values of features and keys on the command line: read from it, and written as JSON and text."""
 
 import base64
 import json
-import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from featurestore.errors import EntityValueError, RequestError, shown
-from featurestore.time import format_instant, instant_text, parse_instant
+from featurestore.json_values import Json, json_column, json_value, plain_json, text
+from featurestore.time import parse_instant
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-Json = Any
-
-
-def json_column(column: "pa.ChunkedArray | pa.Array") -> list[Json]:
-    """Return a column of any type as JSON values."""
-    import pyarrow as pa
-
-    if pa.types.is_timestamp(column.type):
-        unit, aware = column.type.unit, column.type.tz is not None
-        ticks = column.cast(pa.int64()).to_pylist()
-        return [None if t is None else instant_text(t, unit, aware=aware) for t in ticks]
-    return [json_value(value, column.type) for value in column.to_pylist()]
-
-
-def json_value(value: object, dtype: "pa.DataType") -> Json:
-    """Return one Python value of an Arrow type as a JSON value; what JSON lacks becomes text."""
-    import pyarrow as pa
-
-    if value is None or isinstance(value, bool | str):
-        return value
-    if isinstance(value, list):
-        inner = getattr(dtype, "value_type", pa.null())
-        return [json_value(item, inner) for item in value]
-    if isinstance(value, int):
-        return str(value) if dtype in (pa.int64(), pa.uint64()) else value
-    return _float(value) if isinstance(value, float) else _as_text(value)
-
-
-def _as_text(value: object) -> str:
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if isinstance(value, datetime):
-        return format_instant(value) if value.tzinfo else value.isoformat()
-    return value.isoformat() if isinstance(value, date) else str(value)
-
-
-def plain_json(value: object) -> Json:
-    """Return a Python value whose Arrow type is not known as JSON; integers stay numbers."""
-    import pyarrow as pa
-
-    return json_value(value, pa.null())
-
-
-def _float(value: float) -> Json:
-    if math.isfinite(value):
-        return value
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-
-
-def text(value: Json) -> str:
-    """Return a JSON value as people read it; null is `null`."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+__all__ = ["entity_row", "entity_value", "json_column", "json_value", "plain_json", "text"]
 
 
 # --- from the command line ------------------------------------------------------------------------
 
 
-def entity_row(argument: str, types: Mapping[str, str], *, row: int) -> dict[str, Any]:
+def entity_row(
+    argument: str, types: Mapping[str, str], *, row: int, option: str = "--entity"
+) -> dict[str, Any]:
     """Return the entity that `--entity` names: `user_id=42`, `a=1,b=2`, or a JSON object.
 
     Args:
         argument: What the user wrote. Text that holds a comma or quotes needs the JSON form.
         types: Key -> its type, as `types.type_name` writes it; a key that is not in it stays text.
         row: Which entity this is, for messages.
+        option: What it was given by, for messages.
 
     Raises:
         RequestError: It has neither form.
@@ -88,24 +33,24 @@ def entity_row(argument: str, types: Mapping[str, str], *, row: int) -> dict[str
     """
     return {
         key: entity_value(value, types.get(key), field=key, row=row)
-        for key, value in _pairs(argument).items()
+        for key, value in _pairs(argument, option).items()
     }
 
 
-def _pairs(argument: str) -> dict[str, Any]:
+def _pairs(argument: str, option: str) -> dict[str, Any]:
     if argument.lstrip().startswith("{"):
         try:
             return dict(json.loads(argument))
         except (ValueError, RecursionError):
             raise RequestError(
-                f"--entity {shown(argument)} is not a JSON object.",
-                hint="""write --entity user_id=42, or --entity '{"user_id": 42}'""",
+                f"{option} {shown(argument)} is not a JSON object.",
+                hint=f"""write {option} user_id=42, or {option} '{{"user_id": 42}}'""",
             ) from None
     pairs = [part.partition("=") for part in argument.split(",")] if argument else []
     if not all(key and equals for key, equals, _ in pairs):
         raise RequestError(
-            f"--entity {shown(argument)} is not key=value.",
-            hint="""write --entity user_id=42, or --entity '{"user_id": 42}' for unusual text""",
+            f"{option} {shown(argument)} is not key=value.",
+            hint=f"""write {option} user_id=42, or {option} '{{"user_id": 42}}' for unusual text""",
         )
     return {key: value for key, _, value in pairs}
 

@@ -19,8 +19,8 @@ def interval(start: datetime | str | None, end: datetime | str | None) -> RowFil
     """
     if start is None and end is None:
         return None
-    after, until = given_micros(start), given_micros(end)
-    until = EVER if until is None else until
+    after = given_micros(start)
+    until = EVER if end is None else int(given_micros(end) or 0)
     if after is not None and after >= until:
         raise RequestError("The start is not before the end: no event is in between.")
     return RowFilter(after_us=after, until_us=until)

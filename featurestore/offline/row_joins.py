@@ -70,6 +70,22 @@ class RowJoins:
                 matched &= self._table(join).partners(columns, count) != NOBODY
         return matched
 
+    def partner_rows(self, columns: Mapping[str, pa.Array], count: int) -> dict[str, pa.Table]:
+        """Return name of a join -> each row's partner, nulls where it has none.
+
+        Args:
+            columns: What `JoinScan.needs` of all joins names, `count` rows.
+            count: How many rows there are.
+
+        Returns:
+            Tables as `JoinedRows` takes them, `count` rows in this order.
+        """
+        found = {}
+        for join in self._scan.joins:
+            table = self._table(join)
+            found[join.name] = table.rows(table.partners(columns, count))
+        return found
+
     def _table(self, join: JoinScan) -> "JoinedRows":
         with self._lock:
             if join.name not in self._tables:
@@ -130,6 +146,10 @@ class JoinedRows:
         """Return a joined column for rows with these partners, null where there is none."""
         column = self._column(f"f{feature}")
         return column.take(pa.array(partners, mask=partners == NOBODY))
+
+    def rows(self, partners: Ints) -> pa.Table:
+        """Return all that is known of these partners, nulls where there is none."""
+        return self._table.take(pa.array(partners, mask=partners == NOBODY))
 
     def _column(self, alias: str) -> pa.Array:
         chunks = self._table.column(alias).chunks

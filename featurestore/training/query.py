@@ -91,7 +91,7 @@ def resolve(
     """
     asked = [
         (selection, name)
-        for selection in _selections(features, state)
+        for selection in selections(features, state)
         for name in selection.feature_names
     ]
     if not asked:
@@ -130,7 +130,7 @@ class _Joining:
 
     def add(self, selection: FeatureViewSelection, feature: str, name: str) -> int:
         """Add a feature; return its position among the outputs."""
-        key = _role(selection)
+        key = role_of(selection)
         _, wanted = self._joins.setdefault(key, (selection, []))
         join = list(self._joins).index(key)
         self.outputs.append(Output(name=name, join=join, feature=len(wanted)))
@@ -139,7 +139,7 @@ class _Joining:
 
     def find(self, selection: FeatureViewSelection, feature: str) -> int:
         """Return the position of a feature among the outputs; it is added unless it is there."""
-        key = _role(selection)
+        key = role_of(selection)
         _, wanted = self._joins.get(key, (selection, []))
         if feature not in wanted:
             return self.add(selection, feature, feature)
@@ -147,14 +147,15 @@ class _Joining:
         return next(n for n, o in enumerate(self.outputs) if (o.join, o.feature) == place)
 
 
-def _role(selection: Selection) -> tuple[str, tuple[tuple[str, str], ...]]:
+def role_of(selection: Selection) -> tuple[str, tuple[tuple[str, str], ...]]:
     """Return what tells apart roles: a view may be used with several choices of join keys."""
     if isinstance(selection, OnDemandSelection):
         return selection.name, ()
     return selection.name, tuple(selection.key_columns.items())
 
 
-def _selections(features: FeatureRequest, state: RegistryState) -> Iterator[Selection]:
+def selections(features: FeatureRequest, state: RegistryState) -> Iterator[Selection]:
+    """Yield what is asked for, in order; errors are those of `resolve`."""
     if isinstance(features, str):
         if ":" in features:
             raise RequestError(
@@ -227,7 +228,7 @@ def _reference(reference: str, state: RegistryState) -> Selection:
 def _check_asked_once(asked: Sequence[tuple[Selection, str]]) -> None:
     seen = set()
     for selection, name in asked:
-        key = (_role(selection), name)
+        key = (role_of(selection), name)
         if key in seen:
             raise RequestError(f"Feature {selection.name}:{name} is asked for twice.")
         seen.add(key)

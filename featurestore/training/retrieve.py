@@ -62,7 +62,7 @@ def retrieve(
         spine=spine,
         query=query,
         revision=state.revision,
-        tasks=tuple(_task(join, spine, times, root, mode) for join in query.joins),
+        tasks=tuple(join_task(join, spine, times, root, mode) for join in query.joins),
         mode=mode,
         request=request,
         progress=progress,
@@ -79,7 +79,8 @@ def _check_mode(join: ViewJoin, mode: Mode) -> None:
             )
 
 
-def _task(join: ViewJoin, spine: pa.Table, times: pa.Array, root: Path, mode: Mode) -> JoinTask:
+def join_task(join: ViewJoin, spine: pa.Table, times: pa.Array, root: Path, mode: Mode) -> JoinTask:
+    """Return what is to be joined to a spine whose times are `times` (int64 microseconds)."""
     selection = join.selection
     columns = {"q": times}
     for number, (key, column) in enumerate(selection.key_columns.items()):

@@ -300,6 +300,7 @@ def test_a_store_of_one_process_is_not_served(tmp_path: Path) -> None:
         ("featurestore spine events us", ["users"]),
         ("featurestore get-online scor", ["scoring"]),
         ("featurestore get-online traffic:", ["traffic:flights"]),
+        ("featurestore explain traffic:", ["traffic:flights"]),
         ("featurestore --repo nope describe tr", []),
     ],
 )

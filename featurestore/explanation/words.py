@@ -1,0 +1,221 @@
+"""The sentences of an explanation: rules, verdicts, and why rows are passed over."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from featurestore.definitions.aggregation import WindowFeature
+from featurestore.explanation.model import WindowExplanation
+from featurestore.explanation.rows import PassedOver, Reason, SourceRow, time_text
+from featurestore.offline.engine import Mode
+from featurestore.offline.scan import SourceScan
+
+_UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
+
+
+def span_text(micros: int) -> str:
+    """Return a length of time in its two largest units: `3d 4h`, `2m 5s`, `1.5ms`."""
+    seconds, rest = divmod(abs(micros), 10**6)
+    if not seconds:
+        return f"{rest / 1000:g}ms" if rest else "0s"
+    parts = []
+    for unit, size in _UNITS:
+        count, seconds = divmod(seconds, size)
+        if count:
+            parts.append(f"{count:,}{unit}")
+    return " ".join(parts[:2])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What was found of an entity in a source.
+
+    Attributes:
+        source: The source.
+        key: Join key and value, as text.
+        is_null_key: Whether a part of the key is null.
+        at_us: The moment asked for.
+        rows: Rows with this key and an event time.
+        left_out: More of them, which the transform leaves out.
+        null_times: More of them without an event time.
+        passed_over: Why rows do not answer.
+    """
+
+    source: str
+    key: tuple[tuple[str, str], ...]
+    is_null_key: bool
+    at_us: int
+    rows: int
+    left_out: int
+    null_times: int
+    passed_over: tuple[PassedOver, ...]
+
+    @property
+    def whose(self) -> str:
+        """The key as text."""
+        return ", ".join(f"{name}={value}" for name, value in self.key) or "everybody"
+
+    def count(self, reason: Reason) -> int:
+        """Return how many rows are passed over for a reason."""
+        return sum(each.count for each in self.passed_over if each.reason is reason)
+
+    def nearest(self, reason: Reason) -> SourceRow | None:
+        """Return the row that came closest to answering, of those that a reason holds for."""
+        rows = (row for each in self.passed_over if each.reason is reason for row in each.rows)
+        return next(rows, None)
+
+
+def counted(count: int, thing: str) -> str:
+    """Return `1 row` or `1,200 rows`."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
+# --- rules ----------------------------------------------------------------------------------------
+
+
+def _order(scan: SourceScan) -> str:
+    parts = ["the greatest event time"]
+    if scan.created is not None:
+        parts.append("then the greatest created time (null lowest)")
+    if scan.ties_by_nanoseconds:
+        parts.append("then the nanoseconds that rounding took")
+    parts.append("then the last in the order of file path and row")
+    return ", ".join(parts)
+
+
+def latest_rule(scan: SourceScan, mode: Mode, ttl_us: int | None) -> str:
+    """Return what decides which row answers."""
+    visible = "event time <= at"
+    if ttl_us is not None:
+        visible += f" and >= at - {span_text(ttl_us)} (ttl)"
+    if mode == "as_served":
+        visible += ", written by then (created <= at)"
+    return f"of the rows with {visible}: {_order(scan)}"
+
+
+def window_rule(scan: SourceScan, mode: Mode) -> str:
+    """Return what decides which rows a window holds."""
+    rule = "rows whose event time lies in the window"
+    if mode == "as_served":
+        rule += " and that had been written by its end (created <= at)"
+    if scan.dedup:
+        names = ", ".join(column.name for column in scan.dedup)
+        rule += f", of one event ({names}) the version written last alone"
+    return f"{rule}; nulls are skipped; first and last go by {_order(scan)}"
+
+
+def why(
+    reason: Reason,
+    at_us: int,
+    *,
+    ttl_us: int | None = None,
+    window: WindowFeature | None = None,
+    scan: SourceScan | None = None,
+) -> str:
+    """Return why rows are passed over, for people.
+
+    Args:
+        reason: The reason.
+        at_us: The moment asked for.
+        ttl_us: The view's, where it matters.
+        window: What the rows are not in; None for a view with a schema.
+        scan: The source, for what its transform leaves out.
+    """
+    at = time_text(at_us)
+    is_open = window is not None and window.closed in ("left", "neither")
+    said = {
+        Reason.LATER: f"later: event time {'at or after' if is_open else 'after'} {at}",
+        Reason.NOT_WRITTEN: f"not yet written by {at} (as_served), or nobody knows when",
+        Reason.EXPIRED: f"expired: more than {span_text(ttl_us or 0)} (ttl) before {at}",
+        Reason.BEFORE: "before the window began",
+        Reason.CORRECTED: "corrected: same event time, and written before the row that answers",
+        Reason.TIE: "tie: same times, and earlier in the order of files and rows",
+        Reason.OLDER: "older: visible, and so is a newer row",
+        Reason.NULL_TIME: "no event time: never visible",
+        Reason.NULL_KEY: "a part of the join key is null: such rows belong to nobody",
+    }
+    if window is not None:
+        said[Reason.CORRECTED] = "corrected: another version of the same event stands for it"
+        said[Reason.WHERE] = f"left out by where: {window.where}"
+        said[Reason.NULL_VALUE] = f"{window.column} is null"
+    if scan is not None:
+        said[Reason.FILTERED] = f"left out by the transform: {_filters(scan)}"
+    return said[reason]
+
+
+def _filters(scan: SourceScan) -> str:
+    inner = [join.name for join in scan.joins if join.inner]
+    found = ["its WHERE is not true"] if scan.where is not None else []
+    found += [f"no row of {name} to join" for name in inner]
+    return ", or ".join(found)
+
+
+# --- verdicts -------------------------------------------------------------------------------------
+
+
+def latest_verdict(facts: Facts, chosen: SourceRow | None) -> str:
+    """Return why a view with a schema has its values."""
+    if chosen is None:
+        return _why_nothing(facts)
+    count = 1 + sum(facts.count(r) for r in (Reason.OLDER, Reason.TIE, Reason.CORRECTED))
+    if count == 1:
+        return "the only visible row of this entity"
+    if facts.count(Reason.TIE):
+        return f"of {counted(count, 'visible row')} the last of those with the newest times"
+    if facts.count(Reason.CORRECTED):
+        return f"of {counted(count, 'visible row')} the newest, in its latest version"
+    return f"the newest of {counted(count, 'visible row')}"
+
+
+def _why_nothing(facts: Facts) -> str:
+    at = time_text(facts.at_us)
+    if facts.is_null_key:
+        return "nothing: a part of the join key is null, and no row matches a null"
+    if (row := facts.nearest(Reason.EXPIRED)) is not None and row.event_us is not None:
+        return f"nothing: expired; the newest row was {span_text(facts.at_us - row.event_us)} old"
+    if (row := facts.nearest(Reason.NOT_WRITTEN)) is not None:
+        when = "nobody knows when" if row.created_us is None else f"at {time_text(row.created_us)}"
+        return f"nothing: not yet written by {at}; the newest row was written {when}"
+    if (row := facts.nearest(Reason.LATER)) is not None and row.event_us is not None:
+        after = span_text(row.event_us - facts.at_us)
+        return f"nothing: all rows are later; the first came {after} after"
+    return _why_no_rows(facts)
+
+
+def _why_no_rows(facts: Facts) -> str:
+    if facts.is_null_key:
+        return "nothing: a part of the join key is null, and no row matches a null"
+    if facts.left_out:
+        return f"nothing: the transform leaves out all rows of {facts.whose} ({facts.left_out:,})"
+    if facts.null_times:
+        return f"nothing: no row of {facts.whose} has an event time"
+    if not facts.key:
+        return f"nothing: source {facts.source} has no row with an event time"
+    return f"nothing: source {facts.source} has no row with {facts.whose}"
+
+
+def window_verdict(facts: Facts, windows: Sequence[WindowExplanation]) -> str:
+    """Return why a view with aggregations has its values."""
+    if not facts.rows:
+        return f"{_why_no_rows(facts)}; windows are empty"
+    held = [window.count for window in windows]
+    total = f"{counted(facts.rows, 'row')} of this entity in the source"
+    if not any(held):
+        return f"windows are empty; {total}"
+    if len(held) == 1:
+        return f"{counted(held[0], 'row')} in the window, of {total}"
+    return f"{min(held):,} to {counted(max(held), 'row')} in a window, of {total}"
+
+
+def latest_notes(chosen: SourceRow | None, at_us: int, mode: Mode) -> tuple[str, ...]:
+    """Return what is worth knowing about the row that answers."""
+    notes = []
+    if chosen is not None and chosen.event_us is not None:
+        if chosen.created_us is not None and chosen.created_us > at_us and mode == "complete":
+            late = span_text(chosen.created_us - at_us)
+            notes.append(
+                f"written {late} after the moment asked for: nobody knew it then;"
+                " --mode as_served leaves it out"
+            )
+        elif chosen.created_us is not None and chosen.created_us < chosen.event_us:
+            notes.append("created before its event took place: is its event time right?")
+    return tuple(notes)
