@@ -91,7 +91,7 @@ def resolve(
     """
     asked = [
         (selection, name)
-        for selection in _selections(features, state)
+        for selection in selections(features, state)
         for name in selection.feature_names
     ]
     if not asked:
@@ -154,7 +154,13 @@ def _role(selection: Selection) -> tuple[str, tuple[tuple[str, str], ...]]:
     return selection.name, tuple(selection.key_columns.items())
 
 
-def _selections(features: FeatureRequest, state: RegistryState) -> Iterator[Selection]:
+def selections(features: FeatureRequest, state: RegistryState) -> Iterator[Selection]:
+    """Yield what is asked for, in order: views and on-demand views, as they are used.
+
+    Raises:
+        NotFoundError: An unknown service, view or feature; it suggests names that look alike.
+        RequestError: It is no request.
+    """
     if isinstance(features, str):
         if ":" in features:
             raise RequestError(
