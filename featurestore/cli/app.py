@@ -22,6 +22,7 @@ from featurestore.cli import (
     garbage,
     health,
     keys,
+    leakage,
     listing,
     materialization,
     online,
@@ -114,6 +115,7 @@ COMMANDS: Final[dict[str, Callable[..., None]]] = {
     "serve": online.serve,
     "health": health.health,
     "verify": verification.verify,
+    "lint": leakage.lint,
     "doctor": doctor.doctor,
 }
 
