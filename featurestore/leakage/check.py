@@ -275,8 +275,8 @@ class _Test:
         """Return the spine rows and the features that a round is about.
 
         The fewer they are, the more may be mutated: one round is about everything, others about
-        rows up to a moment, about entities of which each comes once, or about features that look back
-        equally far, one after the other.
+        rows up to a moment, about entities of which each comes once, or about those features that
+        look back equally far.
         """
         count = self._trial.spine.num_rows
         order = [int(n) for n in self._chance.permutation(count)]
