@@ -2,7 +2,7 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -10,17 +10,15 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from featurestore.definitions.aggregation import ROWS
 from featurestore.errors import FeatureStoreError, RequestError
-from featurestore.expressions.tree import Column
 from featurestore.functions import FunctionLoader
 from featurestore.leakage.changes import Change, described, instant_of
+from featurestore.leakage.controls import Controls, blind_notes
 from featurestore.leakage.extract import MAX_ROWS, Extract, ExtractTooLargeError, without_views
 from featurestore.leakage.points import TIME, chosen_rows, drawn_spine
 from featurestore.leakage.proposals import Proposals
-from featurestore.leakage.report import Control, Leak, LeakageReport, Mutation
+from featurestore.leakage.report import Leak, LeakageReport, Mutation
 from featurestore.leakage.shadow import Shadow
-from featurestore.leakage.sight import Read, Sources
 from featurestore.leakage.source_rows import Codes, SourceRows
 from featurestore.leakage.subject import Subject, coded_columns, extracts_of, subject_of
 from featurestore.leakage.trial import Trial, moved
@@ -35,8 +33,6 @@ from featurestore.training.spine import SqlSpine, times_us, to_table
 Progress = Callable[[str, int, int], None]
 MAX_LEAKS: Final = 10
 """Features of which the mutation that moved them is looked for."""
-CONTROL_POINTS: Final = 20
-"""Spine rows at which something that a view sees is changed."""
 ROUND_POINTS: Final = 40
 """Spine rows that a round is about."""
 
@@ -213,7 +209,15 @@ class _Test:
         for number in range(settings.rounds):
             self._progress("mutating what must not matter", number, settings.rounds)
             self._round(number)
-        controls = tuple(self._controls())
+        controls = Controls(
+            self._trial,
+            self._points,
+            self._proposals,
+            base=self._base,
+            compute=self._computed,
+            progress=self._progress,
+        )
+        found = tuple(controls.run())
         return LeakageReport(
             mode=settings.mode,
             engine=self._trial.engine.name,
@@ -225,15 +229,13 @@ class _Test:
             compared=self._tally.compared,
             leaks=tuple(self._tally.leaks.values()),
             leaking=self._tally.leaking,
-            controls=controls,
-            notes=(*self._static_notes(), *_blind_notes(controls), *self._tally.notes),
+            controls=found,
+            notes=(*self._static_notes(), *blind_notes(found), *self._tally.notes),
         )
 
     def _static_notes(self) -> Iterator[str]:
         for name in self._subject.static:
             yield f"source {name}: not checked, declared static: its rows hold for all times"
-
-    # --- what must not matter ----------------------------------------------------------------
 
     def _compare_extract(self, real: pa.Table) -> None:
         """The extract leaves rows of other entities out, which must not matter either."""
@@ -389,120 +391,5 @@ class _Test:
             mutations=mutations,
         )
 
-    # --- what must matter --------------------------------------------------------------------
-
-    def _controls(self) -> Iterator[Control]:
-        kinds: Mapping[str, Callable[[int, Read], list[Change]]] = {
-            "value": self._proposals.values,
-            "joined": self._proposals.joined,
-            "newest": self._proposals.newest,
-            "oldest": self._proposals.oldest,
-        }
-        runs = [(part, kind) for part in self._apart() for kind in kinds]
-        for number, (roles, kind) in enumerate(runs):
-            self._progress("changing what matters", number, len(runs))
-            yield from self._control(roles, kind, kinds[kind])
-
-    def _apart(self) -> list[list[str]]:
-        """Return the views asked for, in groups of which no two read one source."""
-        groups: list[dict[str, str]] = []
-        for role in dict.fromkeys(s.name for s in self._subject.asked):
-            if role in self._points.sources:
-                source = self._points.sources[role].view.source.name
-                free = next((group for group in groups if source not in group), None)
-                if free is None:
-                    groups.append(free := {})
-                free[source] = role
-        return [list(group.values()) for group in groups]
-
-    def _control(
-        self, roles: Sequence[str], kind: str, propose: Callable[[int, Read], list[Change]]
-    ) -> Iterator[Control]:
-        changes: list[Change] = []
-        tried: dict[str, list[int]] = {}
-        for role in roles:
-            for point in self._one_of(role):
-                proposed = propose(point, self._widest(role))
-                if proposed and len(tried.setdefault(role, [])) < CONTROL_POINTS:
-                    tried[role].append(point)
-                    changes += proposed
-        points = sorted({point for some in tried.values() for point in some})
-        found = self._computed(points, changes) if points else None
-        if found is None:
-            return
-        for role, some in tried.items():
-            numbers = self._numbers(role)
-            yield Control(
-                view=role,
-                change=kind,
-                tried=len(some),
-                moved=self._moved_at(some, numbers, points, found),
-                certain=_is_certain(
-                    self._points.sources[role], [self._subject.features[n] for n in numbers], kind
-                ),
-            )
-
-    def _numbers(self, role: str) -> list[int]:
-        """Return the numbers of a view's features."""
-        labels = enumerate(self._subject.features)
-        return [n for n, label in labels if label.partition(":")[0] == role]
-
-    def _widest(self, role: str) -> Read:
-        """Return the read of a view that looks back furthest, but not for ever if one does not."""
-        reads = sorted({r for n in self._numbers(role) for r in self._subject.reads[n]}, key=repr)
-        return max(reads, key=lambda read: read.span.back_us or 0)
-
-    def _one_of(self, role: str) -> list[int]:
-        """Return spine rows of different entities."""
-        first: dict[tuple[int, ...], int] = {}
-        for point in range(self._trial.spine.num_rows):
-            first.setdefault(self._points.key(point, role), point)
-        return list(first.values())
-
-    def _moved_at(
-        self, tried: Sequence[int], numbers: Sequence[int], points: Sequence[int], found: pa.Table
-    ) -> int:
-        """Return at how many of the spine rows tried any of some features moved."""
-        differ = np.zeros(len(points), dtype=bool)
-        for number in numbers:
-            before = self._base.column(number).take(pa.array(points, pa.int64()))
-            differ |= moved(before, found.column(number))
-        return int(differ[np.isin(points, tried)].sum())
-
 
 _SAME: Final = object()
-
-
-def _blind_notes(controls: Sequence[Control]) -> Iterator[str]:
-    for view in dict.fromkeys(control.view for control in controls):
-        if not any(control.moved for control in controls if control.view == view):
-            yield (
-                f"view {view}: nothing that was changed of what it sees moved a value, so that"
-                " nobody knows whether the test would notice a leak"
-            )
-
-
-def _is_certain(sources: Sources, labels: Sequence[str], kind: str) -> bool:
-    """Whether a change of a row that is seen has to move a feature."""
-    view = sources.view
-    coded = sources.own.rows.codes
-    if kind == "joined":
-        return False
-    names = [label.partition(":")[2] for label in labels]
-    if view.aggregations:
-        transform = view.row_transform
-        if view.source.dedup_keys or (transform is not None and transform.where is not None):
-            return False
-        counted = [w for w in view.window_features if w.name in names and w.where is None]
-        if kind == "value":
-            return any(
-                w.column not in {*coded, ROWS} and w.function.kind in ("sum", "mean")
-                for w in counted
-            )
-        return any(w.function.kind == "count" and w.column == ROWS for w in counted)
-    plain = (view.row_column(name) for name in names)
-    picks_one = sources.picks_one and not sources.own.has_nanoseconds
-    return picks_one and any(
-        isinstance(tree, Column) and tree.source is None and tree.name not in coded
-        for tree in plain
-    )
