@@ -23,6 +23,7 @@ from featurestore.cli import (
     garbage,
     health,
     keys,
+    leakage,
     listing,
     materialization,
     online,
@@ -119,6 +120,7 @@ COMMANDS: Final[dict[str, Callable[..., None]]] = {
     "health": health.health,
     "verify": verification.verify,
     "validate": validation.validate,
+    "lint": leakage.lint,
     "doctor": doctor.doctor,
 }
 

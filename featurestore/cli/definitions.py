@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from featurestore.cli import exits
+from featurestore.cli.leakage import note_findings
 from featurestore.cli.output import print_plan
 from featurestore.cli.session import Session
 
@@ -32,6 +33,7 @@ def plan(
     session = Session.of(context)
     with session.store() as store:
         made = _make_plan(session, store)
+        note_findings(session, store, made)
     if out is not None:
         plan_file.save(made, out)
     _show(session, made)
@@ -68,6 +70,7 @@ def apply(
         if file is not None:
             plan_file.refuse_if_outdated(made, file)
         _show(session, made)
+        note_findings(session, store, made)
         store.apply(made, allow_destroy=allow_destroy)
         waiting = [v.name for v in store.live_state().views.values() if v.is_pending]
     revision = made.base_revision + (not made.is_empty)

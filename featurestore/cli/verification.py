@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from featurestore.cli import exits
+from featurestore.cli.leakage import OptionalFeatures, verify_leakage
 from featurestore.cli.output import listed, print_heading, print_table
 from featurestore.cli.progress import progress
-from featurestore.cli.session import Session
+from featurestore.cli.session import Session, UsageError
+from featurestore.cli.training import KnownBy, Mode, Spine, TimeColumn, Zone
 from featurestore.cli.views import Views
 
 if TYPE_CHECKING:
@@ -24,14 +26,48 @@ def verify(
     ] = 10_000,
     everything: Annotated[bool, typer.Option("--all", help="Compare all entities.")] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Chooses the sample.")] = 0,
+    leakage: Annotated[
+        bool, typer.Option("--leakage", help="Instead test that no feature sees the future.")
+    ] = False,
+    features: OptionalFeatures = None,
+    spine: Spine = None,
+    points: Annotated[
+        int, typer.Option("--points", min=1, max=1_000, help="Of --leakage: spine rows.")
+    ] = 60,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=1, max=10_000, help="Of --leakage: how often to mutate.")
+    ] = 9,
+    mode: KnownBy = Mode.COMPLETE,
+    timestamp_field: TimeColumn = "event_timestamp",
+    timezone: Zone = "UTC",
 ) -> None:
-    """Compare online values with offline ones.
+    """Compare online values with offline ones, or test that nothing leaks.
 
-    Every value in the online store with the one that training would see.
+    Every value in the online store with the one that training would see; with --leakage the values
+    at some spine rows with those that they have after all is changed that they must not see.
 
     Ends with 1 if anything differs without an excuse, or if there was nothing to compare.
     """
     session = Session.of(context)
+    if leakage:
+        if view or everything:
+            raise UsageError("--leakage goes with --features, not with --view or --all.")
+        verify_leakage(
+            session,
+            features=features,
+            spine=spine,
+            arguments={
+                "points": points,
+                "rounds": rounds,
+                "seed": seed,
+                "mode": mode.value,
+                "timestamp_field": timestamp_field,
+                "timezone": timezone,
+            },
+        )
+        return
+    if features or spine is not None:
+        raise UsageError("--features and --spine go with --leakage.")
     with session.store() as store, progress(session, "entities") as report:
         result = store.verify(
             views=view or None,

@@ -37,7 +37,6 @@ from featurestore.registry.generations import LiveState
 from featurestore.registry.state import RegistryState
 from featurestore.serving.response import OnlineResponse, feature_array
 from featurestore.time import Clock
-from featurestore.training.job import JoinTask
 from featurestore.training.query import (
     FeatureQuery,
     FeatureRequest,
@@ -49,6 +48,7 @@ from featurestore.training.query import (
 )
 from featurestore.training.retrieve import join_task, retrieve
 from featurestore.training.spine import times_us
+from featurestore.training.task import JoinTask
 
 Explainable = (
     str

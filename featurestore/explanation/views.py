@@ -26,8 +26,8 @@ from featurestore.offline.as_of import winners
 from featurestore.offline.engine import Mode, OfflineEngine, ScanReader
 from featurestore.offline.scan import SourceScan
 from featurestore.offline.timeline import NOBODY
-from featurestore.training.job import JoinTask
 from featurestore.training.query import ViewJoin
+from featurestore.training.task import JoinTask
 
 MAX_OTHERS = 3
 """So many rows are shown of each reason for which rows are passed over."""

@@ -155,7 +155,12 @@ def role_of(selection: Selection) -> tuple[str, tuple[tuple[str, str], ...]]:
 
 
 def selections(features: FeatureRequest, state: RegistryState) -> Iterator[Selection]:
-    """Yield what is asked for, in order; errors are those of `resolve`."""
+    """Yield what is asked for, in order: views and on-demand views, as they are used.
+
+    Raises:
+        NotFoundError: An unknown service, view or feature; it suggests names that look alike.
+        RequestError: It is no request.
+    """
     if isinstance(features, str):
         if ":" in features:
             raise RequestError(

@@ -1,0 +1,1 @@
+"""Whether a pipeline leaks: a test that changes what must not matter, and a linter."""

@@ -1,0 +1,299 @@
+"""The leak test finds engines and functions that see too much or too little, and nobody else."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from featurestore import (
+    Aggregation,
+    Entity,
+    FeatureStore,
+    FeatureView,
+    Field,
+    FileSource,
+    OnDemandFeatureView,
+    RequestSource,
+)
+from featurestore.definitions import Definition
+from featurestore.errors import RequestError
+from featurestore.leakage.report import LeakageReport
+from featurestore.types import Float64, Int64, String
+from tests.unit.leakage.wrong_engines import (
+    Rows,
+    WrongEngine,
+    earliest_written,
+    known_at_once,
+    moved_by,
+)
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+DAY_US = 86_400_000_000
+USERS = 6
+
+USER = Entity(name="user", join_keys={"user_id": Int64})
+PAYMENTS = FileSource(
+    name="payments",
+    path="data/payments.parquet",
+    timestamp_field="paid_at",
+    created_timestamp_column="written_at",
+)
+LAST = FeatureView(
+    name="last",
+    entities=[USER],
+    source=PAYMENTS,
+    ttl=timedelta(days=10),
+    schema=[Field(name="amount", dtype=Float64), Field(name="merchant", dtype=String)],
+)
+SPEND = FeatureView(
+    name="spend",
+    entities=[USER],
+    source=PAYMENTS,
+    aggregations=[
+        Aggregation("amount", ["sum"], ["1d", "7d"]),
+        Aggregation("*", ["count"], ["1d"]),
+    ],
+)
+MERCHANTS = FileSource(name="merchants", path="data/merchants.parquet", timestamp_field="since_at")
+RISKY = FeatureView(
+    name="risky",
+    entities=[USER],
+    source=PAYMENTS,
+    joins=[MERCHANTS],
+    transform=(
+        "SELECT user_id, paid_at, written_at, m.risk AS risk FROM payments"
+        " ASOF LEFT JOIN merchants m ON payments.merchant = m.merchant"
+        " AND payments.paid_at >= m.since_at"
+    ),
+    schema=[Field(name="risk", dtype=Float64)],
+    online=False,
+)
+
+
+def write_payments(folder: Path, rows: int = 240) -> None:
+    """Write payments of some users, one every few hours, some of one moment, written later."""
+    times = [START + timedelta(hours=5 * (n // 2)) for n in range(rows)]
+    (folder / "data").mkdir(exist_ok=True)
+    pl.DataFrame(
+        {
+            "user_id": [n % USERS for n in range(rows)],
+            "paid_at": [t - timedelta(hours=5 * (n % 3 == 0)) for n, t in enumerate(times)],
+            "written_at": [t + timedelta(minutes=n % 90) for n, t in enumerate(times)],
+            "amount": [float(n % 17) + 0.1 for n in range(rows)],
+            "merchant": [f"m{n % 5}" for n in range(rows)],
+        }
+    ).write_parquet(folder / "data/payments.parquet")
+    changes = [START + timedelta(hours=11 * n) for n in range(100)]
+    pl.DataFrame(
+        {
+            "merchant": [f"m{n % 5}" for n in range(100)],
+            "since_at": changes,
+            "risk": [n / 100 for n in range(100)],
+        }
+    ).write_parquet(folder / "data/merchants.parquet")
+
+
+def store_at(
+    folder: Path, objects: Sequence[Definition], *, engine: str = "polars", **settings: Any
+) -> FeatureStore:
+    """Return a store with these definitions over payments."""
+    write_payments(folder)
+    config = {
+        "project": "leaks",
+        "offline_store": {"type": engine, "threads": 1},
+        "clock": "2026-03-01T00:00:00Z",
+        **settings,
+    }
+    store = FeatureStore(folder, config=config)
+    store.apply(objects)
+    return store
+
+
+def leak_test(store: FeatureStore, wrong: Rows | None = None, **arguments: Any) -> LeakageReport:
+    """Return the outcome of a test, perhaps with an engine that is wrong."""
+    if wrong is not None:
+        store.__dict__["engine"] = WrongEngine(store.engine, wrong, reach_us=3 * DAY_US)
+    with store:
+        return store.verify_leakage(**({"points": 16, "rounds": 3} | arguments))
+
+
+@pytest.mark.parametrize("engine", ["duckdb", "polars"])
+@pytest.mark.parametrize("mode", ["complete", "as_served"])
+def test_nothing_leaks_from_right_engines(tmp_path: Path, engine: str, mode: str) -> None:
+    report = leak_test(store_at(tmp_path, [LAST, SPEND], engine=engine), mode=mode)
+    assert report.ok
+    assert report.features == (
+        "last:amount",
+        "last:merchant",
+        "spend:amount_sum_1d",
+        "spend:amount_sum_7d",
+        "spend:count_1d",
+    )
+    assert sum(report.mutations.values()) > 100
+    assert report.visible > 20
+    assert report.moved == report.visible
+
+
+def test_a_join_of_later_rows_is_found_with_the_row_that_does_it(tmp_path: Path) -> None:
+    report = leak_test(store_at(tmp_path, [LAST]), moved_by(-DAY_US))
+    assert not report.ok
+    assert {leak.feature for leak in report.leaks} == {"last:amount", "last:merchant"}
+    leak = report.leaks[0]
+    (mutation,) = leak.mutations
+    assert mutation.source == "payments"
+    assert mutation.file.endswith("data/payments.parquet")
+    times = [t["paid_at"] for t in (mutation.before, mutation.after) if t]
+    assert leak.at is not None
+    assert any(time is not None and time > leak.at for time in times)
+    assert leak.before != leak.after
+    assert leak.entity.keys() == {"user_id"}
+
+
+def test_an_engine_that_misses_the_row_at_the_very_moment_is_found(tmp_path: Path) -> None:
+    """It compares with `<` where the contract says `<=`."""
+    report = leak_test(store_at(tmp_path, [LAST]), moved_by(1))
+    assert [(c.view, c.change) for c in report.blind] == [("last", "newest")]
+    assert not report.ok
+
+
+def test_an_engine_that_takes_the_wrong_one_of_a_tie_is_found(tmp_path: Path) -> None:
+    report = leak_test(store_at(tmp_path, [LAST]), earliest_written)
+    assert "last:amount" in {leak.feature for leak in report.leaks}
+
+
+@pytest.mark.parametrize("us", [-1, 1])
+def test_a_window_that_is_off_by_a_microsecond_is_found(tmp_path: Path, us: int) -> None:
+    report = leak_test(store_at(tmp_path, [SPEND]), moved_by(us), rounds=6)
+    assert not report.ok
+    assert {leak.feature for leak in report.leaks} & {"spend:count_1d", "spend:amount_sum_1d"}
+
+
+def test_rows_that_were_written_later_are_found_where_they_count(tmp_path: Path) -> None:
+    store = store_at(tmp_path, [LAST])
+    assert leak_test(store, mode="as_served").ok
+    report = leak_test(store, known_at_once, mode="as_served")
+    assert report.leaks
+
+
+@pytest.mark.parametrize("engine", ["duckdb", "polars"])
+def test_joins_of_transforms_see_nothing_later(tmp_path: Path, engine: str) -> None:
+    report = leak_test(store_at(tmp_path, [RISKY], engine=engine))
+    assert report.ok, report
+    assert report.mutations
+
+
+PEEKING = """
+from pathlib import Path
+import polars as pl
+
+DATA = Path(__file__).parent.parent / "data" / "payments.parquet"
+
+def total(rows: pl.DataFrame) -> pl.DataFrame:
+    everything = pl.read_parquet(DATA)["amount"].sum()
+    return rows.select(total=pl.col("amount") * 0 + everything)
+"""
+HONEST = """
+import polars as pl
+
+def total(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.select(total=pl.col("amount") + pl.col("extra"))
+"""
+TOTAL = OnDemandFeatureView(
+    name="computed",
+    sources=[LAST, RequestSource(name="request", schema=[Field(name="extra", dtype=Float64)])],
+    function="sums:total",
+    schema=[Field(name="total", dtype=Float64)],
+)
+
+
+@pytest.mark.parametrize(("module", "leaks"), [(PEEKING, ["computed:total"]), (HONEST, [])])
+def test_a_function_that_reads_a_source_by_itself_is_found(
+    tmp_path: Path, module: str, leaks: list[str]
+) -> None:
+    (tmp_path / "functions").mkdir()
+    (tmp_path / "functions/sums.py").write_text(module)
+    report = leak_test(store_at(tmp_path, [LAST, TOTAL], functions={"roots": ["functions"]}))
+    assert [leak.feature for leak in report.leaks] == leaks
+    assert report.ok is not bool(leaks)
+
+
+def test_a_function_that_reads_the_working_directory_is_found_from_inside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "functions").mkdir()
+    text = PEEKING.replace('Path(__file__).parent.parent / "data"', 'Path("data")')
+    (tmp_path / "functions/sums.py").write_text(text)
+    store = store_at(tmp_path, [LAST, TOTAL], functions={"roots": ["functions"]})
+    monkeypatch.chdir(tmp_path)
+    assert not leak_test(store).leaks
+    report = leak_test(store, change_directory=True)
+    assert [leak.feature for leak in report.leaks] == ["computed:total"]
+    assert Path.cwd() == tmp_path
+
+
+def test_nothing_of_the_repository_is_written_to(tmp_path: Path) -> None:
+    store = store_at(tmp_path, [LAST])
+    before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in tmp_path.rglob("*.parquet")}
+    leak_test(store, moved_by(-DAY_US))
+    after = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in tmp_path.rglob("*.parquet")}
+    assert before == after
+
+
+def test_a_spine_is_taken_as_it_is(tmp_path: Path) -> None:
+    spine = pl.DataFrame(
+        {"user_id": [1, 2, 1, None], "at": [START + timedelta(days=n) for n in (3, 4, 5, 6)]}
+    )
+    store = store_at(tmp_path, [LAST])
+    report = leak_test(store, features=["last:amount"], spine=spine, timestamp_field="at")
+    assert report.ok
+    assert report.points == 4
+    assert report.features == ("last:amount",)
+
+
+def test_the_same_seed_makes_the_same_test(tmp_path: Path) -> None:
+    store = store_at(tmp_path, [LAST, SPEND])
+    reports = [leak_test(store, seed=seed, rounds=1) for seed in (3, 3, 4)]
+    assert reports[0] == reports[1]
+    assert reports[0].mutations != reports[2].mutations
+
+
+def test_sources_elsewhere_are_copied_like_those_of_the_repository(tmp_path: Path) -> None:
+    (tmp_path / "repo").mkdir()
+    write_payments(tmp_path)
+    absolute = str(tmp_path / "data/payments.parquet")
+    source = FileSource(**{**PAYMENTS.model_dump(), "path": absolute})
+    view = FeatureView(name="last", entities=[USER], source=source, schema=LAST.fields)
+    report = leak_test(store_at(tmp_path / "repo", [view]), moved_by(-DAY_US))
+    assert report.leaks
+
+
+def test_a_static_table_is_left_alone_and_named(tmp_path: Path) -> None:
+    static = FileSource(name="names", path="data/merchants.parquet", static=True)
+    view = FeatureView(
+        name="named",
+        entities=[USER],
+        source=PAYMENTS,
+        joins=[static],
+        transform=(
+            "SELECT user_id, paid_at, written_at, amount + n.risk AS amount FROM payments"
+            " LEFT JOIN names n ON payments.merchant = n.merchant"
+        ),
+        schema=[Field(name="amount", dtype=Float64)],
+    )
+    store = store_at(tmp_path, [LAST])
+    names = [f"m{n}" for n in range(5)]
+    pl.DataFrame({"merchant": names, "risk": [0.5] * 5}).write_parquet(
+        tmp_path / "data/merchants.parquet"
+    )
+    store.apply([view])
+    report = leak_test(store, features=["named:amount"])
+    assert report.ok
+    assert any("names" in note and "static" in note for note in report.notes)
+
+
+def test_a_repository_without_views_says_so(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="No view"):
+        FeatureStore(tmp_path, config={"project": "empty"}).verify_leakage()
