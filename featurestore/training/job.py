@@ -18,6 +18,7 @@ from featurestore.offline.engine import Mode, OfflineEngine, ScanReader
 from featurestore.offline.scan import JoinScan, SourceScan
 from featurestore.offline.timeline import Ints
 from featurestore.offline.windows.join import WindowJoin, explain_windows
+from featurestore.training.asked import Asked
 from featurestore.training.output import write_tables
 from featurestore.training.query import FeatureQuery
 from featurestore.training.watch import Progress, Watch, WatchedReader
@@ -73,6 +74,7 @@ class RetrievalJob:
         query: FeatureQuery,
         tasks: tuple[JoinTask, ...],
         mode: Mode,
+        asked: Asked | None = None,
         revision: int = 0,
         request: pa.Table | None = None,
         progress: Progress | None = None,
@@ -83,6 +85,7 @@ class RetrievalJob:
         self._tasks = tasks
         self._request = request
         self._mode: Mode = mode
+        self._asked = asked
         self._revision = revision
         self._progress = progress
         self._cancelled = threading.Event()
@@ -96,6 +99,27 @@ class RetrievalJob:
     def revision(self) -> int:
         """The revision of the registry that the result follows."""
         return self._revision
+
+    @property
+    def asked(self) -> Asked:
+        """What was asked for."""
+        assert self._asked is not None  # noqa: S101 - only tests make jobs without a request
+        return self._asked
+
+    @property
+    def engine(self) -> OfflineEngine:
+        """What computes it."""
+        return self._engine
+
+    @property
+    def spine_names(self) -> tuple[str, ...]:
+        """Names of the spine's columns, which come first, in order."""
+        return tuple(self._spine.column_names)
+
+    @property
+    def scans(self) -> tuple[SourceScan, ...]:
+        """What is read, view by view."""
+        return tuple(task.scan for task in self._tasks)
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -123,6 +147,10 @@ class RetrievalJob:
         as long as a small training set does.
         """
         return self._first(rows).to_arrow()
+
+    def to_tables(self) -> Iterator[pa.Table]:
+        """Yield the result in order, as tables that fit into the engine's memory; one at least."""
+        return self._chunks()
 
     def to_batches(self, max_rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
         """Yield the result in order, as record batches of at most `max_rows` rows.
@@ -166,7 +194,7 @@ class RetrievalJob:
         target = Path(path)
         with atomic_file(target) as temporary:
             try:
-                write_tables(self._chunks(), self.schema, temporary, check=self._check)
+                write_tables(self._chunks(), self.schema, temporary, check=self.check)
             except pa.ArrowNotImplementedError as error:
                 raise OutputError(
                     f"{target} cannot be written: {str(error).splitlines()[0][:200]}.",
@@ -206,7 +234,11 @@ class RetrievalJob:
             parts.append(self._query.on_demand.explain())
         return "\n".join(parts)
 
-    def _first(self, rows: int) -> "RetrievalJob":
+    def with_asked(self, asked: Asked) -> "RetrievalJob":
+        """Return the same job with another account of what was asked for."""
+        return self._first(self.num_rows, asked)
+
+    def _first(self, rows: int, asked: Asked | None = None) -> "RetrievalJob":
         """Return a job for the first rows of the spine, which is cancelled together with this."""
         tasks = (replace(task, keys=task.keys.slice(0, rows)) for task in self._tasks)
         job = RetrievalJob(
@@ -215,6 +247,7 @@ class RetrievalJob:
             query=self._query,
             tasks=tuple(tasks),
             mode=self._mode,
+            asked=asked or self._asked,
             revision=self._revision,
             request=None if self._request is None else self._request.slice(0, rows),
             progress=self._progress,
@@ -240,7 +273,8 @@ class RetrievalJob:
                 spine = self._spine.slice(start, step)
                 yield pa.table([*spine.columns, *features], schema=self.schema)
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise JobCancelledError if the job was cancelled; for who takes its tables."""
         if self._cancelled.is_set():
             raise JobCancelledError
 
