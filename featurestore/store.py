@@ -1,6 +1,5 @@
 """`FeatureStore`: the one object that most users need. Wiring and delegation only."""
 
-import getpass
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
@@ -12,6 +11,7 @@ from featurestore.definitions import Definition
 from featurestore.errors import DestructiveChangeError, RequestError
 from featurestore.online_writes import OnlineWrites
 from featurestore.registry.diff import make_plan
+from featurestore.registry.log import current_actor
 from featurestore.registry.plan import Plan
 from featurestore.settings import Settings
 from featurestore.time import Clock, as_utc, parse_instant, to_micros
@@ -143,7 +143,7 @@ class FeatureStore(OnlineWrites, Trust):
             raise DestructiveChangeError([str(change.ref) for change in plan.deletions])
         if not plan.is_empty:
             pushed = self._views_online(plan.new_generations)
-            self.registry.commit(plan, actor=_actor(), now=self.clock.now(), pushed=pushed)
+            self.registry.commit(plan, actor=current_actor(), now=self.clock.now(), pushed=pushed)
         return plan
 
     # --- training ----------------------------------------------------------------------------
@@ -320,14 +320,16 @@ class FeatureStore(OnlineWrites, Trust):
             NotFoundError: There is no such view.
             RequestError: No older generation is kept.
         """
-        return self.registry.roll_back(self.project, view, actor=_actor(), grace_s=self._grace_s)
+        return self.registry.roll_back(
+            self.project, view, actor=current_actor(), grace_s=self._grace_s
+        )
 
     @property
     def api_keys(self) -> "ApiKeys":
         """The keys of those who call a server of this project."""
         from featurestore.api_keys import ApiKeys
 
-        return ApiKeys(self.registry, self.project, actor=_actor())
+        return ApiKeys(self.registry, self.project, actor=current_actor())
 
     def status(self, *, views: Sequence[str] | None = None) -> "list[ViewStatus]":
         """Return how far views are online, and what became of their last runs.
@@ -527,10 +529,3 @@ def _instant(instant: Instant) -> datetime:
         raise RequestError(
             f"{instant!r} is not an instant.", hint="pass a datetime or RFC 3339 text"
         ) from None
-
-
-def _actor() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"

@@ -1,5 +1,6 @@
 """The history of a project: who applied what, and when."""
 
+import getpass
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -9,6 +10,14 @@ from featurestore.registry.plan import FieldChange
 from featurestore.time import format_instant
 
 MAX_ACTOR: Final = 255
+
+
+def current_actor() -> str:
+    """Return who runs this process, as far as the system knows."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
