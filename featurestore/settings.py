@@ -175,6 +175,16 @@ class FunctionsConfig(_Model):
     roots: Annotated[tuple[Path, ...], BeforeValidator(_parts)] = ()
 
 
+class DatasetsConfig(_Model):
+    """Training sets that are kept.
+
+    Attributes:
+        path: The folder that they are kept in; relative paths start at the repository.
+    """
+
+    path: Path = Path("data/datasets")
+
+
 class TlsConfig(_Model):
     """What the server encrypts with; files that are renewed are used without a restart.
 
@@ -310,6 +320,7 @@ class Settings(_Model):
             older rows.
         materialization: See `MaterializationConfig`.
         functions: See `FunctionsConfig`; a string is its roots, separated by commas.
+        datasets: See `DatasetsConfig`; a string is its path.
         server: See `ServerConfig`; a string is its address.
     """
 
@@ -325,4 +336,5 @@ class Settings(_Model):
     tombstone_retention: Retention = timedelta(days=90)
     materialization: MaterializationConfig = MaterializationConfig()
     functions: FunctionsConfig = FunctionsConfig()
+    datasets: DatasetsConfig = DatasetsConfig()
     server: ServerConfig = ServerConfig()
