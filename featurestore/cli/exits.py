@@ -16,7 +16,8 @@ TERMINATED: Final = 143
 
 MEANINGS: Final = {
     OK: "success",
-    ERROR: "an error; verify found a defect; doctor an error; health no server that takes calls",
+    ERROR: "an error; verify found a defect; dataset verify damage, dataset rebuild a difference;"
+    " doctor an error; health no server that takes calls",
     USAGE: "the command line itself is wrong",
     CHANGES: "plan --detailed-exitcode: there is something to apply",
     BUG: "a defect of featurestore itself; run again with --debug",
