@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from featurestore.datasets.dataset import Dataset
     from featurestore.definitions import (
         Aggregation,
         Entity,
@@ -36,6 +37,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Aggregation",
+    "Dataset",
     "Entity",
     "FeatureService",
     "FeatureStore",
@@ -61,6 +63,7 @@ __all__ = [
 
 _HOMES = {
     "Aggregation": "definitions",
+    "Dataset": "datasets.dataset",
     "Entity": "definitions",
     "FeatureService": "definitions",
     "FeatureStore": "store",

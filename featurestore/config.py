@@ -175,6 +175,7 @@ _SHORT_FORMS = {
     "registry": "path",
     "offline_store": "type",
     "functions": "roots",
+    "datasets": "path",
     "server": "address",
 }
 

@@ -35,6 +35,10 @@ FeatureStoreError
 │   └── FunctionCallError      it failed for some rows, or returned something else than declared
 ├── JobCancelledError          a job was ended before it was done
 ├── ResourceLimitError         memory or temporary space ran out
+├── DatasetError               a dataset
+│   ├── DatasetExistsError     one of nearly this name is there
+│   ├── DatasetDamagedError    its files are not what was written
+│   └── DatasetChangedError    it cannot be rebuilt: what it was made from is not there any more
 ├── OutputError                a result cannot be written: disk full, no permission
 ├── VerificationError          nothing could be compared, or the comparison found a defect
 ├── UnsupportedError           the chosen backend cannot do this
@@ -485,6 +489,65 @@ class JobCancelledError(FeatureStoreError):
 
 class ResourceLimitError(FeatureStoreError):
     """The memory limit or the space for temporary files was not enough."""
+
+
+class DatasetError(FeatureStoreError):
+    """Something is wrong with a dataset.
+
+    Attributes:
+        dataset: Its name.
+        version: Its version, or None.
+    """
+
+    def __init__(
+        self, message: str, *, dataset: str, version: int | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.dataset = dataset
+        self.version = version
+
+
+class DatasetExistsError(DatasetError):
+    """A dataset has nearly this name, so that one would be taken for the other."""
+
+
+class DatasetDamagedError(DatasetError):
+    """Files of a dataset are not what was written; nothing of it was returned.
+
+    Attributes:
+        faults: What is wrong with which file, each in a line.
+    """
+
+    def __init__(self, *, dataset: str, version: int, faults: Sequence[str]) -> None:
+        self.faults = tuple(faults)
+        more = f" (and {len(faults) - 1:,} more)" if len(faults) > 1 else ""
+        super().__init__(
+            f"Dataset {dataset!r}, version {version}, is damaged: {faults[0]}{more}.",
+            dataset=dataset,
+            version=version,
+            hint=f"see all that is wrong: featurestore dataset verify {dataset}"
+            f" --version {version}; restore its files from a backup, or create it again",
+        )
+
+
+class DatasetChangedError(DatasetError):
+    """A dataset cannot be rebuilt, because something that it was made from is not there any more.
+
+    Attributes:
+        changes: What changed since it was made, each in a line.
+    """
+
+    def __init__(
+        self, *, dataset: str, version: int, reason: str, changes: Sequence[str] = ()
+    ) -> None:
+        self.changes = tuple(changes)
+        listed = "".join(f" {change}." for change in self.changes[:5])
+        super().__init__(
+            f"Dataset {dataset!r}, version {version}, cannot be rebuilt: {reason}.{listed}",
+            dataset=dataset,
+            version=version,
+            hint="put back what it was made from; its files are as they were",
+        )
 
 
 class OutputError(FeatureStoreError):

@@ -183,10 +183,12 @@ class ValidationConfig(_Model):
         materialize: Before a run writes anything. "off" does not; with "declared", for which "on"
             is short, a broken rule does what its policy says; with "warn" it is told and the run
             goes on; with "fail" nothing is written.
+        datasets: The same before a dataset is built.
         quarantine: Folder that bad rows are written to.
     """
 
     materialize: Annotated[Check, BeforeValidator(_check)] = "off"
+    datasets: Annotated[Check, BeforeValidator(_check)] = "off"
     quarantine: Path = Path("quarantine")
 
 
@@ -199,6 +201,16 @@ class FunctionsConfig(_Model):
     """
 
     roots: Annotated[tuple[Path, ...], BeforeValidator(_parts)] = ()
+
+
+class DatasetsConfig(_Model):
+    """Training sets that are kept.
+
+    Attributes:
+        path: The folder that they are kept in; relative paths start at the repository.
+    """
+
+    path: Path = Path("data/datasets")
 
 
 class TlsConfig(_Model):
@@ -337,6 +349,7 @@ class Settings(_Model):
         materialization: See `MaterializationConfig`.
         validation: See `ValidationConfig`.
         functions: See `FunctionsConfig`; a string is its roots, separated by commas.
+        datasets: See `DatasetsConfig`; a string is its path.
         server: See `ServerConfig`; a string is its address.
     """
 
@@ -353,4 +366,5 @@ class Settings(_Model):
     materialization: MaterializationConfig = MaterializationConfig()
     validation: ValidationConfig = ValidationConfig()
     functions: FunctionsConfig = FunctionsConfig()
+    datasets: DatasetsConfig = DatasetsConfig()
     server: ServerConfig = ServerConfig()

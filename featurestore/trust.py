@@ -17,6 +17,10 @@ from featurestore.time import Clock, given_micros
 if TYPE_CHECKING:
     from featurestore.contracts.gate import Cause, Gate
     from featurestore.contracts.report import ValidationReport
+    from featurestore.datasets.catalog import Datasets
+    from featurestore.datasets.dataset import Dataset
+    from featurestore.datasets.verification import DatasetVerification
+    from featurestore.datasets.verification import Progress as BytesProgress
     from featurestore.definitions.contract import Policy
     from featurestore.explanation.explain import Explainable, Explainer, Online
     from featurestore.explanation.model import Explanation
@@ -25,10 +29,12 @@ if TYPE_CHECKING:
     from featurestore.leakage.report import LeakageReport
     from featurestore.offline.engine import Mode, OfflineEngine
     from featurestore.online.store import OnlineStore
+    from featurestore.registry.datasets import DatasetRecord
     from featurestore.registry.validations import ValidationRecord
     from featurestore.serving.response import OnlineResponse
     from featurestore.spines import Spines
     from featurestore.statistics import Profile
+    from featurestore.training.job import RetrievalJob
     from featurestore.training.query import FeatureRequest, Selection
 
 
@@ -66,6 +72,113 @@ class Trust(RegisteredObjects):
         """The online store that the configuration names."""
 
     # --- datasets ----------------------------------------------------------------------------
+
+    def create_dataset(
+        self,
+        name: str,
+        job: "RetrievalJob",
+        *,
+        description: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        validate: bool | Check | None = None,
+    ) -> "Dataset":
+        """Keep what a job computes as the next version of a dataset, which never changes.
+
+        It is computed once, and written as it is computed: Parquet files, and a manifest that says
+        what it was made from. See `docs/datasets.md`.
+
+        Args:
+            name: The dataset's name, as names of objects are.
+            job: Of this project.
+            description: For people.
+            tags: Free labels.
+            validate: Whether the contracts of the rows that it is made from are checked before
+                anything is written: as for `materialize`; None for `validation.datasets`.
+
+        Raises:
+            RequestError: The name, the description or the tags cannot be kept.
+            ContractError: A rule is broken whose policy is to fail; nothing was written.
+            DatasetExistsError: Another dataset's name differs only by case.
+            SourceChangedError: A source's file changed while it was read (retryable).
+            UnsupportedError: Parquet cannot keep one of the spine's columns as it is.
+            OutputError: It cannot be written; nothing is left of it.
+        """
+        configured = self.settings.validation.datasets
+        gate = self._gate("dataset", wanted=validate, configured=configured)
+        return self._datasets.create(name, job, description=description, tags=tags, gate=gate)
+
+    def list_datasets(self, name: str | None = None) -> "list[DatasetRecord]":
+        """Return all datasets, or all versions of one, by name and version.
+
+        Raises:
+            NotFoundError: There is no dataset of this name.
+        """
+        return self._datasets.list(name)
+
+    def get_dataset(self, name: str, version: int | None = None) -> "Dataset":
+        """Return a version of a dataset, the newest by default.
+
+        Raises:
+            NotFoundError: There is no such dataset, or no such version.
+            DatasetDamagedError: Its manifest is missing, or is not the one that was written.
+        """
+        return self._datasets.get(name, version)
+
+    def verify_dataset(
+        self,
+        name: str,
+        version: int | None = None,
+        *,
+        content: bool = False,
+        progress: "BytesProgress | None" = None,
+    ) -> "DatasetVerification":
+        """Read all files of a dataset, and report all that is not as it was written.
+
+        It is `get_dataset(name, version).verify()` that also reports what is wrong with a manifest.
+
+        Args:
+            name: The dataset.
+            version: Its version; None for the newest.
+            content: Compute the digest of the values, too.
+            progress: Called with (what is being done, bytes done, bytes in all).
+
+        Raises:
+            NotFoundError: There is no such dataset, or no such version.
+        """
+        from featurestore.datasets.verification import verify
+
+        datasets = self._datasets
+        record = datasets.record(name, version)
+        return verify(datasets.places, record, content=content, progress=progress)
+
+    def tidy_datasets(self) -> list[str]:
+        """Finish or remove what was left of datasets whose builds were killed.
+
+        What is being built is left alone. Whoever creates a dataset does it for that name, too.
+
+        Returns:
+            What was done, each in a line.
+        """
+        return list(self._datasets.tidy())
+
+    @property
+    def _datasets(self) -> "Datasets":
+        from featurestore.datasets.catalog import Datasets
+        from featurestore.datasets.places import Places
+        from featurestore.registry.log import current_actor
+
+        return Datasets(
+            places=Places(self.config.path(self.settings.datasets.path), self.project),
+            registry=self.registry,
+            root=self.config.root,
+            engine=lambda: self.engine,
+            functions=lambda: self.functions,
+            clock=self.clock,
+            clock_setting=self.settings.clock,
+            state=self.state,
+            actor=current_actor(),
+            source_roots=self.source_roots,
+        )
 
     # --- explanations ------------------------------------------------------------------------
 
@@ -242,7 +355,8 @@ class Trust(RegisteredObjects):
         Args:
             spine: As for `get_historical_features`, but for SQL, with a label: its features are
                 compared with that, at up to 20,000 rows.
-            label: The label's column; needed with a spine.
+            label: The label's column; None for all columns of the spine that are marked as labels,
+                as those of `Spine.label` are.
             features: What to compare with the label; None for all views whose join keys are columns
                 of the spine.
             timestamp_field: The spine's time column.
@@ -253,13 +367,14 @@ class Trust(RegisteredObjects):
             Findings, the worst first.
 
         Raises:
-            RequestError: A spine comes without a label, or the other way round.
+            RequestError: A label comes without a spine.
+            SpineError: The spine does not have the label, or none.
             SourceError: A source's files cannot be read.
         """
         from featurestore.leakage.lint import Labels, Repository, lint
 
-        if (spine is None) != (label is None):
-            raise RequestError("A label needs a spine that has it, and a spine its label.")
+        if label is not None and spine is None:
+            raise RequestError("A label needs a spine that has it.")
         repository = Repository(
             state=self.state(),
             engine=self.engine,
@@ -269,7 +384,7 @@ class Trust(RegisteredObjects):
             now_us=self.clock.now_micros(),
         )
         labels = None
-        if label is not None:
+        if spine is not None:
             labels = Labels(
                 spine=spine,
                 label=label,

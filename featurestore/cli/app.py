@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from featurestore.cli import (
+    datasets,
     definitions,
     description,
     doctor,
@@ -126,6 +127,17 @@ COMMANDS: Final[dict[str, Callable[..., None]]] = {
 
 
 GROUPS: Final[dict[str, tuple[str, dict[str, Callable[..., None]]]]] = {
+    "dataset": (
+        "Keep training sets, verify them, make them again.",
+        {
+            "create": datasets.create,
+            "list": datasets.list_datasets,
+            "describe": datasets.describe,
+            "verify": datasets.verify,
+            "rebuild": datasets.rebuild,
+            "tidy": datasets.tidy,
+        },
+    ),
     "keys": (
         "Make, list and revoke the keys of callers.",
         {"create": keys.create, "list": keys.list_keys, "revoke": keys.revoke},

@@ -19,6 +19,9 @@ WHERE project = ? AND NOT deleted AND version = (
     SELECT max(version) FROM featurestore_objects
     WHERE project = o.project AND kind = o.kind AND name = o.name)
 """
+_DATASETS: Final = """
+SELECT DISTINCT name FROM featurestore_datasets WHERE project = ? AND building IS NULL
+"""
 
 
 _FUNCTIONS: Final = (
@@ -59,6 +62,11 @@ def complete_contracts(context: typer.Context, incomplete: str) -> list[str]:
     return _matching(incomplete, (name for _, name, _ in found))
 
 
+def complete_datasets(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the datasets that begin so."""
+    return _matching(incomplete, (name for (name,) in _rows(context, _DATASETS)))
+
+
 def complete_objects(context: typer.Context, incomplete: str) -> list[str]:
     """Return all objects that begin so."""
     return _matching(incomplete, (name for _, name, _ in _objects(context)))
@@ -85,6 +93,11 @@ def _feature_names(context: typer.Context) -> Iterator[str]:
 
 def _objects(context: typer.Context) -> Iterator[tuple[str, str, str]]:
     """Yield the kind, the name and the document of every registered object."""
+    yield from _rows(context, _NEWEST)
+
+
+def _rows(context: typer.Context, query: str) -> Iterator[Any]:
+    """Yield the rows of a query about the project."""
     import sqlite3
 
     from featurestore.cli.session import Session
@@ -94,7 +107,7 @@ def _objects(context: typer.Context) -> Iterator[tuple[str, str, str]]:
     config = load_config(session.folder)
     file: Path = config.path(config.settings.registry.path)
     with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as registry:
-        yield from registry.execute(_NEWEST, (config.settings.project,))
+        yield from registry.execute(query, (config.settings.project,))
 
 
 def _features(document: dict[str, Any]) -> list[dict[str, Any]]:

@@ -16,8 +16,9 @@ TERMINATED: Final = 143
 
 MEANINGS: Final = {
     OK: "success",
-    ERROR: "an error; verify, lint or explain found a defect; validate a broken rule; doctor an"
-    " error; health no server that takes calls",
+    ERROR: "an error; verify, lint or explain found a defect; dataset verify damage; dataset"
+    " rebuild a difference; validate a broken rule; doctor an error; health no server that takes"
+    " calls",
     USAGE: "the command line itself is wrong",
     CHANGES: "plan --detailed-exitcode: there is something to apply",
     BUG: "a defect of featurestore itself; run again with --debug",

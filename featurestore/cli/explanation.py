@@ -90,9 +90,9 @@ def _given(
     """Return the entity and the request fields, read as what they are declared to be."""
     from featurestore.cli.values import entity_row
     from featurestore.explanation.question import key_types, request_types
-    from featurestore.training.query import selections
+    from featurestore.training.query import selections_of
 
-    chosen = list(selections(asked, state))
+    chosen = list(selections_of(asked, state))
     keys = {name: types[0] for name, types in key_types(chosen).items()}
     fields = {name: types[0] for name, types in request_types(chosen).items()}
     return (

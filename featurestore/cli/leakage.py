@@ -187,7 +187,10 @@ def lint(
     *,
     spine: LabelledSpine = None,
     label: Annotated[
-        str | None, typer.Option("--label", metavar="COLUMN", help="The label in --spine.")
+        str | None,
+        typer.Option(
+            "--label", metavar="COLUMN", help="The label in --spine [default: those marked]."
+        ),
     ] = None,
     features: OptionalFeatures = None,
     timestamp_field: TimeColumn = "event_timestamp",
@@ -202,7 +205,7 @@ def lint(
     Ends with 1 if there is an error among the findings.
     """
     session = Session.of(context)
-    if (spine is None) != (label is None):
+    if label is not None and spine is None:
         raise UsageError("--label names a column of --spine: give both.")
     with session.store() as store, session.foreign_code():
         findings = store.lint(

@@ -83,7 +83,7 @@ def materialize(
             overwrite=overwrite,
             resume=resume,
             drop_pushed=drop_pushed,
-            validate=_check(validate),
+            validate=wanted_check(validate),
             progress=report,
         )
     if resume and not runs and not session.as_json:
@@ -116,13 +116,14 @@ def materialize_incremental(
             end,
             views=view or None,
             drop_pushed=drop_pushed,
-            validate=_check(validate),
+            validate=wanted_check(validate),
             progress=report,
         )
     _show(session, runs)
 
 
-def _check(text: str | None) -> "Check | None":
+def wanted_check(text: str | None) -> "Check | None":
+    """Return how `--validate` wants contracts to be checked; None for as it is configured."""
     from featurestore.settings import CHECKS
 
     for check in CHECKS:

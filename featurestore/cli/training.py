@@ -106,7 +106,7 @@ def get_historical(
         progress(session, "rows") as report,
     ):
         job = store.get_historical_features(
-            _spine(spine, sql),
+            spine_of(spine, sql),
             feature_request(features),
             full_feature_names=full_feature_names,
             timestamp_field=timestamp_field,
@@ -154,7 +154,8 @@ def _show_profile(
     print_profile(session, profile, charts=charts)
 
 
-def _spine(file: Path | None, query: str | None) -> object:
+def spine_of(file: Path | None, query: str | None) -> object:
+    """Return the spine that one of two options gives; raises UsageError unless one does."""
     from featurestore.training.spine import sql
 
     if file is not None and query is None:

@@ -50,7 +50,7 @@ class FeatureService(Definition):
 
     @field_serializer("features")
     def _documents(self, _features: object) -> list[Document]:
-        return [_document(selection) for selection in self.selections]
+        return [document_of(selection) for selection in self.selections]
 
     def model_post_init(self, _context: Any, /) -> None:
         """Refuse an empty service, and two selections that share a role's name."""
@@ -79,18 +79,20 @@ class FeatureService(Definition):
             if item["view"] not in known:
                 where = f", which {cls.kind} {document['name']!r} uses"
                 raise NotFoundError(FeatureView.kind, item["view"], known=known, where=where)
-            selections.append(_selection(item, known[item["view"]]))
+            selections.append(selection_from(item, known[item["view"]]))
         return cls(**(dict(document) | {"features": selections}))
 
 
-def _document(selection: Selection) -> Document:
+def document_of(selection: Selection) -> Document:
+    """Return a selection as JSON-ready data; its view appears by name."""
     if isinstance(selection, FeatureViewSelection):
         return selection_document(selection)
     names = selection.features
     return {"view": selection.name, "features": None if names is None else list(names)}
 
 
-def _selection(item: Document, view: FeatureView | OnDemandFeatureView) -> Selection:
+def selection_from(item: Document, view: FeatureView | OnDemandFeatureView) -> Selection:
+    """Return the selection that `document_of` wrote, of this view."""
     if isinstance(view, FeatureView):
         return FeatureViewSelection(**(item | {"view": view}))
     return OnDemandSelection(view=view, features=item["features"])

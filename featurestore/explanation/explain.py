@@ -44,7 +44,7 @@ from featurestore.training.query import (
     ViewJoin,
     resolve,
     role_of,
-    selections,
+    selections_of,
 )
 from featurestore.training.retrieve import join_task, retrieve
 from featurestore.training.spine import times_us
@@ -125,7 +125,7 @@ class Explainer:
         """Return why features have their values; see `FeatureStore.explain`."""
         if self.max_rows < 0:
             raise RequestError(f"max_rows={self.max_rows!r} is below 0.")
-        asked = [(s, name) for s in selections(features, self.state) for name in s.feature_names]
+        asked = [(s, name) for s in selections_of(features, self.state) for name in s.feature_names]
         query = resolve(features, self.state, full_feature_names=True, functions=self.functions)
         chosen = [selection for selection, _ in asked]
         question = ask(chosen, entity, request, at=at, clock=self.clock)
@@ -190,7 +190,7 @@ class _Explaining:
         join = self._query.joins[number]
         spine = question.spine
         times = times_us(spine, question.time_name, "UTC")
-        task = join_task(join, spine, times, ours.root, self._mode)
+        task = join_task(join, spine, times, root=ours.root, mode=self._mode)
         values = self._values_of(number, join, task)
         self._values[role_of(join.selection)] = values
         asked = ViewQuestion(

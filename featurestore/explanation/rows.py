@@ -37,7 +37,7 @@ class Reason(StrEnum):
     NULL_VALUE = "null_value"
     """It is in the window, and has no value: functions skip nulls."""
     FILTERED = "filtered"
-    """The view's transform leaves it out."""
+    """The view's transform leaves it out, or a rule in quarantine does."""
     NULL_TIME = "null_time"
     """It has no event time, so that it is never visible."""
     NULL_KEY = "null_key"

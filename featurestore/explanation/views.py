@@ -287,7 +287,7 @@ class _Found:
         )
 
     def _never_seen(self, shown: Mapping[int, SourceRow]) -> tuple[PassedOver, ...]:
-        """Return the rows that no moment sees: left out by the transform, without key or time."""
+        """Return the rows that no moment sees: left out by the transform or a rule, without key or time."""
         newest = closest(Reason.FILTERED, np.arange(len(self.left_out)), MAX_OTHERS)
         found = {
             Reason.FILTERED: (len(self.left_out), self.left_out.ordinals[newest]),
@@ -297,7 +297,7 @@ class _Found:
         return tuple(
             PassedOver(
                 reason=reason,
-                why=words.why(reason, self.asked.at_us, scan=self.asked.scan),
+                why=words.why(reason, self.asked.at_us, view=self.asked.join.view),
                 count=count,
                 rows=tuple(shown[int(ordinal)] for ordinal in ordinals[:MAX_OTHERS]),
             )

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from featurestore.definitions import FeatureView
 from featurestore.definitions.aggregation import WindowFeature
+from featurestore.definitions.contract import hiding
 from featurestore.explanation.model import WindowExplanation
 from featurestore.explanation.rows import PassedOver, Reason, SourceRow, time_text
 from featurestore.offline.engine import Mode
@@ -109,7 +111,7 @@ def why(
     *,
     ttl_us: int | None = None,
     window: WindowFeature | None = None,
-    scan: SourceScan | None = None,
+    view: FeatureView | None = None,
 ) -> str:
     """Return why rows are passed over, for people.
 
@@ -118,7 +120,7 @@ def why(
         at_us: The moment asked for.
         ttl_us: The view's, where it matters.
         window: What the rows are not in; None for a view with a schema.
-        scan: The source, for what its transform leaves out.
+        view: The view, for what its transform and the rules of contracts leave out.
     """
     at = time_text(at_us)
     is_open = window is not None and window.closed in ("left", "neither")
@@ -137,15 +139,19 @@ def why(
         said[Reason.CORRECTED] = "corrected: another version of the same event stands for it"
         said[Reason.WHERE] = f"left out by where: {window.where}"
         said[Reason.NULL_VALUE] = f"{window.column} is null"
-    if scan is not None:
-        said[Reason.FILTERED] = f"left out by the transform: {_filters(scan)}"
+    if view is not None:
+        said[Reason.FILTERED] = f"left out: {_filters(view)}"
     return said[reason]
 
 
-def _filters(scan: SourceScan) -> str:
-    inner = [join.name for join in scan.joins if join.inner]
-    found = ["its WHERE is not true"] if scan.where is not None else []
-    found += [f"no row of {name} to join" for name in inner]
+def _filters(view: FeatureView) -> str:
+    transform, found = view.row_transform, []
+    if transform is not None and transform.where is not None:
+        found.append("the transform's WHERE is not true")
+    joins = () if transform is None else transform.joins
+    found += [f"no row of {join.name} to join" for join in joins if join.inner]
+    if rules := hiding([*view.contract, *view.source.contract]):
+        found.append(f"in quarantine by {', '.join(rule.name for rule in rules)}")
     return ", or ".join(found)
 
 

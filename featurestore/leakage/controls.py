@@ -11,7 +11,7 @@ from featurestore.expressions.tree import Column
 from featurestore.leakage.changes import Change
 from featurestore.leakage.proposals import Proposals
 from featurestore.leakage.report import Control
-from featurestore.leakage.sight import Read, Sources
+from featurestore.leakage.sight import Read, Sources, leaves_rows_out
 from featurestore.leakage.trial import Trial, moved
 from featurestore.leakage.view_points import ViewPoints
 
@@ -150,8 +150,7 @@ def _is_certain(sources: Sources, labels: Sequence[str], kind: str) -> bool:
         return False
     names = [label.partition(":")[2] for label in labels]
     if view.aggregations:
-        transform = view.row_transform
-        if view.source.dedup_keys or (transform is not None and transform.where is not None):
+        if view.source.dedup_keys or leaves_rows_out(view):
             return False
         counted = [w for w in view.window_features if w.name in names and w.where is None]
         if kind == "value":

@@ -23,7 +23,8 @@ from featurestore.leakage.window_proof import window_proof
 from featurestore.offline.engine import OfflineEngine
 from featurestore.offline.source_roots import check_sources_within
 from featurestore.registry.state import RegistryState
-from featurestore.training.query import FeatureRequest, Selection, selections
+from featurestore.training.labels import label_names
+from featurestore.training.query import FeatureRequest, Selection, selections_of
 from featurestore.training.retrieve import retrieve
 from featurestore.training.spine import to_table
 
@@ -63,14 +64,14 @@ class Labels:
 
     Attributes:
         spine: The spine.
-        label: The label's column.
+        label: The label's column; None for all that are marked as labels.
         features: What to compare; None for all views whose keys the spine has.
         timestamp_field: The spine's time column.
         timezone: Zone of its naive times.
     """
 
     spine: object
-    label: str
+    label: str | None
     features: FeatureRequest | None
     timestamp_field: str
     timezone: str
@@ -123,17 +124,15 @@ def _of_labels(
     repository: Repository, labels: Labels, chance: np.random.Generator
 ) -> Iterator[tuple[Definition, Finding]]:
     spine = without_views(to_table(labels.spine, timestamp_field=labels.timestamp_field))
-    if labels.label not in spine.column_names:
-        raise SpineError(f"The spine has no label {shown(labels.label)}.", column=labels.label)
+    names = _label_names(labels.label, spine)
     spine = chosen_rows(spine, LABEL_ROWS, chance)
-    asked = _asked(repository, labels, spine)
-    for view in {
-        s.view.name: s.view for s in asked if isinstance(s, FeatureViewSelection)
-    }.values():
-        yield from named_findings(view, labels.label)
-    label = spine.column(labels.label).combine_chunks()
-    # Without the label: a feature may have its name, which is what is looked for.
-    others = spine if _is_request_field(asked, labels.label) else spine.drop_columns([labels.label])
+    asked = _asked(repository, labels, set(spine.column_names) - set(names))
+    views = {s.view.name: s.view for s in asked if isinstance(s, FeatureViewSelection)}
+    for view in views.values():
+        for name in names:
+            yield from named_findings(view, name)
+    # Without the labels: a feature may have their name, which is what is looked for.
+    others = spine.drop_columns([name for name in names if not _is_request_field(asked, name)])
     job = retrieve(
         entity_df=others,
         features=asked,
@@ -147,7 +146,23 @@ def _of_labels(
         timezone=labels.timezone,
         mode="complete",
     )
-    yield from _compared(asked, job.to_arrow().select(list(job.feature_names)), label)
+    features = job.to_arrow().select(list(job.feature_names))
+    for name in names:
+        yield from _compared(asked, features, spine.column(name).combine_chunks())
+
+
+def _label_names(label: str | None, spine: pa.Table) -> tuple[str, ...]:
+    """Return the labels to look at: the one that was named, or those that are marked."""
+    if label is None:
+        if found := label_names(spine.schema):
+            return found
+        raise SpineError(
+            "None of the spine's columns is marked as a label.",
+            hint="name the column that is one; columns that spine.label() made are marked",
+        )
+    if label not in spine.column_names:
+        raise SpineError(f"The spine has no label {shown(label)}.", column=label)
+    return (label,)
 
 
 def _is_request_field(asked: list[Selection], label: str) -> bool:
@@ -166,10 +181,9 @@ def _compared(
         first += len(names)
 
 
-def _asked(repository: Repository, labels: Labels, spine: pa.Table) -> list[Selection]:
+def _asked(repository: Repository, labels: Labels, columns: set[str]) -> list[Selection]:
     if labels.features is not None:
-        return list(selections(labels.features, repository.state))
-    columns = set(spine.column_names) - {labels.label}
+        return list(selections_of(labels.features, repository.state))
     found = [s for s in all_features(repository.state) if _keys_of(s) <= columns]
     if not found:
         raise RequestError(

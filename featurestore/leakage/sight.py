@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from featurestore.definitions import FeatureView, FeatureViewSelection
 from featurestore.definitions.aggregation import WindowFeature
+from featurestore.definitions.contract import hiding
 from featurestore.definitions.row_join import RowJoin
 from featurestore.leakage.source_rows import NEVER, NULL, Rows, SourceRows
 from featurestore.offline.engine import Mode
@@ -90,11 +91,7 @@ class Sources:
     @cached_property
     def picks_one(self) -> bool:
         """Whether one row answers, and which one follows from keys and times alone."""
-        transform = self.view.row_transform
-        is_filtered = transform is not None and (
-            transform.where is not None or any(join.inner for join in transform.joins)
-        )
-        return not self.view.aggregations and not is_filtered
+        return not self.view.aggregations and not leaves_rows_out(self.view)
 
     @property
     def dedup(self) -> tuple[str, ...]:
@@ -102,6 +99,16 @@ class Sources:
         source = self.view.source
         names = source.dedup_keys or () if self.view.aggregations else ()
         return tuple(EVENT if name == source.timestamp_field else name for name in names)
+
+
+def leaves_rows_out(view: FeatureView) -> bool:
+    """Whether what is in a row may decide that it is never seen: by a filter, a join, a rule."""
+    transform = view.row_transform
+    if hiding([*view.contract, *view.source.contract]):
+        return True
+    return transform is not None and (
+        transform.where is not None or any(join.inner for join in transform.joins)
+    )
 
 
 class Sight:

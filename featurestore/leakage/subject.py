@@ -34,7 +34,7 @@ from featurestore.offline.files import list_files
 from featurestore.offline.instants import DAY_US
 from featurestore.registry.collect import collect
 from featurestore.registry.state import RegistryState
-from featurestore.training.query import FeatureRequest, Selection, selections
+from featurestore.training.query import FeatureRequest, Selection, selections_of
 from featurestore.training.spine import key_column
 from featurestore.types import type_name
 
@@ -90,7 +90,7 @@ def subject_of(features: FeatureRequest, state: RegistryState, root: Path) -> Su
     Raises:
         RequestError, NotFoundError, SourceError: As for a training set.
     """
-    asked = tuple(selections(features, state))
+    asked = tuple(selections_of(features, state))
     state = laid_over(state, collect(selection.view for selection in asked))
     labels, reads, inputs = [], [], []
     for selection in asked:

@@ -34,7 +34,7 @@ class Failpoint(StrEnum):
     """The watermark has moved and the task is gone; the lease is held still."""
 
 
-Action = Callable[[Failpoint], None]
+Action = Callable[[StrEnum], None]
 
 _action: Action | None = None
 
@@ -45,7 +45,7 @@ def arm(action: Action | None) -> None:
     _action = action
 
 
-def hit(point: Failpoint) -> None:
+def hit(point: StrEnum) -> None:
     """Say that a run is at a point; a few times for each 50,000 rows."""
     if _action is not None:
         _action(point)

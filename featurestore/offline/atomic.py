@@ -22,12 +22,12 @@ def atomic_file(target: Path) -> Iterator[Path]:
     try:
         with unfinished_file(target.parent) as temporary:
             yield temporary
-            _sync(temporary)
-            temporary.chmod(0o666 & ~_umask())
+            sync(temporary)
+            temporary.chmod(0o666 & ~umask())
             temporary.replace(target)
-            _sync(target.parent)
+            sync(target.parent)
     except OSError as error:
-        raise _output_error(target, error) from None
+        raise output_error(target, error) from None
 
 
 def _check_path(target: Path) -> None:
@@ -38,7 +38,8 @@ def _check_path(target: Path) -> None:
         raise OutputError(f"{str(target)!r} is no path: {error}.") from None
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Make sure that a file, or what a folder lists, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -46,13 +47,15 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _umask() -> int:
+def umask() -> int:
+    """Return which permissions new files do not get."""
     current = os.umask(0o077)
     os.umask(current)
     return current
 
 
-def _output_error(target: Path, error: OSError) -> OutputError:
+def output_error(target: Path, error: OSError) -> OutputError:
+    """Return what to raise when `target` could not be written."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return OutputError(
             f"{target} cannot be written: the disk is full.",

@@ -1,5 +1,6 @@
 """The types of columns that views take without declaring them, as the source's files have them."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,10 +19,13 @@ from featurestore.offline.view_files import ViewFiles
 from featurestore.types import base_type, can_widen, is_known_type, parse_type, type_name
 
 
-def with_file_types(view: FeatureView, root: Path) -> FeatureView:
+def with_file_types(
+    view: FeatureView, root: Path, *, only_files: Collection[str] | None = None
+) -> FeatureView:
     """Return the view with the types of all columns that its transform and aggregations take.
 
-    A column that has several types in several files gets the widest of them.
+    A column that has several types in several files gets the widest of them. With `only_files` the
+    sources consist of these files alone.
 
     Raises:
         SourceError: No file, or one that is not Parquet.
@@ -32,7 +36,7 @@ def with_file_types(view: FeatureView, root: Path) -> FeatureView:
     """
     if view.is_resolved and not any(a.predicate for a in view.aggregations):
         return view
-    files = ViewFiles(view, root)
+    files = ViewFiles(view, root, only=only_files)
     if (transform := view.row_transform) is not None and not transform.is_resolved:
         _check_bare_names(view, transform, files)
         own = {name: column_type(view.source, files.own, name) for name in transform.inputs}

@@ -162,7 +162,12 @@ class SourceScan:
 
 
 def open_scan(
-    view: FeatureView, features: Sequence[str], root: Path, *, as_served: bool = False
+    view: FeatureView,
+    features: Sequence[str],
+    root: Path,
+    *,
+    as_served: bool = False,
+    only_files: Collection[str] | None = None,
 ) -> SourceScan:
     """Find the files of a view's source and check all columns that `features` needs.
 
@@ -172,12 +177,13 @@ def open_scan(
             the scan has instead the columns that these need, each once.
         root: Folder that the source's relative path starts at.
         as_served: Whether a row's partners are those that were written when it was.
+        only_files: The paths that count of all files found; None for all of them.
 
     Raises:
         SourceError: No file, or one that is not Parquet.
         SourceSchemaError: A column is missing in a file or cannot be widened to its declared type.
     """
-    files = ViewFiles(view, root)
+    files = ViewFiles(view, root, only=only_files)
     rows = _Rows(view, files)
     columns, computed = rows.columns(features)
     opened = _opened(view.source, files.own, columns, computed, where=rows.where, dedup=rows.dedup)

@@ -18,6 +18,7 @@ from featurestore.offline.scan import JoinScan, SourceScan
 from featurestore.offline.timeline import Ints
 from featurestore.offline.windows.join import WindowJoin, explain_windows
 from featurestore.statistics import Profile
+from featurestore.training.asked import Asked
 from featurestore.training.coverage import Coverage
 from featurestore.training.labels import label_names, spine_origin
 from featurestore.training.output import write_tables
@@ -54,6 +55,7 @@ class RetrievalJob:
         query: FeatureQuery,
         tasks: tuple[JoinTask, ...],
         mode: Mode,
+        asked: Asked | None = None,
         revision: int = 0,
         request: pa.Table | None = None,
         progress: Progress | None = None,
@@ -64,6 +66,7 @@ class RetrievalJob:
         self._tasks = tasks
         self._request = request
         self._mode: Mode = mode
+        self._asked = asked
         self._revision = revision
         self._progress = progress
         self._cancelled = threading.Event()
@@ -77,6 +80,27 @@ class RetrievalJob:
     def revision(self) -> int:
         """The revision of the registry that the result follows."""
         return self._revision
+
+    @property
+    def asked(self) -> Asked:
+        """What was asked for."""
+        assert self._asked is not None  # noqa: S101 - only tests make jobs without a request
+        return self._asked
+
+    @property
+    def engine(self) -> OfflineEngine:
+        """What computes it."""
+        return self._engine
+
+    @property
+    def spine_names(self) -> tuple[str, ...]:
+        """Names of the spine's columns, which come first, in order."""
+        return tuple(self._spine.column_names)
+
+    @property
+    def scans(self) -> tuple[SourceScan, ...]:
+        """What is read, view by view."""
+        return tuple(task.scan for task in self._tasks)
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -145,6 +169,10 @@ class RetrievalJob:
             pass
         return profiler.finish()
 
+    def to_tables(self) -> Iterator[pa.Table]:
+        """Yield the result in order, as tables that fit into the engine's memory; one at least."""
+        return self._chunks()
+
     def to_batches(
         self, max_rows: int = BATCH_ROWS, *, profiler: JobProfiler | None = None
     ) -> Iterator[pa.RecordBatch]:
@@ -197,7 +225,7 @@ class RetrievalJob:
         target = Path(path)
         with atomic_file(target) as temporary:
             try:
-                write_tables(self._chunks(profiler), self.schema, temporary, check=self._check)
+                write_tables(self._chunks(profiler), self.schema, temporary, check=self.check)
             except pa.ArrowNotImplementedError as error:
                 raise OutputError(
                     f"{target} cannot be written: {str(error).splitlines()[0][:200]}.",
@@ -237,7 +265,11 @@ class RetrievalJob:
             parts.append(self._query.on_demand.explain())
         return "\n".join(parts)
 
-    def _first(self, rows: int) -> "RetrievalJob":
+    def with_asked(self, asked: Asked) -> "RetrievalJob":
+        """Return the same job with another account of what was asked for."""
+        return self._first(self.num_rows, asked)
+
+    def _first(self, rows: int, asked: Asked | None = None) -> "RetrievalJob":
         """Return a job for the first rows of the spine, which is cancelled together with this."""
         tasks = (replace(task, keys=task.keys.slice(0, rows)) for task in self._tasks)
         job = RetrievalJob(
@@ -246,6 +278,7 @@ class RetrievalJob:
             query=self._query,
             tasks=tuple(tasks),
             mode=self._mode,
+            asked=asked or self._asked,
             revision=self._revision,
             request=None if self._request is None else self._request.slice(0, rows),
             progress=self._progress,
@@ -280,7 +313,8 @@ class RetrievalJob:
                     profiler.add(table, parts, start, self.num_rows, watch)
                 yield table
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise JobCancelledError if the job was cancelled; for who takes its tables."""
         if self._cancelled.is_set():
             raise JobCancelledError
 

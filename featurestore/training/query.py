@@ -91,7 +91,7 @@ def resolve(
     """
     asked = [
         (selection, name)
-        for selection in selections(features, state)
+        for selection in selections_of(features, state)
         for name in selection.feature_names
     ]
     if not asked:
@@ -154,7 +154,7 @@ def role_of(selection: Selection) -> tuple[str, tuple[tuple[str, str], ...]]:
     return selection.name, tuple(selection.key_columns.items())
 
 
-def selections(features: FeatureRequest, state: RegistryState) -> Iterator[Selection]:
+def selections_of(features: FeatureRequest, state: RegistryState) -> Iterator[Selection]:
     """Yield what is asked for, in order: views and on-demand views, as they are used.
 
     Raises:

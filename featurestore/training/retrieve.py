@@ -1,7 +1,7 @@
 """From a request to a job: what can go wrong with a request goes wrong here, before any work."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,9 +14,16 @@ from featurestore.offline.files import list_files
 from featurestore.offline.scan import open_scan
 from featurestore.offline.source_roots import check_sources_within
 from featurestore.registry.state import RegistryState
+from featurestore.training.asked import Asked, origin_of, service_of
 from featurestore.training.job import RetrievalJob
 from featurestore.training.labels import check_labels
-from featurestore.training.query import FeatureRequest, ViewJoin, check_names, resolve
+from featurestore.training.query import (
+    FeatureRequest,
+    ViewJoin,
+    check_names,
+    resolve,
+    selections_of,
+)
 from featurestore.training.request import request_table
 from featurestore.training.spine import SqlSpine, key_column, times_us, to_table
 from featurestore.training.task import JoinTask
@@ -39,8 +46,12 @@ def retrieve(
     timezone: str,
     mode: Mode,
     progress: Progress | None = None,
+    only_files: Collection[str] | None = None,
 ) -> RetrievalJob:
-    """Check a request for historical features and return its job; see `FeatureStore`."""
+    """Check a request for historical features and return its job; see `FeatureStore`.
+
+    With `only_files` the sources consist of these files alone, whatever else lies beside them.
+    """
     if mode not in MODES:
         raise RequestError(f"mode={mode!r} is neither 'complete' nor 'as_served'.")
     query = resolve(features, state, full_feature_names=full_feature_names, functions=functions)
@@ -62,8 +73,21 @@ def retrieve(
         spine=spine,
         query=query,
         revision=state.revision,
-        tasks=tuple(join_task(join, spine, times, root, mode) for join in query.joins),
+        tasks=tuple(
+            join_task(join, spine, times, root=root, mode=mode, only_files=only_files)
+            for join in query.joins
+        ),
         mode=mode,
+        asked=Asked(
+            selections=tuple(selections_of(features, state)),
+            service=service_of(features, state),
+            full_feature_names=full_feature_names,
+            timestamp_field=timestamp_field,
+            timezone=timezone,
+            mode=mode,
+            origin=origin_of(entity_df, spine),
+            project=state.project,
+        ),
         request=request,
         progress=progress,
     )
@@ -79,18 +103,28 @@ def _check_mode(join: ViewJoin, mode: Mode) -> None:
             )
 
 
-def join_task(join: ViewJoin, spine: pa.Table, times: pa.Array, root: Path, mode: Mode) -> JoinTask:
+def join_task(
+    join: ViewJoin,
+    spine: pa.Table,
+    times: pa.Array,
+    *,
+    root: Path,
+    mode: Mode,
+    only_files: Collection[str] | None = None,
+) -> JoinTask:
     """Return what is to be joined to a spine whose times are `times` (int64 microseconds)."""
     selection = join.selection
     columns = {"q": times}
     for number, (key, column) in enumerate(selection.key_columns.items()):
         role = f"join key {key!r} of {selection.name!r}"
         columns[f"k{number}"] = key_column(spine, column, join.view.join_keys[key], role=role)
-    view = with_file_types(join.view, root)
+    view = with_file_types(join.view, root, only_files=only_files)
     by_name = {feature.name: feature for feature in view.window_features}
     return JoinTask(
         label=selection.name,
-        scan=open_scan(view, join.features, root, as_served=mode == "as_served"),
+        scan=open_scan(
+            view, join.features, root, as_served=mode == "as_served", only_files=only_files
+        ),
         keys=pa.table(columns),
         ttl_us=view.ttl_us,
         windows=tuple(by_name[name] for name in join.features) if by_name else (),

@@ -7,12 +7,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from typing_extensions import override
 
-from featurestore.materialize.failpoints import Failpoint, arm
+from featurestore.materialize.failpoints import arm
 from featurestore.materialize.plan import plan_incremental, plan_run
 from featurestore.materialize.run import Materializer
 from featurestore.registry.sql import SqlRegistry
@@ -27,6 +28,7 @@ _FORKS.set_forkserver_preload(
     [
         __name__,
         "duckdb",
+        "featurestore.datasets.catalog",
         "featurestore.materialize.views",
         "featurestore.offline.duckdb",
         "featurestore.online.lmdb",
@@ -34,6 +36,7 @@ _FORKS.set_forkserver_preload(
         "lmdb",
         "numpy.ma",
         "polars",
+        "pyarrow.parquet",
         "redis",
         "sqlalchemy.dialects.sqlite",
     ]
@@ -53,7 +56,7 @@ class Death:
         after_ms: Milliseconds instead, since the run began.
     """
 
-    point: Failpoint | None = None
+    point: StrEnum | None = None
     hit: int = 1
     after_ms: float | None = None
 
@@ -66,7 +69,7 @@ def arrange(death: Death) -> None:
     hits = 0
     lock = threading.Lock()  # batches are written by a thread of their own
 
-    def count(point: Failpoint) -> None:
+    def count(point: StrEnum) -> None:
         nonlocal hits
         if death.point in (None, point):
             with lock:

@@ -18,6 +18,10 @@ MODULES: Final = {core.__name__, server.__name__}
 
 WITHOUT_A_ROW: Final = {
     core.ConfigError: "correct `feature_store.yaml`, or the variable, that the message names",
+    core.DatasetError: "see the message: it names the dataset",
+    core.DatasetExistsError: "choose another name: one that differs only by case is taken",
+    core.DatasetDamagedError: "see [datasets](datasets.md): restore its files, or create it again",
+    core.DatasetChangedError: "see [datasets](datasets.md): put back what it was made from",
     core.MissingExtraError: "install what the hint says",
     core.ContractError: "see [contracts](contracts.md): correct the data, or the rule",
     core.VerificationError: "see [verify](semantics.md): something is served that is not right",

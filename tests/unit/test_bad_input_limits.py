@@ -118,6 +118,22 @@ def test_a_full_disk_leaves_no_part_of_a_training_set(large: Path) -> None:
     assert (large / "out/old.parquet").read_bytes() == b"what was there before"
 
 
+def test_a_full_disk_leaves_nothing_of_a_dataset(large: Path) -> None:
+    said = on_a_full_disk(
+        large,
+        100_000,
+        """
+        try:
+            store.create_dataset("train", job)
+        except OutputError as error:
+            assert says(error, "train", "disk is full"), error
+            print("refused", store.list_datasets(), store.tidy_datasets())
+        """,
+    )
+    assert said.split() == ["refused", "[]", "[]"]
+    assert list((large / "data/datasets/plant/train").iterdir()) == []
+
+
 def test_a_full_disk_fails_a_materialization_that_succeeds_later(large: Path) -> None:
     said = on_a_full_disk(
         large,

@@ -340,7 +340,7 @@ def test_a_transform_shows_the_row_before_and_behind_it_and_what_it_left_out(
     assert joined.values["rate"].python == 0.5
     assert why_not(found, Reason.FILTERED) == [(FILE, 1)]
     text = " ".join(str(found).split())
-    assert "its WHERE is not true" in text
+    assert "left out: the transform's WHERE is not true" in text
     assert "x=0.25; from state=ok, cents=50; joined rates: rates.parquet row 0" in text
 
 

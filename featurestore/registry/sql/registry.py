@@ -9,15 +9,29 @@ from typing import TYPE_CHECKING
 
 from featurestore.access import KeyRecord
 from featurestore.errors import RegistryConflictError
+from featurestore.registry.datasets import DatasetRecord
 from featurestore.registry.generations import DEFAULT_GRACE_S, LiveState, Serving
 from featurestore.registry.log import LogEntry
 from featurestore.registry.plan import Plan
 from featurestore.registry.runs import MAX_HOLDER, Lease, Recorded, RunRecord, Watermark
-from featurestore.registry.sql import forget, generations, keys, objects, tasks, validations
+from featurestore.registry.sql import (
+    datasets,
+    forget,
+    generations,
+    keys,
+    objects,
+    tasks,
+    validations,
+)
 from featurestore.registry.sql import runs as ledger
 from featurestore.registry.sql.database import Database
 from featurestore.registry.sql.objects import Version, plain
-from featurestore.registry.sql.upgrade import has_keys, has_tasks, has_validations
+from featurestore.registry.sql.upgrade import (
+    has_datasets,
+    has_keys,
+    has_tasks,
+    has_validations,
+)
 from featurestore.registry.state import RegistryState
 from featurestore.registry.tasks import Chunk, TaskRecord
 from featurestore.registry.validations import ValidationRecord
@@ -389,6 +403,34 @@ class SqlRegistry:
             return validations.read_validations(
                 connection, project, kind=kind, name=name, limit=limit
             )
+
+    def datasets(self, project: str) -> list[DatasetRecord]:
+        """Return all datasets of a project, by name and version; those being built, too."""
+        with self._database.read() as connection:
+            if connection is None or not has_datasets(connection):
+                return []
+            return datasets.read_datasets(connection, project)
+
+    def announce_dataset(self, project: str, record: DatasetRecord) -> bool:
+        """Keep a dataset that is being built; return False if its version is taken.
+
+        Raises:
+            NotFoundError: Nothing was ever applied to the project.
+            DatasetExistsError: Another dataset's name differs only by case.
+        """
+        with self._database.write() as connection:
+            objects.require_project(connection, project)
+            return datasets.announce(connection, project, record)
+
+    def complete_dataset(self, project: str, record: DatasetRecord) -> DatasetRecord:
+        """Note that a dataset that was announced is complete, and return it as it is now."""
+        with self._database.write() as connection:
+            return datasets.complete(connection, project, record)
+
+    def withdraw_dataset(self, project: str, record: DatasetRecord) -> None:
+        """Forget a dataset that was announced and never became complete."""
+        with self._database.write() as connection:
+            datasets.withdraw(connection, project, record)
 
     def wall_now(self) -> datetime:
         """Return the time that leases expire by."""

@@ -195,7 +195,7 @@ DATASETS: Final = Table(
     _project(primary_key=True),
     Column("name", Text, primary_key=True),
     Column("version", BigInteger, primary_key=True, autoincrement=False),
-    Column("folder", Text, nullable=False),
+    Column("building", Text),  # the folder of a build that is not over; null: it is
     Column("manifest_hash", Text, nullable=False),  # SHA-256 of the manifest's bytes
     Column("digest", Text, nullable=False),
     Column("rows", BigInteger, nullable=False),
