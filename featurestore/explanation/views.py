@@ -287,7 +287,7 @@ class _Found:
         )
 
     def _never_seen(self, shown: Mapping[int, SourceRow]) -> tuple[PassedOver, ...]:
-        """Return the rows that no moment sees: left out by the transform or a rule, without key or time."""
+        """Return the rows that no moment sees: left out, or without key or time."""
         newest = closest(Reason.FILTERED, np.arange(len(self.left_out)), MAX_OTHERS)
         found = {
             Reason.FILTERED: (len(self.left_out), self.left_out.ordinals[newest]),

@@ -29,7 +29,9 @@ from featurestore.definitions import (
     OnDemandFeatureView,
     RequestSource,
 )
+from featurestore.definitions.contract import InRange, NotNull
 from featurestore.errors import (
+    ContractError,
     DatasetChangedError,
     DatasetDamagedError,
     DatasetExistsError,
@@ -188,6 +190,36 @@ def test_a_spine_that_knows_how_it_was_made_says_so(store: FeatureStore, tmp_pat
         assert [step["step"] for step in origin["made"]["steps"]][-2:] == ["sample", "label"]
         assert label_names(dataset.to_arrow().schema) == ("soon",)
         assert dataset.rebuild().same
+
+
+def test_a_dataset_has_the_statistics_of_its_columns(store: FeatureStore) -> None:
+    job = store.get_historical_features(spine(1, 2, 9), FEATURES)
+    profile = store.create_dataset("train", job).profile
+    assert profile is not None
+    assert profile.to_document() == job.profile().to_document()
+    assert (profile.columns["x"].nulls, profile.columns["x"].max) == (1, 2.0)
+
+
+def test_contracts_are_checked_before_a_dataset_is_built(tmp_path: Path) -> None:
+    write(tmp_path / FILE, rows(5))
+    rules = [InRange("x", max=4), NotNull("k", policy="warn")]
+    with project(tmp_path, validation={"datasets": "declared"}) as store:
+        store.apply([view(reads={"contract": rules})])
+        with pytest.raises(ContractError, match=r"(?s)x_in_range.*nothing was written"):
+            make(store)
+        assert store.list_datasets() == []
+        made = store.create_dataset(
+            "train", store.get_historical_features(spine(1), FEATURES), validate="warn"
+        )
+        [found] = made.manifest["validation"]
+        assert (found["kind"], found["name"], found["status"]) == ("source", "readings", "warned")
+        broken = {rule["rule"]: (rule["rows"], rule["failed"]) for rule in found["rules"]}
+        assert broken == {"x_in_range": (5, 1), "k_not_null": (5, 0)}
+        assert [each.cause for each in store.validations()] == ["dataset", "dataset"]
+        unchecked = store.create_dataset(
+            "train", store.get_historical_features(spine(1), FEATURES), validate=False
+        )
+        assert unchecked.manifest["validation"] is None
 
 
 def test_the_digest_is_that_of_equal_rows_in_other_files(store: FeatureStore) -> None:

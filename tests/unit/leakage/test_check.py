@@ -19,6 +19,7 @@ from featurestore import (
     RequestSource,
 )
 from featurestore.definitions import Definition
+from featurestore.definitions.contract import InRange
 from featurestore.errors import RequestError
 from featurestore.leakage.report import LeakageReport
 from featurestore.types import Float64, Int64, String
@@ -110,6 +111,20 @@ def store_at(
     store = FeatureStore(folder, config=config)
     store.apply(objects)
     return store
+
+
+STRICT = PAYMENTS.model_copy(
+    update={"contract": (InRange("amount", min=2, max=12, policy="quarantine"),)}
+)
+
+
+@pytest.mark.parametrize("view", [LAST, SPEND])
+def test_rows_in_quarantine_are_no_leak(tmp_path: Path, view: FeatureView) -> None:
+    """What is in a row decides whether it is seen, as with a filter."""
+    store = store_at(tmp_path, [view.model_copy(update={"source": STRICT})])
+    report = leak_test(store)
+    assert report.ok
+    assert not report.leaks
 
 
 def leak_test(store: FeatureStore, wrong: Rows | None = None, **arguments: Any) -> LeakageReport:

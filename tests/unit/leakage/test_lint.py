@@ -22,6 +22,7 @@ from featurestore.definitions import Definition
 from featurestore.errors import RequestError
 from featurestore.leakage.findings import RULES, Finding
 from featurestore.leakage.time_rules import looks_aggregated
+from featurestore.training.labels import label_field
 from featurestore.types import Float64, Int64, String
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -283,6 +284,16 @@ def test_features_that_say_the_label_are_found_and_no_others(tmp_path: Path) -> 
     }
 
 
+def test_columns_that_are_marked_as_labels_are_the_labels(tmp_path: Path) -> None:
+    store, spine = labelled(tmp_path, [])
+    marked = spine.with_columns(other=pl.Series(np.random.default_rng(3).random(ROWS))).to_arrow()
+    for name in ("late", "other"):
+        at = marked.schema.get_field_index(name)
+        marked = marked.set_column(at, label_field(marked.schema.field(at)), marked.column(at))
+    findings = found(store, "label-in-features", spine=marked)
+    assert {f.evidence["feature"] for f in findings} == {"is_late", "minutes", "status"}
+
+
 def test_a_label_of_one_value_is_said_by_nothing(tmp_path: Path) -> None:
     store, spine = labelled(tmp_path, [True] * ROWS)
     assert not found(store, "label-in-features", spine=spine, label="late")
@@ -298,7 +309,7 @@ def test_a_feature_with_the_labels_name_is_told(tmp_path: Path) -> None:
 
 def test_a_label_and_its_spine_come_together(tmp_path: Path) -> None:
     store, spine = labelled(tmp_path, [])
-    with pytest.raises(RequestError, match="label"):
+    with pytest.raises(RequestError, match="marked as a label"):
         store.lint(spine)
     with pytest.raises(RequestError, match="label"):
         store.lint(label="late")
