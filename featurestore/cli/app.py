@@ -143,7 +143,7 @@ GROUPS: Final[dict[str, tuple[str, dict[str, Callable[..., None]]]]] = {
         {"create": keys.create, "list": keys.list_keys, "revoke": keys.revoke},
     ),
     "spine": (
-        "Make spines: whose features are wanted, as of when; with labels.",
+        "Make spines: whose features, as of when; labels.",
         {"events": spines.events, "grid": spines.grid, "label": spines.label},
     ),
 }

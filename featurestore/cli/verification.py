@@ -41,7 +41,7 @@ def verify(
     timestamp_field: TimeColumn = "event_timestamp",
     timezone: Zone = "UTC",
 ) -> None:
-    """Compare online values with offline ones, or test that nothing leaks.
+    """Compare online with offline, or find leaks.
 
     Every value in the online store with the one that training would see; with --leakage the values
     at some spine rows with those that they have after all is changed that they must not see.

@@ -29,14 +29,12 @@ from featurestore_server.errors import (
     MalformedMessageError,
     OverloadedError,
 )
+from featurestore_server.grpc_core import is_tested
 from featurestore_server.guard import logged_status
 
 LOGGER: Final = logging.getLogger("featurestore_server")
 
 AnswerAll: TypeAlias = Callable[[Sequence[Call]], list[bytes | Exception]]
-
-TESTED: Final = ((1, 76), (1, 85))
-"""First and last minor version of grpcio that passed the server's tests with this loop."""
 
 CALLS_AT_HAND: Final = 128
 """Calls that gRPC may hand over before it is asked for more."""
@@ -57,8 +55,7 @@ _NO_REQUEST: Final = (grpc.StatusCode.UNIMPLEMENTED, b"The method takes exactly 
 
 def is_supported(version: str = grpc.__version__) -> bool:
     """Whether this grpcio is one of those that the loop was tested with."""
-    major, minor = version.split(".")[:2]
-    return TESTED[0] <= (int(major), int(minor)) <= TESTED[1]
+    return is_tested(version)
 
 
 class _Call(Call):

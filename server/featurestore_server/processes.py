@@ -7,10 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import IO, Final, cast
 
 from featurestore_server.errors import WorkerError
 from featurestore_server.families import Samples
+from featurestore_server.grpc_core import worker_environment
 from featurestore_server.protocol import Reports, check_report, read_samples
 
 LOGGER: Final = logging.getLogger("featurestore_server")
@@ -68,6 +70,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             bufsize=0,
+            env=worker_environment(os.environ, version("grpcio")),
         )
         self._started_at = time.monotonic()
         self._restart_at = None

@@ -103,7 +103,7 @@ def test_the_flights_template_is_made_of_real_data(here: Repository) -> None:
     assert "demo.py" in document["files"]
     assert any("flights.parquet" in line for line in document["data"])
     plan = here.run("--repo", str(here.folder / "flights"), "plan", "--json").document
-    assert plan["summary"]["create"] == 19
+    assert plan["summary"]["create"] == 20
 
 
 def test_every_template_says_what_to_do_next() -> None:

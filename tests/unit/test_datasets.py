@@ -5,7 +5,7 @@ import hashlib
 import json
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
@@ -16,10 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from featurestore import FeatureService, FeatureStore, sql
-from featurestore.datasets.catalog import Datasets
 from featurestore.datasets.dataset import Dataset
 from featurestore.datasets.files import FilesWriter, row_groups
-from featurestore.datasets.places import Places
 from featurestore.definitions import (
     Aggregation,
     Entity,
@@ -541,30 +539,6 @@ def test_two_that_create_at_once_make_two_versions(store: FeatureStore) -> None:
     assert all(dataset.verify().ok for dataset in made)
     folders = sorted(folder.name for folder in made[0].path.parent.iterdir())
     assert folders == [f"v{n}" for n in range(1, 9)]
-
-
-def test_a_profiler_is_given_the_rows_as_they_are_written(store: FeatureStore) -> None:
-    seen: list[pa.Table] = []
-
-    def profiler(tables: Iterable[pa.Table], schema: pa.Schema) -> dict[str, Any]:
-        seen.extend(tables)
-        return {"columns": schema.names, "rows": sum(table.num_rows for table in seen)}
-
-    datasets = Datasets(
-        places=Places(store.config.root / "kept", store.project),
-        registry=store.registry,
-        root=store.config.root,
-        engine=lambda: store.engine,
-        functions=lambda: store.functions,
-        clock=store.clock,
-        clock_setting="system",
-        state=store.state,
-        actor="somebody",
-        profiler=profiler,
-    )
-    made = datasets.create("train", store.get_historical_features(spine(1, 2, 9), FEATURES))
-    assert made.statistics == {"columns": ["k", "event_timestamp", "x"], "rows": 3}
-    assert made.to_arrow().equals(pa.concat_tables(seen))
 
 
 # --- rebuilding ----------------------------------------------------------------------------------
