@@ -25,7 +25,7 @@ UNBOUNDED: Final = 1 << 30
 
 REFUSAL_S: Final = 60e-6
 """What a refusal costs; measured."""
-REFUSING_SHARE: Final = 0.05
+REFUSING_SHARE: Final = 0.2
 """Of the time that answers take, what may go into refusals besides."""
 _MAX_CREDIT: Final = 64.0
 _WEIGHT: Final = 0.1  # of the newest answer in the average
