@@ -2,9 +2,9 @@
 
 gRPC's newer way to read (its event engine) has threads of its own, which wake up for every call
 that comes, one by one, and take turns with those that answer. Its older one (a poller that whoever
-waits for calls runs) reads what has come together. A worker that was asked for more than it can do
-had 30 to 70 % more good answers with the older one, at two to ten times its capacity, and about as
-many at its capacity (`docs/serving.md`). It can be chosen before gRPC is loaded only.
+waits for calls runs) reads what has come together. A worker that was asked for five times what it
+can do had 1.7 to 3 times the good answers with the older one, and no fewer at its capacity
+(`docs/serving.md`). It can be chosen before gRPC is loaded only.
 """
 
 from collections.abc import Mapping
