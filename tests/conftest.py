@@ -28,7 +28,7 @@ __all__ = [
 # each test's own code: the same commit always gives the same answer.
 settings.register_profile(
     "ci",
-    max_examples=15,
+    max_examples=10,
     stateful_step_count=30,
     derandomize=True,
     deadline=None,

@@ -29,7 +29,7 @@ ENGINES = [
     pytest.param(Cramped(threads=2), id="duckdb, no memory"),
     pytest.param(PolarsEngine(threads=1), id="polars, 1 thread", marks=PROOF),
     pytest.param(PolarsEngine(threads=2), id="polars, 2 threads"),
-    pytest.param(CrampedPolars(threads=2), id="polars, no memory"),
+    pytest.param(CrampedPolars(threads=2), id="polars, no memory", marks=PROOF),
 ]
 
 
