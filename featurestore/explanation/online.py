@@ -14,7 +14,7 @@ from featurestore.explanation.recomputed import same_bits
 from featurestore.explanation.rows import Reason, Value, time_text
 from featurestore.monitoring.differences import Excuses
 from featurestore.offline.as_of import as_of
-from featurestore.offline.engine import OfflineEngine
+from featurestore.offline.engine import Mode, OfflineEngine
 from featurestore.offline.scan import event_as_feature, open_scan
 from featurestore.offline.windows.join import windows_as_of
 from featurestore.online.codec import (
@@ -52,6 +52,7 @@ class OnlineSide:
         clock: Says what is expired.
         root: Folder of the repository.
         at_us: The moment that is explained.
+        mode: What training is asked for at that moment; see `FeatureStore.explain`.
     """
 
     project: str
@@ -61,6 +62,7 @@ class OnlineSide:
     clock: Clock
     root: Path
     at_us: int
+    mode: Mode
 
     def beside(self, view: LiveView, explained: ViewExplanation, keys: pa.Table) -> ViewExplanation:
         """Return an explanation with what the store has of the same entity.
@@ -204,12 +206,19 @@ class _Entity:
         features: Mapping[str, OnlineFeature],
     ) -> tuple[str, bool]:
         """Tell what time did from what nothing excuses, by training at the end of the last run."""
+        if self._is_complete_history(features):
+            return (
+                "online serves complete history, and as_served leaves out what was not yet written"
+                f" by {time_text(self.side.at_us)}, or nobody knows when"
+            ), False
         end = time_text(watermark.end_us)
         then, event_us = self._training_at(watermark.end_us)
         if all(_is(then[name], features[name].value) for name in features):
             if watermark.end_us < self.side.at_us:
                 return f"materialized until {end}, and training sees what came after that", False
-            return f"materialized until {end}, after the moment that is explained", False
+            if watermark.end_us > self.side.at_us:
+                return f"materialized until {end}, after the moment that is explained", False
+            return f"materialized until {end}; the source's files have changed just now", False
         runs = self.side.registry.runs(
             self.side.project, view=self._definition.name, limit=MAX_RUNS
         )
@@ -232,9 +241,16 @@ class _Entity:
         }
         return said.get(category, category), category == "DEFECT"
 
+    def _is_complete_history(self, features: Mapping[str, OnlineFeature]) -> bool:
+        """Whether the mode alone makes the difference: training without it has these values."""
+        if self.side.mode == "complete":
+            return False
+        complete, _ = self._training_at(self.side.at_us)
+        return all(_is(complete[name], features[name].value) for name in features)
+
     def _has_ties(self) -> bool:
-        ties = [p for p in self.explained.passed_over if p.reason is Reason.TIE]
-        return bool(ties)
+        ties = (Reason.TIE, Reason.NANOSECONDS)
+        return any(each.reason in ties for each in self.explained.passed_over)
 
     def _training_at(self, end_us: int) -> tuple[dict[str, pa.Scalar], int | None]:
         """Return what training sees at an instant, and the event time of its row."""

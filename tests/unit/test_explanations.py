@@ -28,7 +28,7 @@ from featurestore.errors import EntityValueError, NotFoundError, RequestError
 from featurestore.explanation.key_rows import GREATEST
 from featurestore.explanation.model import Explanation
 from featurestore.explanation.rows import Reason, SourceRow
-from featurestore.offline.engine import ScanReader
+from featurestore.offline.engine import Mode, ScanReader
 from featurestore.offline.polars import PolarsEngine
 from featurestore.offline.scan import SourceScan
 from featurestore.online.codec import encode_keys, row_codec, tombstone
@@ -758,6 +758,34 @@ def test_later_rows_of_the_source_are_told_from_defects(
     write(folder / "b.parquet", {"k": [1], "t": times(NOON + DAY), "x": [2.0]})
     agrees, why = online_why(filled)
     assert (agrees, "training sees what came after that" in why) == (False, True)
+
+
+@pytest.mark.parametrize("made", [None, NOON + HOUR])
+@pytest.mark.parametrize("of_windows", [False, True])
+def test_as_served_is_set_beside_complete_history(
+    store: FeatureStore, tmp_path: Path, made: datetime | None, *, of_windows: bool
+) -> None:
+    columns = {"k": [1, 1], "t": times(NOON - DAY, NOON - HOUR), "x": [1.0, 2.0]}
+    write(tmp_path / FILE, {**columns, "made": times(NOON - DAY, made)})
+    sums = {"schema": (), "aggregations": [Aggregation("x", ["sum"], ["7d"])]}
+    of = view(reads=CREATED, **(sums if of_windows else {"ttl": 365 * DAY}))
+    store.apply([of])
+
+    def beside(end: datetime, at: datetime, mode: Mode) -> str:
+        store.materialize(end=end)
+        online = store.explain(of, {"k": 1}, at=at, online=True, mode=mode).views[0].online
+        assert online is not None
+        assert not online.is_defect
+        return online.why
+
+    for end in (NOON, NOON + HOUR / 2):
+        assert beside(end, NOON, "as_served") == (
+            "online serves complete history, and as_served leaves out what was not yet written"
+            " by 2024-01-10T12:00:00Z, or nobody knows when"
+        )
+    assert beside(NOON + HOUR, NOON + HOUR, "complete") == "the same values as in training"
+    early = NOON - 2 * HOUR
+    assert "after the moment that is explained" in beside(NOON + 2 * HOUR, early, "as_served")
 
 
 def test_windows_are_set_beside_what_was_computed_at_the_last_run(
