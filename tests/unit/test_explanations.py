@@ -23,6 +23,7 @@ from featurestore.definitions import (
     InRange,
     OnDemandFeatureView,
     RequestSource,
+    Sql,
 )
 from featurestore.errors import EntityValueError, NotFoundError, RequestError
 from featurestore.explanation.key_rows import GREATEST
@@ -267,6 +268,27 @@ def test_the_newest_row_decides_why_there_is_nothing(
     )
     of = view(reads=CREATED, ttl=3 * DAY, contract=[ABOVE])
     assert said in verdict(explained(store, of, {"k": 1}, at=NOON, mode=mode))
+
+
+def test_a_row_that_came_too_late_goes_before_an_older_one_in_quarantine(
+    store: FeatureStore, tmp_path: Path
+) -> None:
+    instants = times(NOON - 2 * DAY, NOON - DAY)
+    made = times(NOON - 2 * DAY, NOON + DAY)
+    write(tmp_path / FILE, {"k": [1, 1], "t": instants, "made": made, "x": [99.0, 1.0]})
+    of = view(reads=CREATED, contract=[ABOVE])
+    found = explained(store, of, {"k": 1}, at=NOON, mode="as_served")
+    assert verdict(found).startswith("nothing: not yet written by 2024-01-10T12:00:00Z")
+
+
+def test_a_rule_that_another_guards_is_not_blamed(tmp_path: Path) -> None:
+    write(tmp_path / FILE, {"k": [1], "t": times(NOON), "x": [0]})
+    rules = [Sql("guard", "x <> 0"), Sql("guarded", "6 // x > 1")]
+    contract = [rule.model_copy(update={"policy": "quarantine"}) for rule in rules]
+    of = view(features={"x": Int64}, contract=contract)
+    with project(tmp_path, offline_store={"type": "duckdb"}) as store:
+        found = explained(store, of, {"k": 1}, at=NOON)
+    assert verdict(found).endswith("is left out: in quarantine by guard")
 
 
 def test_windows_say_what_leaves_all_rows_out(store: FeatureStore, tmp_path: Path) -> None:
