@@ -810,6 +810,28 @@ def test_as_served_is_set_beside_complete_history(
     assert "after the moment that is explained" in beside(NOON + 2 * HOUR, early, "as_served")
 
 
+def test_what_came_since_is_no_reason_where_as_served_does_not_see_it(
+    store: FeatureStore, tmp_path: Path
+) -> None:
+    columns = {"k": [1, 1, 1], "t": times(NOON - DAY, NOON - HOUR, NOON + HOUR)}
+    made = times(NOON - DAY, NOON + DAY, NOON + DAY)
+    write(tmp_path / FILE, {**columns, "made": made, "x": [1.0, 2.0, 3.0]})
+    of = view(reads=CREATED)
+    store.apply([of])
+    store.materialize(end=NOON)
+
+    def why(mode: Mode) -> str:
+        at = NOON + 2 * HOUR
+        online = store.explain(of, {"k": 1}, at=at, online=True, mode=mode).views[0].online
+        assert online is not None
+        return online.why
+
+    assert "online serves complete history" in why("as_served")
+    assert "training sees what came after that" in why("complete")
+    write(tmp_path / FILE, {**columns, "made": times(*[NOON - DAY] * 3), "x": [1.0, 2.0, 3.0]})
+    assert "training sees what came after that" in why("as_served")
+
+
 def test_windows_are_set_beside_what_was_computed_at_the_last_run(
     store: FeatureStore, tmp_path: Path
 ) -> None:
