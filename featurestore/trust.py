@@ -209,7 +209,7 @@ class Trust(Contracted):
 
         return Online(
             live=self.live_state(),
-            side=lambda at_us: OnlineSide(
+            side=lambda at_us, mode: OnlineSide(
                 project=self.project,
                 store=self.online_store,
                 registry=self.registry,
@@ -217,6 +217,7 @@ class Trust(Contracted):
                 clock=self.clock,
                 root=self.config.root,
                 at_us=at_us,
+                mode=mode,
             ),
             look_up=self._look_up,
         )

@@ -1,6 +1,6 @@
 """Rows by their ordinals: where they are, what they hold, what a transform read and joined."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from featurestore.definitions import FeatureView
+from featurestore.explanation.left_out import cause_of
 from featurestore.explanation.rows import JoinedRow, Place, SourceRow, Value, Values
 from featurestore.offline.arrow_rows import ArrowRows, Piece
 from featurestore.offline.engine import OfflineEngine, ScanReader
 from featurestore.offline.joined_tables import row_joins
 from featurestore.offline.ordinals import place_of
+from featurestore.offline.row_joins import RowJoins
 from featurestore.offline.scan import JoinScan, SourceScan, only_files
 
 Times = tuple[int | None, int | None]
@@ -26,12 +29,14 @@ class RowDetails:
     Attributes:
         engine: Its memory and threads.
         reader: Reads the scan.
+        view: The view.
         scan: The scan.
         root: Folder of the repository, which paths below it leave out.
     """
 
     engine: OfflineEngine
     reader: ScanReader
+    view: FeatureView
     scan: SourceScan
     root: Path
 
@@ -46,10 +51,10 @@ class RowDetails:
 
         Args:
             there: Ordinal -> times, of rows that the view's transform lets through.
-            left_out: The same of rows that it leaves out.
+            left_out: The same of rows that it, or a rule, leaves out.
         """
         values = self._values(sorted(there))
-        before = self._before(sorted({*there, *left_out}))
+        before = self._before(sorted({*there, *left_out}), left_out)
         return {
             ordinal: SourceRow(
                 place=self.place(ordinal),
@@ -58,6 +63,7 @@ class RowDetails:
                 values=values.get(ordinal, {}),
                 read=before[ordinal].read if ordinal in before else {},
                 joined=before[ordinal].joined if ordinal in before else (),
+                left_out=before[ordinal].left_out if ordinal in before else None,
             )
             for ordinal, (event_us, created_us) in {**there, **left_out}.items()
         }
@@ -84,16 +90,28 @@ class RowDetails:
         scan = self.scan
         return bool(scan.inputs or scan.joins or any(c.tree is not None for c in scan.features))
 
-    def _before(self, ordinals: Sequence[int]) -> "dict[int, _Before]":
-        """Return what the transform read of rows, and joined to them."""
+    def _before(self, ordinals: Sequence[int], left_out: Container[int]) -> "dict[int, _Before]":
+        """Return what the transform read of rows, and joined to them; why rows are left out."""
         if not ordinals or not self._is_transformed:
             return {}
         aliases = ["o", *self._read_aliases]
         batches = list(self._stored(ordinals, aliases))
         table = pa.Table.from_batches(batches).combine_chunks()
-        joined = self._joined(table)
+        joins = row_joins(
+            self.scan, threads=self.engine.threads, memory_bytes=self.engine.memory_bytes
+        )
+        joined = self._joined(table, joins)
+
+        def cause(number: int) -> str:
+            row = {n: _array(table.column(n).slice(number, 1)) for n in table.schema.names}
+            return cause_of(self.view, self.scan, joins, row)
+
         return {
-            ordinal: _Before(self._read(table, number), joined[number])
+            ordinal: _Before(
+                read=self._read(table, number),
+                joined=joined[number],
+                left_out=cause(number) if ordinal in left_out else None,
+            )
             for number, ordinal in enumerate(table.column("o").to_pylist())
         }
 
@@ -122,14 +140,12 @@ class RowDetails:
         columns = [*scan.inputs, *(c for c in scan.features if c.tree is None)]
         return {c.in_file: Value(table.column(c.alias)[number]) for c in columns}
 
-    def _joined(self, table: pa.Table) -> list[tuple[JoinedRow, ...]]:
+    def _joined(self, table: pa.Table, joins: RowJoins | None) -> list[tuple[JoinedRow, ...]]:
         """Return the joined rows of each row."""
-        engine, count = self.engine, table.num_rows
-        joins = row_joins(self.scan, threads=engine.threads, memory_bytes=engine.memory_bytes)
+        count = table.num_rows
         if joins is None:
             return [()] * count
-        columns = {name: table.column(name).combine_chunks() for name in table.schema.names}
-        whole = {n: c.chunk(0) if isinstance(c, pa.ChunkedArray) else c for n, c in columns.items()}
+        whole = {name: _array(table.column(name)) for name in table.schema.names}
         partners = joins.partner_rows(whole, count)
         return [
             tuple(self._partner(join, partners[join.name], n) for join in self.scan.joins)
@@ -160,6 +176,12 @@ class _Before:
 
     read: Values
     joined: tuple[JoinedRow, ...]
+    left_out: str | None
+
+
+def _array(column: pa.ChunkedArray) -> pa.Array:
+    found = column.combine_chunks()
+    return found.chunk(0) if isinstance(found, pa.ChunkedArray) else found
 
 
 def _place(scan: SourceScan, ordinal: int, root: Path) -> Place:

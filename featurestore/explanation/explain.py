@@ -78,12 +78,12 @@ class Online:
 
     Attributes:
         live: The generations that lookups read.
-        side: Looks views up.
+        side: Looks views up, for a moment and mode.
         look_up: Returns features of one entity as a request gets them, `view__feature`.
     """
 
     live: LiveState
-    side: Callable[[int], OnlineSide]
+    side: Callable[[int, Mode], OnlineSide]
     look_up: Callable[[Sequence[Selection], Mapping[str, Any]], OnlineResponse]
 
 
@@ -209,7 +209,7 @@ class _Explaining:
             return explained
         live = ours.online.live.view(join.view.name)
         keys = task.keys.drop_columns(["q"])
-        found = ours.online.side(question.at_us).beside(live, explained, keys)
+        found = ours.online.side(question.at_us, self._mode).beside(live, explained, keys)
         if found.online is not None and found.online.is_defect:
             self.defects.append(f"{found.role} online: {found.online.why}")
         return found

@@ -69,6 +69,15 @@ class KeyRows:
         """When a later version of the row's event was written; see `ScanReader.rows`."""
         return self._numbers("s") if "s" in self.table.schema.names else None
 
+    def same_nanoseconds(self, row: int) -> Marks:
+        """Return which rows lost the same nanoseconds to rounding as one of them."""
+        same = np.ones(len(self), dtype=bool)
+        for alias in ("en", "cn"):
+            if alias in self.table.schema.names:
+                lost = self._numbers(alias)
+                same &= lost == lost[row]
+        return same
+
     def column(self, alias: str) -> pa.Array:
         """Return a column as one array."""
         found = self.table.column(alias).combine_chunks()
@@ -113,7 +122,7 @@ def _no_rows(columns: Sequence[str]) -> pa.Table:
 
 
 def read_left_out(engine: OfflineEngine, scan: SourceScan, key: pa.Table, kept: KeyRows) -> KeyRows:
-    """Return the rows of a key that the view's transform leaves out."""
+    """Return the rows of a key that the view's transform, or a rule, leaves out."""
     if scan.where is None and not any(join.inner for join in scan.joins):
         return KeyRows.none()
     with engine.reader(replace(scan.unfiltered, dedup=())) as reader:

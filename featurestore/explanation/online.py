@@ -14,7 +14,7 @@ from featurestore.explanation.recomputed import same_bits
 from featurestore.explanation.rows import Reason, Value, time_text
 from featurestore.monitoring.differences import Excuses
 from featurestore.offline.as_of import as_of
-from featurestore.offline.engine import OfflineEngine
+from featurestore.offline.engine import Mode, OfflineEngine
 from featurestore.offline.scan import event_as_feature, open_scan
 from featurestore.offline.windows.join import windows_as_of
 from featurestore.online.codec import (
@@ -52,6 +52,7 @@ class OnlineSide:
         clock: Says what is expired.
         root: Folder of the repository.
         at_us: The moment that is explained.
+        mode: What training is asked for at that moment; see `FeatureStore.explain`.
     """
 
     project: str
@@ -61,6 +62,7 @@ class OnlineSide:
     clock: Clock
     root: Path
     at_us: int
+    mode: Mode
 
     def beside(self, view: LiveView, explained: ViewExplanation, keys: pa.Table) -> ViewExplanation:
         """Return an explanation with what the store has of the same entity.
@@ -206,10 +208,18 @@ class _Entity:
         """Tell what time did from what nothing excuses, by training at the end of the last run."""
         end = time_text(watermark.end_us)
         then, event_us = self._training_at(watermark.end_us)
-        if all(_is(then[name], features[name].value) for name in features):
+        is_then = all(_is(then[name], features[name].value) for name in features)
+        if self._is_by_mode(watermark.end_us, features, is_then=is_then):
+            return (
+                "online serves complete history, and as_served leaves out what was not yet written"
+                f" by {time_text(self.side.at_us)}, or nobody knows when"
+            ), False
+        if is_then:
             if watermark.end_us < self.side.at_us:
                 return f"materialized until {end}, and training sees what came after that", False
-            return f"materialized until {end}, after the moment that is explained", False
+            if watermark.end_us > self.side.at_us:
+                return f"materialized until {end}, after the moment that is explained", False
+            return f"materialized until {end}; the source's files have changed just now", False
         runs = self.side.registry.runs(
             self.side.project, view=self._definition.name, limit=MAX_RUNS
         )
@@ -232,24 +242,44 @@ class _Entity:
         }
         return said.get(category, category), category == "DEFECT"
 
-    def _has_ties(self) -> bool:
-        ties = [p for p in self.explained.passed_over if p.reason is Reason.TIE]
-        return bool(ties)
+    def _is_by_mode(
+        self, end_us: int, features: Mapping[str, OnlineFeature], *, is_then: bool
+    ) -> bool:
+        """Whether the mode alone makes the difference.
 
-    def _training_at(self, end_us: int) -> tuple[dict[str, pa.Scalar], int | None]:
+        So it is where training without it sees the online values at the moment explained, or did
+        at the end of the last run, with nothing come since that training with it sees.
+        """
+        if self.side.mode == "complete":
+            return False
+        complete, _ = self._training_at(self.side.at_us)
+        if all(_is(complete[name], features[name].value) for name in features):
+            return True
+        if not is_then or end_us > self.side.at_us:
+            return False
+        served, _ = self._training_at(end_us, self.side.mode)
+        return all(_is(served[name], self.explained.values[name]) for name in features)
+
+    def _has_ties(self) -> bool:
+        ties = (Reason.TIE, Reason.NANOSECONDS)
+        return any(each.reason in ties for each in self.explained.passed_over)
+
+    def _training_at(
+        self, end_us: int, mode: Mode = "complete"
+    ) -> tuple[dict[str, pa.Scalar], int | None]:
         """Return what training sees at an instant, and the event time of its row."""
         names = list(self.explained.values)
         definition = self._definition
         at = pa.array(np.array([end_us], dtype=np.int64))
         spine = self.keys.add_column(0, "q", at) if self.keys.num_columns else pa.table({"q": at})
-        scan = open_scan(definition, names, self.side.root)
+        scan = open_scan(definition, names, self.side.root, as_served=mode == "as_served")
         if definition.aggregations:
             by_name = {feature.name: feature for feature in definition.window_features}
             wanted = [by_name[name] for name in names]
-            found = windows_as_of(self.side.engine, scan, wanted, spine, mode="complete")
+            found = windows_as_of(self.side.engine, scan, wanted, spine, mode=mode)
             return {n: c[0] for n, c in zip(names, found.columns, strict=True)}, end_us
         scan = event_as_feature(scan)
-        found = as_of(self.side.engine, scan, spine, ttl_us=definition.ttl_us, mode="complete")
+        found = as_of(self.side.engine, scan, spine, ttl_us=definition.ttl_us, mode=mode)
         *values, events = found.columns
         return {n: c[0] for n, c in zip(names, values, strict=True)}, events.cast(pa.int64())[
             0

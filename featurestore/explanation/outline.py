@@ -5,7 +5,7 @@ here, and lengths are limited.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from featurestore.explanation.model import (
@@ -210,7 +210,10 @@ def _online(view: ViewExplanation, online: OnlineRow) -> Part:
 
 def _passed_over(found: PassedOver) -> Rows:
     heading = f"{counted(found.count, 'row')} passed over, {_text(found.why)}"
-    return Rows(heading, tuple(map(_row, found.rows)), found.count - len(found.rows))
+    # What the heading says of all rows need not stand at each.
+    said = found.why.removeprefix("left out: ")
+    rows = (_row(r if r.left_out != said else replace(r, left_out=None)) for r in found.rows)
+    return Rows(heading, tuple(rows), found.count - len(found.rows))
 
 
 def _row(row: SourceRow) -> tuple[str, str, str, str]:
@@ -222,6 +225,8 @@ def _row(row: SourceRow) -> tuple[str, str, str, str]:
     for joined in row.joined:
         place = "no row" if joined.place is None else _place(joined.place)
         told.append(f"joined {_text(joined.name)}: {place}")
+    if row.left_out is not None:
+        told.append(_text(row.left_out))
     return time_text(row.event_us) or "", created, _place(row.place), "; ".join(told)
 
 

@@ -30,6 +30,8 @@ class Reason(StrEnum):
     """A later version of the same event stands for it."""
     TIE = "tie"
     """It has the times of the row that answers, and stands before it in the files."""
+    NANOSECONDS = "nanoseconds"
+    """It has the microseconds of the row that answers, and fewer nanoseconds."""
     OLDER = "older"
     """It is visible, and a newer row is, too."""
     WHERE = "where"
@@ -158,9 +160,10 @@ class SourceRow:
         event_us: Its event time in microseconds, None where null.
         created_us: When it was written, None where null or not recorded.
         values: What features are made of: behind the transform, if the view has one. Empty for a
-            row that the transform leaves out, and one that has no key or time.
+            row that is left out, and one that has no key or time.
         read: The source's columns that the transform reads; empty without a transform.
         joined: What the transform joined to it.
+        left_out: Why the transform or a rule leaves it out; None of other rows.
     """
 
     place: Place
@@ -169,6 +172,7 @@ class SourceRow:
     values: Values = field(default_factory=dict)
     read: Values = field(default_factory=dict)
     joined: tuple[JoinedRow, ...] = ()
+    left_out: str | None = None
 
     def to_document(self) -> Document:
         """Return this as JSON-ready data."""
@@ -183,6 +187,8 @@ class SourceRow:
             document["read"] = values_document(self.read)
         if self.joined:
             document["joined"] = [row.to_document() for row in self.joined]
+        if self.left_out is not None:
+            document["left_out"] = self.left_out
         return document
 
 

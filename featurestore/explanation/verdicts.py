@@ -72,6 +72,9 @@ def judge_latest(rows: KeyRows, *, at_us: int, ttl_us: int | None, mode: Mode) -
         others = np.arange(len(rows)) != chosen
         same_event = rows.events == rows.events[chosen]
         same_version = same_event & (rows.created == rows.created[chosen])
+        judging.pass_over(
+            Reason.NANOSECONDS, others & same_version & ~rows.same_nanoseconds(chosen)
+        )
         judging.pass_over(Reason.TIE, others & same_version)
         judging.pass_over(Reason.CORRECTED, others & same_event)
         judging.pass_over(Reason.OLDER, others)
@@ -132,6 +135,13 @@ def closest(reason: Reason, positions: Positions, most: int) -> Positions:
     That is the earliest of those that come too late, and the newest of all others.
     """
     return positions[:most] if reason is Reason.LATER else positions[::-1][:most]
+
+
+def closest_left_out(rows: KeyRows, at_us: int, most: int) -> Positions:
+    """Return the same of rows that are left out at every moment: those by this moment first."""
+    by = int(np.searchsorted(rows.events, at_us, side="right"))
+    every = np.arange(len(rows))
+    return np.concatenate([every[:by][::-1], every[by:]])[:most]
 
 
 def listed(found: Iterable[Verdicts], *, most_rows: int, most_others: int) -> Iterator[int]:

@@ -5,22 +5,31 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from featurestore.definitions.aggregation import WindowFeature
 from featurestore.explanation import words
 from featurestore.explanation.details import RowDetails, Times, times_of
 from featurestore.explanation.key_rows import (
+    LOWEST,
     KeyRows,
     Unusable,
     read_left_out,
     read_rows,
     read_unusable,
 )
+from featurestore.explanation.left_out import possible_causes
 from featurestore.explanation.model import ViewExplanation, WindowExplanation
 from featurestore.explanation.recomputed import same_bits, same_window
 from featurestore.explanation.rows import PassedOver, Reason, SourceRow, Value
-from featurestore.explanation.verdicts import Verdicts, closest, judge_latest, listed
+from featurestore.explanation.verdicts import (
+    Verdicts,
+    closest,
+    closest_left_out,
+    judge_latest,
+    listed,
+)
 from featurestore.explanation.windows import WindowRows
 from featurestore.offline.as_of import winners
 from featurestore.offline.engine import Mode, OfflineEngine, ScanReader
@@ -107,13 +116,13 @@ class _Found:
         if len(verdicts.answering):
             chosen = shown[int(self.rows.ordinals[verdicts.answering[-1]])]
         self._check_latest(verdicts)
-        passed_over = self._passed_over(verdicts, shown, ttl_us)
+        passed_over = (*self._passed_over(verdicts, shown, ttl_us), *self._never_seen(shown))
         return self._explanation(
-            verdict=words.latest_verdict(self._facts(passed_over), chosen),
+            verdict=words.latest_verdict(self._facts(passed_over, shown), chosen),
             rule=words.latest_rule(asked.scan, asked.mode, ttl_us),
             ttl_us=ttl_us,
             chosen=chosen,
-            passed_over=(*passed_over, *self._never_seen(shown)),
+            passed_over=passed_over,
             notes=words.latest_notes(chosen, asked.at_us, asked.mode),
         )
 
@@ -138,7 +147,7 @@ class _Found:
         for features, verdicts in judged:
             self._check_window(features, verdicts)
         return self._explanation(
-            verdict=words.window_verdict(self._facts(()), windows),
+            verdict=words.window_verdict(self._facts((), shown), windows),
             rule=words.window_rule(asked.scan, asked.mode),
             ttl_us=None,
             windows=windows,
@@ -180,7 +189,9 @@ class _Found:
             notes=notes,
         )
 
-    def _facts(self, passed_over: Sequence[PassedOver]) -> words.Facts:
+    def _facts(
+        self, passed_over: Sequence[PassedOver], shown: Mapping[int, SourceRow]
+    ) -> words.Facts:
         asked = self.asked
         keys = asked.task.keys.drop_columns(["q"])
         named = zip(asked.scan.keys, keys.columns, strict=True)
@@ -189,8 +200,11 @@ class _Found:
             key=tuple((column.name, Value(values[0]).text) for column, values in named),
             is_null_key=asked.key is None,
             at_us=asked.at_us,
+            mode=asked.mode,
+            ttl_us=asked.task.ttl_us,
             rows=len(self.rows),
             left_out=len(self.left_out),
+            causes=self._causes(shown),
             null_times=len(self.unusable.null_times),
             passed_over=tuple(passed_over),
         )
@@ -238,21 +252,29 @@ class _Found:
             ),
         )
 
+    @property
+    def _details(self) -> RowDetails:
+        asked = self.asked
+        return RowDetails(
+            engine=asked.engine,
+            reader=self.reader,
+            view=asked.join.view,
+            scan=asked.scan,
+            root=asked.root,
+        )
+
     # --- rows --------------------------------------------------------------------------------
 
     def _described(
         self, found: Sequence[Verdicts], *, most_rows: int, besides: Sequence[int] = ()
     ) -> dict[int, SourceRow]:
         """Return all rows that are shown, by their ordinals."""
-        asked = self.asked
-        details = RowDetails(
-            engine=asked.engine, reader=self.reader, scan=asked.scan, root=asked.root
-        )
+        details = self._details
         positions = {*listed(found, most_rows=most_rows, most_others=MAX_OTHERS), *besides}
         there = {int(self.rows.ordinals[n]): self.rows.times(n) for n in positions}
         others: dict[int, Times] = {
             int(self.left_out.ordinals[n]): self.left_out.times(n)
-            for n in closest(Reason.FILTERED, np.arange(len(self.left_out)), MAX_OTHERS).tolist()
+            for n in self._closest_left_out.tolist()
         }
         never = times_of(
             ordinal
@@ -276,7 +298,13 @@ class _Found:
         return tuple(
             PassedOver(
                 reason=reason,
-                why=words.why(reason, asked.at_us, ttl_us=ttl_us, window=window),
+                why=words.why(
+                    reason,
+                    asked.at_us,
+                    ttl_us=ttl_us,
+                    window=window,
+                    unknown=float(np.mean(self.rows.created[positions] == LOWEST)),
+                ),
                 count=len(positions),
                 rows=tuple(
                     shown[int(o)]
@@ -288,22 +316,35 @@ class _Found:
 
     def _never_seen(self, shown: Mapping[int, SourceRow]) -> tuple[PassedOver, ...]:
         """Return the rows that no moment sees: left out, or without key or time."""
-        newest = closest(Reason.FILTERED, np.arange(len(self.left_out)), MAX_OTHERS)
         found = {
-            Reason.FILTERED: (len(self.left_out), self.left_out.ordinals[newest]),
+            Reason.FILTERED: (
+                len(self.left_out),
+                self.left_out.ordinals[self._closest_left_out],
+            ),
             Reason.NULL_TIME: (len(self.unusable.null_times), self.unusable.null_times),
             Reason.NULL_KEY: (len(self.unusable.null_keys), self.unusable.null_keys),
         }
         return tuple(
             PassedOver(
                 reason=reason,
-                why=words.why(reason, self.asked.at_us, view=self.asked.join.view),
+                why=words.why(reason, self.asked.at_us, causes=self._causes(shown)),
                 count=count,
                 rows=tuple(shown[int(ordinal)] for ordinal in ordinals[:MAX_OTHERS]),
             )
             for reason, (count, ordinals) in found.items()
             if count
         )
+
+    @property
+    def _closest_left_out(self) -> npt.NDArray[np.int64]:
+        return closest_left_out(self.left_out, self.asked.at_us, MAX_OTHERS)
+
+    def _causes(self, shown: Mapping[int, SourceRow]) -> str:
+        """Return what leaves rows out: of a few rows what does, else what may."""
+        ordinals = self.left_out.ordinals
+        if len(ordinals) > MAX_OTHERS:
+            return ", or ".join(possible_causes(self.asked.join.view))
+        return ", or ".join(dict.fromkeys(shown[int(o)].left_out or "" for o in ordinals[::-1]))
 
     # --- checks ------------------------------------------------------------------------------
 
@@ -322,9 +363,7 @@ class _Found:
             mode=asked.mode,
         ).tolist()
         if winner != found:
-            details = RowDetails(
-                engine=asked.engine, reader=self.reader, scan=asked.scan, root=asked.root
-            )
+            details = self._details
             self._defect(
                 f"a training set takes {_told(details, winner)}, but by the rules"
                 f" {_told(details, found)} answers"

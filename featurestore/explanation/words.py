@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from featurestore.definitions import FeatureView
 from featurestore.definitions.aggregation import WindowFeature
-from featurestore.definitions.contract import hiding
+from featurestore.explanation.key_rows import LOWEST
 from featurestore.explanation.model import WindowExplanation
 from featurestore.explanation.rows import PassedOver, Reason, SourceRow, time_text
 from featurestore.offline.engine import Mode
@@ -36,8 +35,11 @@ class Facts:
         key: Join key and value, as text.
         is_null_key: Whether a part of the key is null.
         at_us: The moment asked for.
+        mode: Whether only rows count that had been written by then.
+        ttl_us: The view's, where it matters.
         rows: Rows with this key and an event time.
-        left_out: More of them, which the transform leaves out.
+        left_out: More of them, which the transform or a rule leaves out.
+        causes: What leaves them out.
         null_times: More of them without an event time.
         passed_over: Why rows do not answer.
     """
@@ -46,8 +48,11 @@ class Facts:
     key: tuple[tuple[str, str], ...]
     is_null_key: bool
     at_us: int
+    mode: Mode
+    ttl_us: int | None
     rows: int
     left_out: int
+    causes: str
     null_times: int
     passed_over: tuple[PassedOver, ...]
 
@@ -64,6 +69,22 @@ class Facts:
         """Return the row that came closest to answering, of those that a reason holds for."""
         rows = (row for each in self.passed_over if each.reason is reason for row in each.rows)
         return next(rows, None)
+
+    @property
+    def withheld(self) -> tuple[Reason, SourceRow] | None:
+        """The newest row by the moment asked for, where no row answers, and why it does not."""
+        reasons = (Reason.FILTERED, Reason.NOT_WRITTEN, Reason.EXPIRED)
+        found = ((reason, self.nearest(reason)) for reason in reasons)
+        known = [(reason, row) for reason, row in found if row is not None and self._is_by(row)]
+        return max(known, key=lambda each: _rank(each[1]), default=None)
+
+    def _is_by(self, row: SourceRow) -> bool:
+        return row.event_us is not None and row.event_us <= self.at_us
+
+
+def _rank(row: SourceRow) -> tuple[int, int]:
+    event_us, created_us = row.event_us, row.created_us
+    return LOWEST if event_us is None else event_us, LOWEST if created_us is None else created_us
 
 
 def counted(count: int, thing: str) -> str:
@@ -111,7 +132,8 @@ def why(
     *,
     ttl_us: int | None = None,
     window: WindowFeature | None = None,
-    view: FeatureView | None = None,
+    causes: str = "",
+    unknown: float = 0.0,
 ) -> str:
     """Return why rows are passed over, for people.
 
@@ -120,7 +142,8 @@ def why(
         at_us: The moment asked for.
         ttl_us: The view's, where it matters.
         window: What the rows are not in; None for a view with a schema.
-        view: The view, for what its transform and the rules of contracts leave out.
+        causes: What leaves rows out.
+        unknown: Of how large a part of the rows nobody knows when they were written.
     """
     at = time_text(at_us)
     is_open = window is not None and window.closed in ("left", "neither")
@@ -129,9 +152,11 @@ def why(
         Reason.NOT_WRITTEN: f"not yet written by {at} (as_served), or nobody knows when",
         Reason.EXPIRED: f"expired: more than {span_text(ttl_us or 0)} (ttl) before {at}",
         Reason.BEFORE: "before the window began",
-        Reason.CORRECTED: "corrected: same event time, and written before the row that answers",
+        Reason.CORRECTED: f"corrected: same event time, and {_written_before(unknown)}",
         Reason.TIE: "tie: same times, and earlier in the order of files and rows",
+        Reason.NANOSECONDS: "tie: same times to the microsecond, and earlier by nanoseconds",
         Reason.OLDER: "older: visible, and so is a newer row",
+        Reason.FILTERED: f"left out: {causes}",
         Reason.NULL_TIME: "no event time: never visible",
         Reason.NULL_KEY: "a part of the join key is null: such rows belong to nobody",
     }
@@ -139,20 +164,15 @@ def why(
         said[Reason.CORRECTED] = "corrected: another version of the same event stands for it"
         said[Reason.WHERE] = f"left out by where: {window.where}"
         said[Reason.NULL_VALUE] = f"{window.column} is null"
-    if view is not None:
-        said[Reason.FILTERED] = f"left out: {_filters(view)}"
     return said[reason]
 
 
-def _filters(view: FeatureView) -> str:
-    transform, found = view.row_transform, []
-    if transform is not None and transform.where is not None:
-        found.append("the transform's WHERE is not true")
-    joins = () if transform is None else transform.joins
-    found += [f"no row of {join.name} to join" for join in joins if join.inner]
-    if rules := hiding([*view.contract, *view.source.contract]):
-        found.append(f"in quarantine by {', '.join(rule.name for rule in rules)}")
-    return ", or ".join(found)
+def _written_before(unknown: float) -> str:
+    known = "written before the row that answers"
+    if not unknown:
+        return known
+    nobody = "nobody knows when it was written"
+    return nobody if unknown == 1 else f"{known}, or {nobody}"
 
 
 # --- verdicts -------------------------------------------------------------------------------------
@@ -162,10 +182,11 @@ def latest_verdict(facts: Facts, chosen: SourceRow | None) -> str:
     """Return why a view with a schema has its values."""
     if chosen is None:
         return _why_nothing(facts)
-    count = 1 + sum(facts.count(r) for r in (Reason.OLDER, Reason.TIE, Reason.CORRECTED))
+    passed = (Reason.OLDER, Reason.TIE, Reason.NANOSECONDS, Reason.CORRECTED)
+    count = 1 + sum(map(facts.count, passed))
     if count == 1:
         return "the only visible row of this entity"
-    if facts.count(Reason.TIE):
+    if facts.count(Reason.TIE) or facts.count(Reason.NANOSECONDS):
         return f"of {counted(count, 'visible row')} the last of those with the newest times"
     if facts.count(Reason.CORRECTED):
         return f"of {counted(count, 'visible row')} the newest, in its latest version"
@@ -173,25 +194,42 @@ def latest_verdict(facts: Facts, chosen: SourceRow | None) -> str:
 
 
 def _why_nothing(facts: Facts) -> str:
-    at = time_text(facts.at_us)
     if facts.is_null_key:
         return "nothing: a part of the join key is null, and no row matches a null"
-    if (row := facts.nearest(Reason.EXPIRED)) is not None and row.event_us is not None:
-        return f"nothing: expired; the newest row was {span_text(facts.at_us - row.event_us)} old"
-    if (row := facts.nearest(Reason.NOT_WRITTEN)) is not None:
-        when = "nobody knows when" if row.created_us is None else f"at {time_text(row.created_us)}"
-        return f"nothing: not yet written by {at}; the newest row was written {when}"
+    if facts.withheld is not None:
+        return _why_withheld(facts, *facts.withheld)
     if (row := facts.nearest(Reason.LATER)) is not None and row.event_us is not None:
         after = span_text(row.event_us - facts.at_us)
         return f"nothing: all rows are later; the first came {after} after"
     return _why_no_rows(facts)
 
 
+def _why_withheld(facts: Facts, reason: Reason, row: SourceRow) -> str:
+    """Return why the newest row does not answer: all older ones are no better off."""
+    at, age_us = time_text(facts.at_us), facts.at_us - (row.event_us or 0)
+    unwritten = row.created_us is None or row.created_us > facts.at_us
+    besides = []
+    if reason is Reason.FILTERED:
+        besides.append(f"left out: {row.left_out or facts.causes}")
+    if facts.mode == "as_served" and unwritten:
+        besides.append(f"not yet written by {at}")
+    if facts.ttl_us is not None and age_us > facts.ttl_us:
+        return "; ".join(
+            [f"nothing: expired; the newest row was {span_text(age_us)} old", *besides]
+        )
+    if reason is Reason.FILTERED:
+        return f"nothing: the newest row by {at} is {', and '.join(besides)}"
+    when = "nobody knows when" if row.created_us is None else f"at {time_text(row.created_us)}"
+    return f"nothing: not yet written by {at}; the newest row was written {when}"
+
+
 def _why_no_rows(facts: Facts) -> str:
     if facts.is_null_key:
         return "nothing: a part of the join key is null, and no row matches a null"
     if facts.left_out:
-        return f"nothing: the transform leaves out all rows of {facts.whose} ({facts.left_out:,})"
+        return (
+            f"nothing: all rows of {facts.whose} ({facts.left_out:,}) are left out: {facts.causes}"
+        )
     if facts.null_times:
         return f"nothing: no row of {facts.whose} has an event time"
     if not facts.key:

@@ -66,6 +66,36 @@ def view_filter(view: FeatureView, files: ViewFiles) -> Node | None:
     return all_of(parts) if parts else None
 
 
+def filter_parts(
+    view: FeatureView, where: Node | None
+) -> tuple[Node | None, tuple[tuple[RowRule, Node], ...]]:
+    """Take apart what `all_of` made of a transform's WHERE and `view_filter`.
+
+    Args:
+        view: The view.
+        where: The filter of its scan.
+
+    Returns:
+        The WHERE alone, None without one, and each rule that leaves rows out with its predicate.
+    """
+    rules = (*hiding(view.contract), *hiding(view.source.contract))
+    if where is None or not rules:
+        return where, ()
+    own, tree, found = None, where, []
+    if view.row_transform is not None and view.row_transform.where is not None:
+        own, tree = _both(tree)
+    for rule in reversed(rules[1:]):
+        tree, last = _both(tree)
+        found.append((rule, last))
+    return own, ((rules[0], tree), *reversed(found))
+
+
+def _both(tree: Node) -> tuple[Node, Node]:
+    assert isinstance(tree, Call)  # noqa: S101 - `all_of` made it
+    left, right = tree.args
+    return left, right
+
+
 def source_filter(source: FileSource, files: tuple[SourceFile, ...]) -> Node | None:
     """Return the same of a source alone; raises like `view_filter`."""
     parts = list(_of_source(source, files))

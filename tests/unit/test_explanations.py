@@ -20,14 +20,16 @@ from featurestore.definitions import (
     FeatureView,
     Field,
     FileSource,
+    InRange,
     OnDemandFeatureView,
     RequestSource,
+    Sql,
 )
 from featurestore.errors import EntityValueError, NotFoundError, RequestError
 from featurestore.explanation.key_rows import GREATEST
 from featurestore.explanation.model import Explanation
 from featurestore.explanation.rows import Reason, SourceRow
-from featurestore.offline.engine import ScanReader
+from featurestore.offline.engine import Mode, ScanReader
 from featurestore.offline.polars import PolarsEngine
 from featurestore.offline.scan import SourceScan
 from featurestore.online.codec import encode_keys, row_codec, tombstone
@@ -35,7 +37,7 @@ from featurestore.online.store import EncodedRows, TableId
 from featurestore.store import FeatureStore
 from featurestore.time import parse_clock, to_micros
 from featurestore.types import Float64, Int64, String
-from tests.unit.projects import FILE, UTC_US, project, says, source, view, write
+from tests.unit.projects import FILE, UTC_US, micros, project, says, source, view, write
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
@@ -146,6 +148,189 @@ def test_nothing_has_a_reason(
     found = explained(store, versions(tmp_path), entity, at=at)
     assert (found.value, found.views[0].chosen) == (None, None)
     assert words in found.views[0].verdict
+
+
+def test_nanoseconds_that_rounding_took_are_told_from_the_order_of_rows(
+    store: FeatureStore, tmp_path: Path
+) -> None:
+    nanos = to_micros(NOON) * 1_000 - 1_000
+    instants = micros(nanos + 900, nanos + 300, nanos + 900, unit="ns")
+    write(tmp_path / FILE, {"k": [1, 1, 1], "t": instants, "x": [1.0, 2.0, 3.0]})
+    found = explained(store, view(), {"k": 1}, at=NOON)
+    assert place(found.views[0].chosen) == (FILE, 2)
+    assert {
+        each.why: [row.place.row for row in each.rows] for each in found.views[0].passed_over
+    } == {
+        "tie: same times to the microsecond, and earlier by nanoseconds": [1],
+        "tie: same times, and earlier in the order of files and rows": [0],
+    }
+    write(tmp_path / FILE, {"k": [1, 1], "t": instants[:2], "x": [1.0, 2.0]})
+    found = explained(store, view(), {"k": 1}, at=NOON)
+    assert (place(found.views[0].chosen), reasons(found)) == ((FILE, 0), {"nanoseconds": 1})
+    assert "the last of those with the newest times" in found.views[0].verdict
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ([NOON - HOUR, NOON - HOUR], "written before the row that answers"),
+        ([None, None], "nobody knows when it was written"),
+        (
+            [None, NOON - HOUR],
+            "written before the row that answers, or nobody knows when it was written",
+        ),
+    ],
+)
+def test_a_correction_claims_no_more_than_is_known_of_when_rows_were_written(
+    store: FeatureStore, tmp_path: Path, made: list[datetime | None], said: str
+) -> None:
+    columns = {"k": [1, 1, 1], "t": times(NOON, NOON, NOON), "x": [1.0, 2.0, 3.0]}
+    write(tmp_path / FILE, {**columns, "made": times(*made, NOON)})
+    found = explained(store, view(reads=CREATED), {"k": 1}, at=NOON)
+    (corrected,) = (e for e in found.views[0].passed_over if e.reason is Reason.CORRECTED)
+    assert corrected.why == f"corrected: same event time, and {said}"
+
+
+ABOVE = InRange("x", max=10, name="too_large", policy="quarantine")
+BELOW = InRange("x", min=0, name="negative", policy="quarantine")
+
+
+def verdict(found: Explanation) -> str:
+    assert found.value is None
+    return found.views[0].verdict
+
+
+@pytest.mark.parametrize("of_source", [False, True])
+def test_a_row_in_quarantine_that_would_have_answered_is_the_reason(
+    store: FeatureStore, tmp_path: Path, *, of_source: bool
+) -> None:
+    write(
+        tmp_path / FILE,
+        {"k": [1, 1, 2], "t": times(NOON - DAY, NOON + DAY, NOON + DAY), "x": [99.0, 1.0, -1.0]},
+    )
+    contract = [BELOW, ABOVE]
+    of = view(reads={"contract": contract}) if of_source else view(contract=contract)
+    found = explained(store, of, {"k": 1}, at=NOON)
+    assert verdict(found) == (
+        "nothing: the newest row by 2024-01-10T12:00:00Z is left out: in quarantine by too_large"
+    )
+    assert found.views[0].passed_over[-1].why == "left out: in quarantine by too_large"
+    only = explained(store, of, {"k": 2}, at=NOON)
+    assert verdict(only) == "nothing: all rows of k=2 (1) are left out: in quarantine by negative"
+
+
+def test_each_row_that_is_left_out_says_why_and_those_by_the_moment_come_first(
+    store: FeatureStore, tmp_path: Path
+) -> None:
+    instants = times(*(NOON + n * HOUR for n in (-2, -1, 1, 2, 3)))
+    write(tmp_path / FILE, {"k": [1] * 5, "t": instants, "x": [99.0, -1.0, 99.0, 99.0, 99.0]})
+    found = explained(store, view(contract=[BELOW, ABOVE]), {"k": 1}, at=NOON)
+    assert why_not(found, Reason.FILTERED) == [(FILE, 1), (FILE, 0), (FILE, 2)]
+    (left_out,) = found.views[0].passed_over
+    assert left_out.why == "left out: in quarantine by one or more of negative, too_large"
+    told = [row.to_document()["left_out"] for row in left_out.rows]
+    assert told == [f"in quarantine by {name}" for name in ("negative", "too_large", "too_large")]
+    assert "row 1  x=-1.0; in quarantine by negative" in str(found)
+    assert verdict(found).endswith("is left out: in quarantine by negative")
+
+
+@pytest.mark.parametrize(
+    ("newest", "mode", "said"),
+    [
+        ({"x": 99.0}, "complete", "nothing: the newest row by 2024-01-10T12:00:00Z is left out"),
+        ({"made": NOON + DAY}, "as_served", "nothing: not yet written by 2024-01-10T12:00:00Z"),
+        ({"made": None}, "as_served", "the newest row was written nobody knows when"),
+        (
+            {"x": 99.0, "made": NOON + DAY},
+            "as_served",
+            "in quarantine by too_large, and not yet written by 2024-01-10T12:00:00Z",
+        ),
+        ({"t": NOON - 4 * DAY}, "complete", "nothing: expired; the newest row was 4d old"),
+        (
+            {"t": NOON - 4 * DAY, "x": 99.0},
+            "complete",
+            "nothing: expired; the newest row was 4d old; left out: in quarantine by too_large",
+        ),
+    ],
+)
+def test_the_newest_row_decides_why_there_is_nothing(
+    store: FeatureStore, tmp_path: Path, newest: dict[str, Any], mode: str, said: str
+) -> None:
+    row: dict[str, Any] = {"t": NOON - DAY, "made": NOON - DAY, "x": 1.0} | newest
+    write(
+        tmp_path / FILE,
+        {
+            "k": [1, 1],
+            "t": times(NOON - 35 * DAY, row["t"]),
+            "made": times(NOON - 35 * DAY, row["made"]),
+            "x": [1.0, row["x"]],
+        },
+    )
+    of = view(reads=CREATED, ttl=3 * DAY, contract=[ABOVE])
+    assert said in verdict(explained(store, of, {"k": 1}, at=NOON, mode=mode))
+
+
+def test_a_row_that_came_too_late_goes_before_an_older_one_in_quarantine(
+    store: FeatureStore, tmp_path: Path
+) -> None:
+    instants = times(NOON - 2 * DAY, NOON - DAY)
+    made = times(NOON - 2 * DAY, NOON + DAY)
+    write(tmp_path / FILE, {"k": [1, 1], "t": instants, "made": made, "x": [99.0, 1.0]})
+    of = view(reads=CREATED, contract=[ABOVE])
+    found = explained(store, of, {"k": 1}, at=NOON, mode="as_served")
+    assert verdict(found).startswith("nothing: not yet written by 2024-01-10T12:00:00Z")
+
+
+def test_a_rule_that_another_guards_is_not_blamed(tmp_path: Path) -> None:
+    write(tmp_path / FILE, {"k": [1], "t": times(NOON), "x": [0]})
+    rules = [Sql("guard", "x <> 0"), Sql("guarded", "6 // x > 1")]
+    contract = [rule.model_copy(update={"policy": "quarantine"}) for rule in rules]
+    of = view(features={"x": Int64}, contract=contract)
+    with project(tmp_path, offline_store={"type": "duckdb"}) as store:
+        found = explained(store, of, {"k": 1}, at=NOON)
+    assert verdict(found).endswith("is left out: in quarantine by guard")
+
+
+def test_windows_say_what_leaves_all_rows_out(store: FeatureStore, tmp_path: Path) -> None:
+    write(tmp_path / FILE, {"k": [1], "t": times(NOON), "x": [99.0]})
+    of = view(schema=(), aggregations=[Aggregation("x", ["sum"], ["1d"])], contract=[ABOVE])
+    found = explained(store, of, {"k": 1}, at=NOON + HOUR)
+    assert found.views[0].verdict == (
+        "nothing: all rows of k=1 (1) are left out: in quarantine by too_large; windows are empty"
+    )
+
+
+def test_the_transform_a_join_and_rules_are_told_apart(store: FeatureStore, tmp_path: Path) -> None:
+    write(
+        tmp_path / FILE,
+        {
+            "k": [1, 2, 3, 4, 5],
+            "t": times(*[NOON] * 5),
+            "cents": [200, 200, 5_000, 5_000, 0],
+            "state": ["ok", "lost", "ok", "test", "ok"],
+        },
+    )
+    write(
+        tmp_path / "rates.parquet",
+        {"state": ["ok", "test", "lost"], "t": times(*[NOON - DAY] * 3), "rate": [1.0, 1.0, -1.0]},
+    )
+    positive = InRange("rate", min=0, name="positive", policy="quarantine")
+    of = view(
+        online=False,
+        joins=[source("rates.parquet", name="rates", contract=[positive])],
+        reads={"contract": [InRange("cents", min=1, name="paid", policy="quarantine")]},
+        contract=[BELOW, ABOVE],
+        transform="SELECT k, readings.t, cents / 100 * r.rate AS x FROM readings"
+        " ASOF JOIN rates AS r ON readings.state = r.state AND readings.t >= r.t"
+        " WHERE readings.state <> 'test'",
+    )
+    said = [verdict(explained(store, of, {"k": key}, at=NOON)) for key in range(2, 6)]
+    assert [text.partition(" is left out: ")[2] for text in said] == [
+        "no row of r (but for those in quarantine by positive) to join",
+        "in quarantine by too_large",
+        "the transform's WHERE is not true",
+        "in quarantine by paid",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -595,6 +780,56 @@ def test_later_rows_of_the_source_are_told_from_defects(
     write(folder / "b.parquet", {"k": [1], "t": times(NOON + DAY), "x": [2.0]})
     agrees, why = online_why(filled)
     assert (agrees, "training sees what came after that" in why) == (False, True)
+
+
+@pytest.mark.parametrize("made", [None, NOON + HOUR])
+@pytest.mark.parametrize("of_windows", [False, True])
+def test_as_served_is_set_beside_complete_history(
+    store: FeatureStore, tmp_path: Path, made: datetime | None, *, of_windows: bool
+) -> None:
+    columns = {"k": [1, 1], "t": times(NOON - DAY, NOON - HOUR), "x": [1.0, 2.0]}
+    write(tmp_path / FILE, {**columns, "made": times(NOON - DAY, made)})
+    sums = {"schema": (), "aggregations": [Aggregation("x", ["sum"], ["7d"])]}
+    of = view(reads=CREATED, **(sums if of_windows else {"ttl": 365 * DAY}))
+    store.apply([of])
+
+    def beside(end: datetime, at: datetime, mode: Mode) -> str:
+        store.materialize(end=end)
+        online = store.explain(of, {"k": 1}, at=at, online=True, mode=mode).views[0].online
+        assert online is not None
+        assert not online.is_defect
+        return online.why
+
+    for end in (NOON, NOON + HOUR / 2):
+        assert beside(end, NOON, "as_served") == (
+            "online serves complete history, and as_served leaves out what was not yet written"
+            " by 2024-01-10T12:00:00Z, or nobody knows when"
+        )
+    assert beside(NOON + HOUR, NOON + HOUR, "complete") == "the same values as in training"
+    early = NOON - 2 * HOUR
+    assert "after the moment that is explained" in beside(NOON + 2 * HOUR, early, "as_served")
+
+
+def test_what_came_since_is_no_reason_where_as_served_does_not_see_it(
+    store: FeatureStore, tmp_path: Path
+) -> None:
+    columns = {"k": [1, 1, 1], "t": times(NOON - DAY, NOON - HOUR, NOON + HOUR)}
+    made = times(NOON - DAY, NOON + DAY, NOON + DAY)
+    write(tmp_path / FILE, {**columns, "made": made, "x": [1.0, 2.0, 3.0]})
+    of = view(reads=CREATED)
+    store.apply([of])
+    store.materialize(end=NOON)
+
+    def why(mode: Mode) -> str:
+        at = NOON + 2 * HOUR
+        online = store.explain(of, {"k": 1}, at=at, online=True, mode=mode).views[0].online
+        assert online is not None
+        return online.why
+
+    assert "online serves complete history" in why("as_served")
+    assert "training sees what came after that" in why("complete")
+    write(tmp_path / FILE, {**columns, "made": times(*[NOON - DAY] * 3), "x": [1.0, 2.0, 3.0]})
+    assert "training sees what came after that" in why("as_served")
 
 
 def test_windows_are_set_beside_what_was_computed_at_the_last_run(
