@@ -17,8 +17,11 @@ from featurestore import (
     FeatureView,
     Field,
     FileSource,
+    InRange,
     OnDemandFeatureView,
     RequestSource,
+    RowCount,
+    Sql,
 )
 from featurestore.errors import (
     DefinitionError,
@@ -32,7 +35,7 @@ from featurestore.errors import (
 from featurestore.spines import Spine
 from featurestore.spines.plain_columns import without_views
 from featurestore.spines.row_hash import row_hashes
-from featurestore.types import Int64, String
+from featurestore.types import Float64, Int64, String
 from tests.unit.projects import UTC_US
 
 ENGINES = ("duckdb", "polars")
@@ -574,3 +577,79 @@ def test_a_table_becomes_a_spine_of_instants(store: FeatureStore) -> None:
     assert job.num_rows == 1
     with pytest.raises(SpineError, match="no column 'who'"):
         store.spines.from_table(frame, keys=["who"], timestamp_field="when")
+
+
+# ---- contracts
+
+PRICED = FileSource(
+    name="priced",
+    path="priced.parquet",
+    timestamp_field="at",
+    contract=[InRange("tax", min=0, policy="quarantine")],
+)
+PRICES = FeatureView(
+    name="prices",
+    entities=[USER],
+    source=PRICED,
+    aggregations=[Aggregation("price", ["sum"], [None], closed="right")],
+    contract=[InRange("price", max=100, policy="quarantine"), RowCount(min=1)],
+)
+LAST_PRICE = FeatureView(
+    name="last_price",
+    entities=[USER],
+    source=PRICED,
+    transform="SELECT *, price AS cost FROM source",
+    schema=[Field(name="cost", dtype=Float64)],
+    contract=[
+        Sql("small", "cost * 1000000000000000000 <= 100000000000000000000", policy="quarantine")
+    ],
+)
+
+
+def priced(folder: Path, engine: str) -> FeatureStore:
+    """Return a store over five prices, of which the second and the third are in quarantine."""
+    rows = pa.table(
+        {
+            "user_id": pa.array([1, 1, 2, 1, None], pa.int64()),
+            "at": pa.array([day(1), day(2), day(3), day(4), day(5)], UTC_US),
+            "price": pa.array([10, 1_000, 5, 20, 7], pa.int32()),
+            "tax": pa.array([0, 0, -1, None, 0], pa.int64()),
+        }
+    )
+    pq.write_table(rows, folder / "priced.parquet")
+    config = {"project": "shop", "clock": "2026-02-01T00:00:00Z", "offline_store": engine}
+    store = FeatureStore(folder, config=config)
+    store.apply([PRICES, LAST_PRICE])
+    return store
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_rows_in_quarantine_are_in_no_label_event_or_grid(engine: str, tmp_path: Path) -> None:
+    with priced(tmp_path, engine) as store:
+        spine = asked(store, (1, day(1) - timedelta(days=1)), (2, day(1)))
+        until = day(20)
+        for view, column in (("prices", "price"), ("last_price", "cost")):
+            carried = store.spines.from_events(view, columns=[column])
+            assert rows_of(carried) == [(1, day(1), 10), (1, day(4), 20)]
+            assert rows_of(store.spines.from_events(view)) == [(1, day(1)), (1, day(4))]
+            grid = store.spines.from_grid(view, start=day(6), end=day(6), every="1d")
+            assert rows_of(grid) == [(1, day(6))]
+            total = spine.label(
+                "n",
+                view,
+                window="9d",
+                aggregation="sum",
+                column=column,
+                empty=0,
+                complete_until=until,
+            )
+            assert total.to_arrow()["n"].to_pylist() == [30, 0]
+            count = spine.label("n", view, window="9d", complete_until=until)
+            assert count.to_arrow()["n"].to_pylist() == [2, 0]
+        later = asked(store, (1, day(9)), (2, day(9)))
+        features = ["prices:price_sum_all", "last_price:cost"]
+        found = store.get_historical_features(later, features).to_arrow()
+        assert found["price_sum_all"].to_pylist()[0] == 30
+        assert found["cost"].to_pylist() == [20.0, None]
+        of_source = store.spines.from_events("priced", keys=["user_id"])
+        assert rows_of(of_source) == [(1, day(1)), (1, day(2)), (1, day(4))]

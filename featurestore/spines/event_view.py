@@ -1,0 +1,45 @@
+"""The events of a view as a view of one's own: other functions of the very same rows."""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from featurestore.definitions import Aggregation, FeatureView
+
+
+class EventView(FeatureView):
+    """Functions of the rows of another view, without those that its contract leaves out.
+
+    Attributes:
+        rows: The other view. Its rules may be about columns that no function here takes, and
+            compare values in the types that it declares.
+    """
+
+    rows: FeatureView
+
+    @property
+    def row_columns(self) -> tuple[str, ...]:
+        """The columns that functions take, and those that rules look at."""
+        times = (self.source.timestamp_field, self.source.created_timestamp_column)
+        others = {*self.join_keys, *times}
+        seen = (name for rule in self.contract for name in rule.columns if name not in others)
+        return tuple(dict.fromkeys((*super().row_columns, *seen)))
+
+    def declared_type(self, name: str) -> pa.DataType | None:
+        """Return the type that the other view declares."""
+        return self.rows.declared_type(name)
+
+
+def event_view(view: FeatureView, aggregations: Sequence[Aggregation]) -> EventView:
+    """Return functions of the rows of a view."""
+    return EventView(
+        name=view.name,
+        entities=view.entities,
+        source=view.source,
+        aggregations=aggregations,
+        transform=view.transform,
+        joins=view.joins,
+        contract=view.contract,
+        online=False,
+        rows=view,
+    )
