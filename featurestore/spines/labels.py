@@ -208,9 +208,7 @@ class _Asked:
     ) -> Labelled:
         """Return the table with the feature of a selection, at the later moment, as a label."""
         view = selection.view
-        horizon = complete_until(
-            self._context, (view.source, *view.joins), policy.complete_until_us
-        )
+        horizon = complete_until(self._context, view, policy.complete_until_us)
         mature = mature_rows(self._ends, horizon) & self._has_time
         columns = list(selection.key_columns.values())
         values = self._values(selection, columns)

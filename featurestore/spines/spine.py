@@ -237,7 +237,8 @@ class Spine:
             immature: What becomes of rows whose label cannot be known yet: "null" leaves them
                 without one, "drop" leaves them out, "raise" fails.
             complete_until: Up to when all events are in the files. When left out, the time of the
-                source's newest event that is not after the store's now, less its `lateness`.
+                source's newest event that is not after the store's now, less its `lateness`; rows
+                in quarantine and rows without a whole key do not count.
             progress: See `get_historical_features`.
 
         Raises:

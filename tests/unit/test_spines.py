@@ -653,3 +653,54 @@ def test_rows_in_quarantine_are_in_no_label_event_or_grid(engine: str, tmp_path:
         assert found["cost"].to_pylist() == [20.0, None]
         of_source = store.spines.from_events("priced", keys=["user_id"])
         assert rows_of(of_source) == [(1, day(1)), (1, day(2)), (1, day(4))]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_only_what_can_be_somebodys_event_makes_labels_mature(engine: str, tmp_path: Path) -> None:
+    with priced(tmp_path, engine) as store:
+        path = tmp_path / "priced.parquet"
+        bad = pa.table(
+            {
+                "user_id": pa.array([None, 1, 1], pa.int64()),
+                "at": pa.array([day(20), day(21), day(22)], UTC_US),
+                "price": pa.array([1, 1_000, 1], pa.int32()),
+                "tax": pa.array([0, 0, -1], pa.int64()),
+            }
+        )
+        pq.write_table(pa.concat_tables([pq.read_table(path), bad]), path)
+        spine = asked(store, (1, day(1)), (1, day(3, 1)))
+        for found in (
+            spine.label("n", "prices", window="3d"),
+            spine.label("n", "last_price", window="3d"),
+            spine.label_as_of("n", "last_price:cost", after="3d"),
+        ):
+            assert found.origin["steps"][-1]["complete_until"] == "2026-01-04T00:00:00Z"
+            assert [row[-1] is None for row in rows_of(found)] == [False, True]
+        of_source = spine.label("n", "priced", window="3d").origin["steps"][-1]
+        assert of_source["complete_until"] == "2026-01-21T00:00:00Z"  # its view's rule is no rule
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_rows_that_a_transform_leaves_out_have_arrived_all_the_same(
+    engine: str, tmp_path: Path
+) -> None:
+    tested = FeatureView(
+        name="tested",
+        entities=[USER],
+        source=ORDERS,
+        transform="""SELECT source.* FROM source ASOF JOIN returns
+            ON source.user_id = returns.user_id AND source."at" >= returns.returned_at
+            WHERE source.status = 'none'""",
+        joins=[RETURNS],
+        aggregations=[Aggregation("cents", ["sum"], ["7d"])],
+        online=False,
+    )
+    with opened(tmp_path, engine) as store:
+        spine = asked(store, (1, day(1)))
+        step = spine.label("n", tested, window="1d").origin["steps"][-1]
+        assert step["complete_until"] == "2026-01-08T12:00:00Z"
+        path = tmp_path / "returns.parquet"
+        keys = pa.array([1, None, None], pa.int64())  # what is left of the returns is of day 2
+        pq.write_table(pq.read_table(path).set_column(0, "user_id", keys), path)
+        step = spine.label("n", tested, window="1d").origin["steps"][-1]
+        assert step["complete_until"] == "2026-01-01T00:00:00Z"
