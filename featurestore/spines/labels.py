@@ -6,6 +6,7 @@ predicates and the de-duplication of events are those of features. Nothing that 
 `q` (event times up to `q`) is in it.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -58,6 +59,12 @@ class Window:
     column: str
     where: str | None
     empty: Any
+
+    def __post_init__(self) -> None:
+        if isinstance(self.empty, float) and not math.isfinite(self.empty):
+            raise SpineError(
+                f"empty={self.empty} is no number.", hint="leave it out for null, or name another"
+            )
 
     @property
     def function(self) -> str:

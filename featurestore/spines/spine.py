@@ -102,7 +102,9 @@ class Spine:
 
     def to_arrow(self) -> pa.Table:
         """Return the rows; the schema's metadata has the origin, and each label's field a mark."""
-        return self.table.replace_schema_metadata({ORIGIN: json.dumps(self.origin).encode()})
+        return self.table.replace_schema_metadata(
+            {ORIGIN: json.dumps(self.origin, allow_nan=False).encode()}
+        )
 
     def to_polars(self) -> "pl.DataFrame":
         """Return the rows as a Polars data frame, which knows nothing of labels."""

@@ -501,6 +501,9 @@ def test_labels_are_refused_by_what_is_wrong_with_them(any_store: FeatureStore) 
         spine.label("n", "returns", window="1d", aggregation="medain", column="reason")
     with pytest.raises(SpineError, match="name"):
         spine.label("a:b", "returns", window="1d")
+    for empty in (float("nan"), float("-inf")):
+        with pytest.raises(SpineError, match=f"empty={empty}"):
+            spine.label("n", "paid", window="1d", aggregation="sum", column="euros", empty=empty)
     with pytest.raises(NotFoundError):
         spine.label("n", "refunds", window="1d")
 
@@ -551,7 +554,15 @@ def test_a_spine_is_taken_as_it_is_and_its_marks_travel(
 
 @pytest.mark.parametrize(
     "origin",
-    [b"{", b"[1]", b'{"keys": 7}', b'{"keys": ["nobody"]}', b'{"keys": NaN}', b"[" * 100_000],
+    [
+        b"{",
+        b"[1]",
+        b'{"keys": 7}',
+        b'{"keys": ["nobody"]}',
+        b'{"keys": ["user_id"], "steps": NaN}',
+        b'{"keys": ["user_id"], "steps": [{"empty": 1e999}]}',
+        b"[" * 100_000,
+    ],
 )
 def test_what_a_file_says_of_itself_is_not_believed(
     any_store: FeatureStore, tmp_path: Path, origin: bytes
