@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from featurestore.errors import (
     DefinitionError,
     NameCollisionError,
     NotFoundError,
+    OutputError,
     RequestError,
     SourceOutsideRootsError,
     SourceSchemaError,
@@ -310,6 +312,10 @@ HASHES = [4222237266012846882, 13245995664253510444, 6966700473727536886]
         pa.array([["b"], ["a"], ["b"]], pa.list_(pa.string_view())),
         pa.array([0.0, 1.0, -0.0]),
         pa.array([day(1).date(), day(2).date(), day(1).date()]),
+        pa.array([Decimal("1.5"), Decimal(2), Decimal("1.5")], pa.decimal32(5, 2)),
+        pa.array([Decimal("1.5"), Decimal(2), Decimal("1.5")], pa.decimal64(12, 2)),
+        pa.array([b"0" * 16, b"1" * 16, b"0" * 16], pa.uuid()),
+        pa.RunEndEncodedArray.from_arrays(pa.array([1, 2, 3]), pa.array(["a", "b", "a"])),
     ],
 )
 def test_rows_of_any_type_are_told_apart(any_store: FeatureStore, column: pa.Array) -> None:
@@ -319,6 +325,26 @@ def test_rows_of_any_type_are_told_apart(any_store: FeatureStore, column: pa.Arr
     times = pa.array([day(1)] * 3, UTC_US)
     table = pa.table({"k": column, "event_timestamp": times})
     assert any_store.spines.from_table(table, keys=["k"]).deduplicate().num_rows == 2
+
+
+def test_columns_that_cannot_be_held_or_written_are_named(
+    any_store: FeatureStore, tmp_path: Path
+) -> None:
+    rows = {"user_id": [1, 1], "event_timestamp": pa.array([day(1)] * 2, UTC_US)}
+    runs = pa.RunEndEncodedArray.from_arrays(pa.array([2]), pa.array([1]))
+    with pytest.raises(SpineError, match=r"'odd' is struct<runs: run_end_encoded"):
+        any_store.spines.from_table(
+            pa.table(rows | {"odd": pa.StructArray.from_arrays([runs], ["runs"])}), keys=[]
+        )
+    for odd in (
+        pa.array([{}, {}], pa.struct([])),
+        pa.array([pa.MonthDayNano([1, 2, 3])] * 2),
+        pa.array([2**62] * 2, pa.timestamp("s")),
+    ):
+        spine = any_store.spines.from_table(pa.table(rows | {"odd": odd}), keys=["user_id"])
+        with pytest.raises(OutputError, match=r"odd\.parquet cannot be written"):
+            spine.sample(2, by="odd").write_parquet(tmp_path / "odd.parquet")
+        assert not list(tmp_path.glob("odd*"))
 
 
 def test_a_sample_is_about_as_large_as_its_share_and_holds_the_smaller_one(
