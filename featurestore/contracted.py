@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from featurestore.config import RepoConfig
+from featurestore.definitions import FeatureView, FileSource
 from featurestore.errors import RequestError
 from featurestore.registered import RegisteredObjects
 from featurestore.settings import CHECKS, Check, Settings
@@ -55,6 +56,14 @@ class Contracted(RegisteredObjects):
     def online_store(self) -> "OnlineStore":
         """The online store that the configuration names."""
 
+    def _check_roots(self, *owners: FeatureView | FileSource) -> None:
+        """Refuse what is made of sources that lie where this process reads nothing."""
+        from featurestore.offline.source_roots import check_sources_within
+
+        parts = ((o,) if isinstance(o, FileSource) else (o.source, *o.joins) for o in owners)
+        sources = (source for found in parts for source in found)
+        check_sources_within(self.source_roots, sources, root=self.config.root)
+
     def validate(
         self,
         names: Sequence[str] | None = None,
@@ -85,6 +94,7 @@ class Contracted(RegisteredObjects):
             NotFoundError: There is no such source or view.
             RequestError: A name means a source and a view, or what has no contract; or the start is
                 not before the end.
+            SourceOutsideRootsError: A source's files lie where this process reads nothing.
             SourceError: A source's files cannot be read.
             OutputError: Bad rows cannot be written.
         """
@@ -93,6 +103,7 @@ class Contracted(RegisteredObjects):
 
         rows = interval(start, end)
         owners = owners_named(self.state(), names)
+        self._check_roots(*owners)
         folder = None if quarantine_dir is None else Path(quarantine_dir)
         gate = self.contract_gate("validate", policy, quarantine=folder, progress=progress)
         return gate.check(owners, rows)

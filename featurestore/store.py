@@ -50,8 +50,9 @@ class FeatureStore(OnlineWrites, Trust):
         config: Settings instead of a file, as the YAML would say them; `repo_path` is then where
             relative paths start.
         clock: The time to live in instead of the configured one: "system", an instant, a `Clock`.
-        source_roots: Folders below which the files of sources have to lie for training sets and
-            pushes; relative ones start at the repository. None allows every place.
+        source_roots: Folders below which the files of sources have to lie for training sets,
+            pushes, spines, statistics and checks of contracts; relative ones start at the
+            repository. None allows every place.
 
     It may be used from several threads. Used in a `with` block, or closed, it lets go of files and
     connections.

@@ -402,11 +402,13 @@ class Trust(Contracted):
         Raises:
             NotFoundError: There is no such view or source.
             RequestError: The bounds cross, or edges do not fit the columns.
+            SourceOutsideRootsError: Its files lie where this process reads nothing.
             SourceError: The source's files cannot be read.
         """
         from featurestore.monitoring.profiles import profile_source, profile_view
 
         found = self._view_or_source(of) if isinstance(of, str) else of
+        self._check_roots(found)
         opened = (
             partial(profile_view, found)
             if isinstance(found, FeatureView)

@@ -47,7 +47,7 @@ def print_table(stream: TextIO, headers: Sequence[str], rows: Iterable[Sequence[
     for number, header in enumerate(headers):
         column = [row[number] for row in listed if row[number] is not None]
         numbers = bool(column) and all(type(value) is int for value in column)
-        table.add_column(header, justify="right" if numbers else "left", overflow="fold")
+        table.add_column(cell(header), justify="right" if numbers else "left", overflow="fold")
     for row in listed:
         table.add_row(*map(cell, row))
     _print(stream, table, wrap=True)
@@ -55,9 +55,9 @@ def print_table(stream: TextIO, headers: Sequence[str], rows: Iterable[Sequence[
 
 def print_facts(stream: TextIO, facts: Mapping[str, object]) -> None:
     """Print names and values, one pair a line; pairs without a value are left out."""
-    said = {name: cell(value) for name, value in facts.items() if cell(value)}
-    width = max(map(len, said), default=0)
-    stream.writelines(f"{name:<{width}}  {text}\n" for name, text in said.items())
+    said = [(cell(name), cell(value)) for name, value in facts.items() if cell(value)]
+    width = max((len(name) for name, _ in said), default=0)
+    stream.writelines(f"{name:<{width}}  {text}\n" for name, text in said)
 
 
 def print_heading(stream: TextIO, text: str, *, apart: bool = True) -> None:

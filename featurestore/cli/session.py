@@ -89,10 +89,10 @@ class Session:
         """Print the one JSON document of this run."""
         import json
 
-        self.answered = True
         document = {"schema_version": SCHEMA_VERSION, **content}
-        json.dump(document, self.out, indent=2, allow_nan=False)
-        self.out.write("\n")
+        text = json.dumps(document, indent=2, allow_nan=False)  # whole before a word is printed
+        self.answered = True
+        self.out.write(f"{text}\n")
 
     def note(self, text: str) -> None:
         """Tell people something that is not the result."""

@@ -283,10 +283,11 @@ class FeatureView(Definition):
             else self._with(transform=self.row_transform.with_types(types, joined))
         )
 
-    def _with(self, **changes: Any) -> "FeatureView":
+    def _with(self, **changes: Any) -> Self:
         current = {name: getattr(self, name) for name in type(self).model_fields}
         fields = current.pop("fields")
-        return FeatureView(**(current | {"schema": () if self.aggregations else fields} | changes))
+        schema = () if self.aggregations else fields
+        return type(self)(**(current | {"schema": schema} | changes))
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -304,6 +305,14 @@ class FeatureView(Definition):
                 return field
         where = f" in feature view {self.name!r}"
         raise NotFoundError("feature", name, known=self.feature_names, where=where)
+
+    def declared_type(self, name: str) -> pa.DataType | None:
+        """Return the type of a column of the rows; None of windows, which take it as files have it.
+
+        Raises:
+            NotFoundError: A view with a schema has no such feature.
+        """
+        return None if self.aggregations else self.field(name).dtype
 
     def meaning(self) -> str:
         """Return a hash of all that decides the values; a new one is a new generation."""

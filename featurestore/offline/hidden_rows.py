@@ -126,9 +126,8 @@ def view_column_type(view: FeatureView, files: ViewFiles, name: str) -> pa.DataT
         return Timestamp
     if (key := view.join_keys.get(name)) is not None:
         return key
-    if not view.aggregations:
-        return view.field(name).dtype
-    return row_type(view, files, name)
+    declared = view.declared_type(name)
+    return row_type(view, files, name) if declared is None else declared
 
 
 def compared_type(dtype: pa.DataType) -> pa.DataType:

@@ -14,6 +14,7 @@ from featurestore.offline.files import list_files
 from featurestore.offline.scan import SourceScan
 from featurestore.offline.source_roots import check_sources_within
 from featurestore.registry.state import RegistryState
+from featurestore.spines.event_view import event_view
 from featurestore.time import Clock
 from featurestore.training.watch import Progress, Watch
 
@@ -80,6 +81,8 @@ class Context:
     ) -> FeatureView:
         """Return a view of one's own over the events of a view, behind its transform, or a source.
 
+        Rows that the contract of the view or of its source leaves out are no events.
+
         Args:
             of: What has the events.
             keys: The join keys of a source, perhaps none at all; those of a view are its own.
@@ -89,29 +92,27 @@ class Context:
             SourceOutsideRootsError: Its files lie where this process reads nothing.
             SourceError: There are no files, or they have no such columns.
         """
-        parts: dict[str, Any]
         if isinstance(of, FeatureView):
             if keys is not None and list(keys) != list(of.join_keys):
                 raise RequestError(
                     f"View {of.name!r} has keys of its own: {', '.join(of.join_keys) or 'none'}.",
                     hint="leave keys out, or name its source",
                 )
-            parts = {"entities": of.entities, "transform": of.transform, "joins": of.joins}
-            source = of.source
-        elif keys is None:
+            self.check_roots(of.source, *of.joins)
+            return event_view(of, aggregations)
+        if keys is None:
             raise RequestError(
                 f"Source {of.name!r} does not say which of its columns are keys.",
                 hint="name them with keys=[...] (--key), or take one of its views",
             )
-        else:
-            source, parts = of, {}
-        self.check_roots(source, *parts.get("joins", ()))
-        if source is of and keys:
-            files = list_files(source, self.root)
-            types = {name: column_type(source, files, name) for name in keys}
-            parts = {"entities": [Entity(name="key", join_keys=types)]}
+        self.check_roots(of)
+        entities = []
+        if keys:
+            files = list_files(of, self.root)
+            types = {name: column_type(of, files, name) for name in keys}
+            entities = [Entity(name="key", join_keys=types)]
         return FeatureView(
-            name=of.name, source=source, aggregations=aggregations, online=False, **parts
+            name=of.name, entities=entities, source=of, aggregations=aggregations, online=False
         )
 
     def check_roots(self, *sources: FileSource) -> None:

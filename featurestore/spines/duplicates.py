@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from featurestore.errors import SpineError, shown
 from featurestore.offline.timeline import Ints, first_of_runs, time_order
-from featurestore.spines.row_numbers import row_numbers
+from featurestore.spines.row_numbers import row_numbers, whole_rows
 
 Keep = Literal["first", "last"]
 Conflicts = Literal["raise", "keep", "drop"]
@@ -49,20 +49,22 @@ def deduplicated(
     """
     if keep not in KEEPS or conflicts not in CONFLICTS:
         raise SpineError(f"keep is one of {KEEPS}, and conflicts one of {CONFLICTS}.")
-    rows = table.num_rows
-    if not rows:
-        return Distinct(kept=np.ones(0, dtype=bool), conflicts=0)
-    groups = row_numbers([table[name] for name in identity], rows)
+    whole = whole_rows(table, identity)
+    rows = np.flatnonzero(whole)
+    if not len(rows):
+        return Distinct(kept=~whole, conflicts=0)
+    asked = table if whole.all() else table.filter(pa.array(whole))
+    groups = row_numbers([asked[name] for name in identity], len(rows))
     order = time_order(groups)
     begins = first_of_runs(groups[order])
-    conflicting = _conflicting(table, labels, order, begins)
+    conflicting = _conflicting(asked, labels, order, begins)
     if conflicting.any() and conflicts == "raise":
-        raise _conflict(table, labels, order[np.cumsum(begins) - 1 == conflicting.argmax()])
+        raise _conflict(table, labels, rows[order[np.cumsum(begins) - 1 == conflicting.argmax()]])
     chosen = order[begins if keep == "first" else np.roll(begins, -1)]
     if conflicts == "drop":
         chosen = chosen[~conflicting]
-    kept = np.zeros(rows, dtype=bool)
-    kept[chosen] = True
+    kept = ~whole
+    kept[rows[chosen]] = True
     return Distinct(kept=kept, conflicts=int(conflicting.sum()))
 
 

@@ -6,13 +6,13 @@ predicates and the de-duplication of events are those of features. Nothing that 
 `q` (event times up to `q`) is in it.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -29,6 +29,7 @@ from featurestore.spines.maturity import (
     instant_text,
     mature_rows,
 )
+from featurestore.spines.row_numbers import whole_rows
 from featurestore.time import MICROSECOND, format_duration, parse_duration
 from featurestore.training.labels import label_field
 from featurestore.training.retrieve import retrieve
@@ -58,6 +59,12 @@ class Window:
     column: str
     where: str | None
     empty: Any
+
+    def __post_init__(self) -> None:
+        if isinstance(self.empty, float) and not math.isfinite(self.empty):
+            raise SpineError(
+                f"empty={self.empty} is no number.", hint="leave it out for null, or name another"
+            )
 
     @property
     def function(self) -> str:
@@ -208,13 +215,11 @@ class _Asked:
     ) -> Labelled:
         """Return the table with the feature of a selection, at the later moment, as a label."""
         view = selection.view
-        horizon = complete_until(
-            self._context, (view.source, *view.joins), policy.complete_until_us
-        )
+        horizon = complete_until(self._context, view, policy.complete_until_us)
         mature = mature_rows(self._ends, horizon) & self._has_time
         columns = list(selection.key_columns.values())
         values = self._values(selection, columns)
-        known = self._has_time & self._has_key(columns)
+        known = self._has_time & whole_rows(self._table, columns)
         if policy.immature == "raise":
             check_mature(mature, known, name, horizon)
         if exists:
@@ -255,16 +260,6 @@ class _Asked:
         )
         (feature,) = job.feature_names
         return job.to_arrow().column(feature).combine_chunks()
-
-    def _has_key(self, columns: list[str]) -> npt.NDArray[np.bool_]:
-        """Return which rows have a whole key; what is not one is nobody's, and has no label."""
-        found = np.ones(self._table.num_rows, dtype=bool)
-        for name in columns:
-            key = self._table[name]
-            is_float = pa.types.is_floating(key.type)
-            missing = pc.is_null(key, nan_is_null=True) if is_float else pc.is_null(key)
-            found &= ~np.asarray(missing.combine_chunks())
-        return found
 
 
 def _later(times: Ints, ahead_us: int) -> Ints:

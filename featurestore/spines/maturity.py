@@ -1,30 +1,33 @@
 """How far a source is known to be complete, and so which labels can be known at all."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from featurestore.definitions import FileSource
+from featurestore.definitions import Aggregation, FeatureView
+from featurestore.definitions.aggregation import ROWS
 from featurestore.errors import RequestError, SpineError, shown
 from featurestore.offline.engine import RowFilter
-from featurestore.offline.scan import open_times
+from featurestore.offline.scan import open_scan
 from featurestore.offline.timeline import Ints
 from featurestore.spines.context import Context
+from featurestore.spines.event_view import arrivals
 from featurestore.time import MICROSECOND, format_instant, from_micros
 
 Immature = Literal["null", "drop", "raise"]
 IMMATURE: Final[tuple[Immature, ...]] = ("null", "drop", "raise")
 
 
-def complete_until(
-    context: Context, sources: Iterable[FileSource], given_us: int | None
-) -> int | None:
-    """Return up to when all events of some sources are known, in microseconds; None for never.
+def complete_until(context: Context, view: FeatureView, given_us: int | None) -> int | None:
+    """Return up to when all events behind a view are known, in microseconds; None for never.
 
-    That is what the caller says, or else of each source the time of its newest event that is not
-    after now, less its `lateness`: whatever comes later may still be on its way.
+    That is what the caller says, or else of its source, and of each that is joined, the time of the
+    newest event that is not after now, less the `lateness`: whatever comes later may still be on
+    its way. Rows without a whole key, and those that a contract leaves out, are no events, and say
+    nothing: a wrong time is what bad rows often have.
 
     Raises:
         RequestError: The caller says a time after now.
@@ -38,18 +41,33 @@ def complete_until(
                 " what will happen."
             )
         return given_us
-    ends = [_newest(context, source, now_us) for source in sources if not source.static]
+    ends = [_newest(context, rows, now_us) for rows in _arrivals(context, view)]
     known = [end for end in ends if end is not None]
     return min(known) if known and len(known) == len(ends) else None
 
 
-def _newest(context: Context, source: FileSource, now_us: int) -> int | None:
-    latest = context.engine.latest(open_times(source, context.root), RowFilter(until_us=now_us))
+def _arrivals(context: Context, view: FeatureView) -> Iterator[FeatureView]:
+    """Yield the rows of a view's source as somebody's events, and those of each joined one."""
+    yield arrivals(view)
+    joins = () if view.row_transform is None else view.row_transform.joins
+    count = Aggregation(ROWS, ["count"], [None])
+    for join in joins:
+        source = view.joined_source(join)
+        if not source.static:
+            keys = list(dict.fromkeys(pair.joined for pair in join.keys))
+            yield context.event_view(source, keys=keys, aggregations=[count])
+
+
+def _newest(context: Context, view: FeatureView, now_us: int) -> int | None:
+    scan = replace(open_scan(view, (), context.root), dedup=())
+    if not scan.nulls_possible:
+        scan = replace(scan, keys=())  # one winner of all is found sooner than one of each key
+    latest = context.engine.latest(scan, RowFilter(until_us=now_us))
     try:
         newest = latest.summary.max_event_us
     finally:
         latest.close()
-    return None if newest is None else newest - source.lateness // MICROSECOND
+    return None if newest is None else newest - view.source.lateness // MICROSECOND
 
 
 def mature_rows(ends: Ints, horizon_us: int | None) -> npt.NDArray[np.bool_]:

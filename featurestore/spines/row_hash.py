@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from featurestore.offline.timeline import Ints
+from featurestore.spines.plain_columns import stored_values
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -48,9 +49,7 @@ def _mixed(values: Hashes) -> Hashes:
 
 
 def _with_values(hashes: Hashes, column: pa.ChunkedArray) -> Hashes:
-    values = column.combine_chunks()
-    if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
+    values = stored_values(column.combine_chunks())
     if pa.types.is_null(values.type):
         return _mixed(hashes ^ _NULL)
     words = _words(values)
@@ -104,8 +103,8 @@ def _with_bytes(hashes: Hashes, values: pa.Array) -> Hashes:
 def _bytes(values: pa.Array) -> tuple[npt.NDArray[np.uint8], Ints, Ints]:
     """Return all bytes, padded at the end, and where each value begins and how long it is."""
     if not _is_text(values.type):
-        nested = pa.types.is_nested(values.type)
-        values = pa.array(map(repr, values.to_pylist())) if nested else pc.cast(values, pa.string())
+        has_text = not (pa.types.is_nested(values.type) or pa.types.is_interval(values.type))
+        values = pc.cast(values, pa.string()) if has_text else _repr(values)
     large = pa.large_binary()
     whole = values.cast(pa.large_string()).cast(large) if _is_string(values.type) else values
     _, offsets, data = whole.cast(large).buffers()
@@ -114,6 +113,10 @@ def _bytes(values: pa.Array) -> tuple[npt.NDArray[np.uint8], Ints, Ints]:
     padded = np.zeros(len(read) + WORD, np.uint8)
     padded[: len(read)] = read
     return padded, ends[:-1], np.diff(ends)
+
+
+def _repr(values: pa.Array) -> pa.Array:
+    return pa.array(map(repr, values.to_pylist()), pa.string())
 
 
 def _is_string(dtype: pa.DataType) -> bool:

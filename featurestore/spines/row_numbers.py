@@ -3,9 +3,23 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from featurestore.offline.timeline import Ints, distinct_places
+from featurestore.spines.plain_columns import stored_values
+
+
+def whole_rows(table: pa.Table, names: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Return which rows have a value in each of some columns; NaN is none."""
+    found = np.ones(table.num_rows, dtype=bool)
+    for name in names:
+        column = table[name]
+        is_float = pa.types.is_floating(column.type)
+        missing = pc.is_null(column, nan_is_null=True) if is_float else pc.is_null(column)
+        found &= ~np.asarray(missing.combine_chunks())
+    return found
 
 
 def row_numbers(columns: Sequence[pa.ChunkedArray], rows: int) -> Ints:
@@ -27,14 +41,12 @@ def row_numbers(columns: Sequence[pa.ChunkedArray], rows: int) -> Ints:
 
 def _codes(column: pa.ChunkedArray) -> Ints:
     """Return a number below n for each of n values."""
-    values = column.combine_chunks()
-    if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
+    values = stored_values(column.combine_chunks())
     if pa.types.is_integer(values.type) and not values.null_count:
         numbers = values.to_numpy().astype(np.uint64).view(np.int64)
         return distinct_places(np.ascontiguousarray(numbers))[1]
     if pa.types.is_floating(values.type):
-        values = pa.compute.add(values.cast(pa.float64()), 0.0)  # -0.0 is 0.0
+        values = pc.add(values.cast(pa.float64()), 0.0)  # -0.0 is 0.0
     if pa.types.is_nested(values.type):
         values = pa.array(map(repr, values.to_pylist()), pa.string())
     codes = values.dictionary_encode(null_encoding="encode").indices

@@ -11,7 +11,14 @@ import pyarrow as pa
 
 from featurestore.definitions import FeatureViewSelection
 from featurestore.definitions.names import check_column_name
-from featurestore.errors import NameCollisionError, SpineError, close_names, did_you_mean, shown
+from featurestore.errors import (
+    NameCollisionError,
+    OutputError,
+    SpineError,
+    close_names,
+    did_you_mean,
+    shown,
+)
 from featurestore.frames import to_pandas
 from featurestore.naming import duplicate_name
 from featurestore.offline.atomic import atomic_file
@@ -102,7 +109,9 @@ class Spine:
 
     def to_arrow(self) -> pa.Table:
         """Return the rows; the schema's metadata has the origin, and each label's field a mark."""
-        return self.table.replace_schema_metadata({ORIGIN: json.dumps(self.origin).encode()})
+        return self.table.replace_schema_metadata(
+            {ORIGIN: json.dumps(self.origin, allow_nan=False).encode()}
+        )
 
     def to_polars(self) -> "pl.DataFrame":
         """Return the rows as a Polars data frame, which knows nothing of labels."""
@@ -128,7 +137,13 @@ class Spine:
         """
         target, table = Path(path), self.to_arrow()
         with atomic_file(target) as temporary:
-            write_tables([table], table.schema, temporary, check=lambda: None)
+            try:
+                write_tables([table], table.schema, temporary, check=lambda: None)
+            except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+                raise OutputError(
+                    f"{target} cannot be written: {str(error).splitlines()[0][:200]}.",
+                    hint="cast or drop the column that Parquet has no type for",
+                ) from None
         return target
 
     # --- fewer rows --------------------------------------------------------------------------
@@ -175,6 +190,8 @@ class Spine:
 
     def deduplicate(self, *, keep: Keep = "first", conflicts: Conflicts = "raise") -> "Spine":
         """Return one row of each keys and time; the origin's last step says how many went.
+
+        A row without a whole key or a time is nobody's, like no other, and stays.
 
         Args:
             keep: Which row stays: the "first" or the "last".
@@ -237,7 +254,8 @@ class Spine:
             immature: What becomes of rows whose label cannot be known yet: "null" leaves them
                 without one, "drop" leaves them out, "raise" fails.
             complete_until: Up to when all events are in the files. When left out, the time of the
-                source's newest event that is not after the store's now, less its `lateness`.
+                source's newest event that is not after the store's now, less its `lateness`; rows
+                in quarantine and rows without a whole key do not count.
             progress: See `get_historical_features`.
 
         Raises:

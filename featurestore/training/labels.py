@@ -5,6 +5,7 @@ files, the Arrow stream of a server, and into the training set.
 """
 
 import json
+import math
 from typing import Any, Final
 
 import pyarrow as pa
@@ -32,14 +33,21 @@ def spine_origin(schema: pa.Schema) -> dict[str, Any] | None:
     """Return how a spine was made, as its schema says; None if it does not say."""
     text = (schema.metadata or {}).get(ORIGIN, b"")
     try:
-        found = json.loads(text, parse_constant=_refuse) if len(text) <= MAX_ORIGIN else None
+        found = _read(text) if len(text) <= MAX_ORIGIN else None
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
+def _read(text: bytes) -> object:
+    return json.loads(text, parse_constant=_finite, parse_float=_finite)
+
+
+def _finite(number: str) -> float:
+    """Return a number that can be written as JSON again: Python takes NaN, Infinity and 1e999."""
+    if not math.isfinite(found := float(number)):
+        raise ValueError(f"{number} is no number")
+    return found
 
 
 def check_labels(query: FeatureQuery, spine: pa.Schema, timestamp_field: str) -> None:

@@ -354,7 +354,7 @@ def test_of_duplicates_one_is_left(
 ) -> None:
     groups: dict[object, list[int]] = {}
     for number, row in enumerate(rows):
-        groups.setdefault(row[:2], []).append(number)
+        groups.setdefault(row[:2] if row[0] is not None else number, []).append(number)
     clashing = [g for g in groups.values() if len({rows[n][2] for n in g}) > 1]
     chosen = sorted(
         group[0 if keep == "first" else -1]

@@ -38,8 +38,9 @@ def test_a_table_for_a_program_is_neither_wrapped_nor_padded() -> None:
 
 def test_a_cell_cannot_move_the_cursor_or_fill_the_screen() -> None:
     out = io.StringIO()
-    print_table(out, ("name",), [("\x1b[2J\r\nx",), ("y" * 5_000,)])
+    print_table(out, ("\x1b]0;n\x07",), [("\x1b[2J\r\nx",), ("y" * 5_000,)])
     lines = out.getvalue().splitlines()
+    assert lines[0] == r"\x1b]0;n\x07"
     assert lines[2] == r"\x1b[2J\r\nx"
     assert len(lines[3]) < 400
 
@@ -48,6 +49,15 @@ def test_facts_without_a_value_are_left_out() -> None:
     out = io.StringIO()
     print_facts(out, {"owner": "me", "description": "", "zone": None, "generation": 3})
     assert out.getvalue() == "owner       me\ngeneration  3\n"
+
+
+def test_a_facts_name_is_no_less_hostile_than_its_value() -> None:
+    out = io.StringIO()
+    print_facts(out, {"\x1b[2J\nrows": 1, "n" * 5_000: 2})
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 2
+    assert lines[0].split() == [r"\x1b[2J\nrows", "1"]
+    assert len(lines[1]) < 400
 
 
 def test_text_of_several_lines_becomes_one() -> None:
@@ -69,6 +79,13 @@ def test_an_error_as_json_has_its_facts_and_whether_to_retry() -> None:
     told = json.loads(out.getvalue())["error"]
     assert told["retryable"] is True
     assert told["facts"] == {"view": "v", "holder": "h", "expires_in_s": 1.5, "held_for_s": None}
+
+
+def test_what_is_no_json_is_not_printed_in_part() -> None:
+    running, out, _ = session(as_json=True)
+    with pytest.raises(ValueError, match="JSON"):
+        running.answer({"rows": 1, "mean": float("nan")})
+    assert (out.getvalue(), running.answered) == ("", False)
 
 
 def test_an_error_after_the_document_does_not_print_a_second_one() -> None:

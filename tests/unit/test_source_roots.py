@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from featurestore import NotNull
 from featurestore.errors import FeatureStoreError, SourceOutsideRootsError
 from featurestore.store import FeatureStore
 from featurestore.training.spine import sql
@@ -22,16 +23,26 @@ def _push(store: FeatureStore) -> object:
     return store.push("reading", rows(1), append=True).written
 
 
+def _profile(store: FeatureStore) -> object:
+    return store.profile("reading").rows, store.profile("readings").rows
+
+
+def _validate(store: FeatureStore) -> object:
+    return store.validate().broken
+
+
 DOINGS: dict[str, tuple[Callable[[FeatureStore], object], object]] = {
     "a training set": (_train, [1.0]),
     "a push": (_push, 1),
+    "a profile": (_profile, (1, 1)),
+    "a check": (_validate, ()),
 }
 
 
 def _store(repository: Path, path: str, roots: list[Path] | None) -> FeatureStore:
     settings = {"project": "p", "clock": "2024-06-01T00:00:00Z", "online_store": "memory"}
     store = FeatureStore(repository, config=settings, source_roots=roots)
-    store.apply([view(path)])
+    store.apply([view(path, contract=[NotNull("x")])])
     return store
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,17 @@ from featurestore import (
     FeatureView,
     Field,
     FileSource,
+    InRange,
     OnDemandFeatureView,
     RequestSource,
+    RowCount,
+    Sql,
 )
 from featurestore.errors import (
     DefinitionError,
     NameCollisionError,
     NotFoundError,
+    OutputError,
     RequestError,
     SourceOutsideRootsError,
     SourceSchemaError,
@@ -32,7 +37,7 @@ from featurestore.errors import (
 from featurestore.spines import Spine
 from featurestore.spines.plain_columns import without_views
 from featurestore.spines.row_hash import row_hashes
-from featurestore.types import Int64, String
+from featurestore.types import Float64, Int64, String
 from tests.unit.projects import UTC_US
 
 ENGINES = ("duckdb", "polars")
@@ -307,6 +312,10 @@ HASHES = [4222237266012846882, 13245995664253510444, 6966700473727536886]
         pa.array([["b"], ["a"], ["b"]], pa.list_(pa.string_view())),
         pa.array([0.0, 1.0, -0.0]),
         pa.array([day(1).date(), day(2).date(), day(1).date()]),
+        pa.array([Decimal("1.5"), Decimal(2), Decimal("1.5")], pa.decimal32(5, 2)),
+        pa.array([Decimal("1.5"), Decimal(2), Decimal("1.5")], pa.decimal64(12, 2)),
+        pa.array([b"0" * 16, b"1" * 16, b"0" * 16], pa.uuid()),
+        pa.RunEndEncodedArray.from_arrays(pa.array([1, 2, 3]), pa.array(["a", "b", "a"])),
     ],
 )
 def test_rows_of_any_type_are_told_apart(any_store: FeatureStore, column: pa.Array) -> None:
@@ -316,6 +325,26 @@ def test_rows_of_any_type_are_told_apart(any_store: FeatureStore, column: pa.Arr
     times = pa.array([day(1)] * 3, UTC_US)
     table = pa.table({"k": column, "event_timestamp": times})
     assert any_store.spines.from_table(table, keys=["k"]).deduplicate().num_rows == 2
+
+
+def test_columns_that_cannot_be_held_or_written_are_named(
+    any_store: FeatureStore, tmp_path: Path
+) -> None:
+    rows = {"user_id": [1, 1], "event_timestamp": pa.array([day(1)] * 2, UTC_US)}
+    runs = pa.RunEndEncodedArray.from_arrays(pa.array([2]), pa.array([1]))
+    with pytest.raises(SpineError, match=r"'odd' is struct<runs: run_end_encoded"):
+        any_store.spines.from_table(
+            pa.table(rows | {"odd": pa.StructArray.from_arrays([runs], ["runs"])}), keys=[]
+        )
+    for odd in (
+        pa.array([{}, {}], pa.struct([])),
+        pa.array([pa.MonthDayNano([1, 2, 3])] * 2),
+        pa.array([2**62] * 2, pa.timestamp("s")),
+    ):
+        spine = any_store.spines.from_table(pa.table(rows | {"odd": odd}), keys=["user_id"])
+        with pytest.raises(OutputError, match=r"odd\.parquet cannot be written"):
+            spine.sample(2, by="odd").write_parquet(tmp_path / "odd.parquet")
+        assert not list(tmp_path.glob("odd*"))
 
 
 def test_a_sample_is_about_as_large_as_its_share_and_holds_the_smaller_one(
@@ -498,6 +527,9 @@ def test_labels_are_refused_by_what_is_wrong_with_them(any_store: FeatureStore) 
         spine.label("n", "returns", window="1d", aggregation="medain", column="reason")
     with pytest.raises(SpineError, match="name"):
         spine.label("a:b", "returns", window="1d")
+    for empty in (float("nan"), float("-inf")):
+        with pytest.raises(SpineError, match=f"empty={empty}"):
+            spine.label("n", "paid", window="1d", aggregation="sum", column="euros", empty=empty)
     with pytest.raises(NotFoundError):
         spine.label("n", "refunds", window="1d")
 
@@ -548,7 +580,15 @@ def test_a_spine_is_taken_as_it_is_and_its_marks_travel(
 
 @pytest.mark.parametrize(
     "origin",
-    [b"{", b"[1]", b'{"keys": 7}', b'{"keys": ["nobody"]}', b'{"keys": NaN}', b"[" * 100_000],
+    [
+        b"{",
+        b"[1]",
+        b'{"keys": 7}',
+        b'{"keys": ["nobody"]}',
+        b'{"keys": ["user_id"], "steps": NaN}',
+        b'{"keys": ["user_id"], "steps": [{"empty": 1e999}]}',
+        b"[" * 100_000,
+    ],
 )
 def test_what_a_file_says_of_itself_is_not_believed(
     any_store: FeatureStore, tmp_path: Path, origin: bytes
@@ -574,3 +614,130 @@ def test_a_table_becomes_a_spine_of_instants(store: FeatureStore) -> None:
     assert job.num_rows == 1
     with pytest.raises(SpineError, match="no column 'who'"):
         store.spines.from_table(frame, keys=["who"], timestamp_field="when")
+
+
+# ---- contracts
+
+PRICED = FileSource(
+    name="priced",
+    path="priced.parquet",
+    timestamp_field="at",
+    contract=[InRange("tax", min=0, policy="quarantine")],
+)
+PRICES = FeatureView(
+    name="prices",
+    entities=[USER],
+    source=PRICED,
+    aggregations=[Aggregation("price", ["sum"], [None], closed="right")],
+    contract=[InRange("price", max=100, policy="quarantine"), RowCount(min=1)],
+)
+LAST_PRICE = FeatureView(
+    name="last_price",
+    entities=[USER],
+    source=PRICED,
+    transform="SELECT *, price AS cost FROM source",
+    schema=[Field(name="cost", dtype=Float64)],
+    contract=[
+        Sql("small", "cost * 1000000000000000000 <= 100000000000000000000", policy="quarantine")
+    ],
+)
+
+
+def priced(folder: Path, engine: str) -> FeatureStore:
+    """Return a store over five prices, of which the second and the third are in quarantine."""
+    rows = pa.table(
+        {
+            "user_id": pa.array([1, 1, 2, 1, None], pa.int64()),
+            "at": pa.array([day(1), day(2), day(3), day(4), day(5)], UTC_US),
+            "price": pa.array([10, 1_000, 5, 20, 7], pa.int32()),
+            "tax": pa.array([0, 0, -1, None, 0], pa.int64()),
+        }
+    )
+    pq.write_table(rows, folder / "priced.parquet")
+    config = {"project": "shop", "clock": "2026-02-01T00:00:00Z", "offline_store": engine}
+    store = FeatureStore(folder, config=config)
+    store.apply([PRICES, LAST_PRICE])
+    return store
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_rows_in_quarantine_are_in_no_label_event_or_grid(engine: str, tmp_path: Path) -> None:
+    with priced(tmp_path, engine) as store:
+        spine = asked(store, (1, day(1) - timedelta(days=1)), (2, day(1)))
+        until = day(20)
+        for view, column in (("prices", "price"), ("last_price", "cost")):
+            carried = store.spines.from_events(view, columns=[column])
+            assert rows_of(carried) == [(1, day(1), 10), (1, day(4), 20)]
+            assert rows_of(store.spines.from_events(view)) == [(1, day(1)), (1, day(4))]
+            grid = store.spines.from_grid(view, start=day(6), end=day(6), every="1d")
+            assert rows_of(grid) == [(1, day(6))]
+            total = spine.label(
+                "n",
+                view,
+                window="9d",
+                aggregation="sum",
+                column=column,
+                empty=0,
+                complete_until=until,
+            )
+            assert total.to_arrow()["n"].to_pylist() == [30, 0]
+            count = spine.label("n", view, window="9d", complete_until=until)
+            assert count.to_arrow()["n"].to_pylist() == [2, 0]
+        later = asked(store, (1, day(9)), (2, day(9)))
+        features = ["prices:price_sum_all", "last_price:cost"]
+        found = store.get_historical_features(later, features).to_arrow()
+        assert found["price_sum_all"].to_pylist()[0] == 30
+        assert found["cost"].to_pylist() == [20.0, None]
+        of_source = store.spines.from_events("priced", keys=["user_id"])
+        assert rows_of(of_source) == [(1, day(1)), (1, day(2)), (1, day(4))]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_only_what_can_be_somebodys_event_makes_labels_mature(engine: str, tmp_path: Path) -> None:
+    with priced(tmp_path, engine) as store:
+        path = tmp_path / "priced.parquet"
+        bad = pa.table(
+            {
+                "user_id": pa.array([None, 1, 1], pa.int64()),
+                "at": pa.array([day(20), day(21), day(22)], UTC_US),
+                "price": pa.array([1, 1_000, 1], pa.int32()),
+                "tax": pa.array([0, 0, -1], pa.int64()),
+            }
+        )
+        pq.write_table(pa.concat_tables([pq.read_table(path), bad]), path)
+        spine = asked(store, (1, day(1)), (1, day(3, 1)))
+        for found in (
+            spine.label("n", "prices", window="3d"),
+            spine.label("n", "last_price", window="3d"),
+            spine.label_as_of("n", "last_price:cost", after="3d"),
+        ):
+            assert found.origin["steps"][-1]["complete_until"] == "2026-01-04T00:00:00Z"
+            assert [row[-1] is None for row in rows_of(found)] == [False, True]
+        of_source = spine.label("n", "priced", window="3d").origin["steps"][-1]
+        assert of_source["complete_until"] == "2026-01-21T00:00:00Z"  # its view's rule is no rule
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_rows_that_a_transform_leaves_out_have_arrived_all_the_same(
+    engine: str, tmp_path: Path
+) -> None:
+    tested = FeatureView(
+        name="tested",
+        entities=[USER],
+        source=ORDERS,
+        transform="""SELECT source.* FROM source ASOF JOIN returns
+            ON source.user_id = returns.user_id AND source."at" >= returns.returned_at
+            WHERE source.status = 'none'""",
+        joins=[RETURNS],
+        aggregations=[Aggregation("cents", ["sum"], ["7d"])],
+        online=False,
+    )
+    with opened(tmp_path, engine) as store:
+        spine = asked(store, (1, day(1)))
+        step = spine.label("n", tested, window="1d").origin["steps"][-1]
+        assert step["complete_until"] == "2026-01-08T12:00:00Z"
+        path = tmp_path / "returns.parquet"
+        keys = pa.array([1, None, None], pa.int64())  # what is left of the returns is of day 2
+        pq.write_table(pq.read_table(path).set_column(0, "user_id", keys), path)
+        step = spine.label("n", tested, window="1d").origin["steps"][-1]
+        assert step["complete_until"] == "2026-01-01T00:00:00Z"
