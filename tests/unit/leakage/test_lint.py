@@ -353,7 +353,13 @@ def test_chance_puts_no_few_rows_in_order() -> None:
 
 def test_a_label_that_is_nan_is_unknown() -> None:
     label = np.where(sometimes(0.5), np.nan, FRAUDS)
-    assert said(np.where(np.isnan(label), 7.0, label), label)
+    assert said(np.where(np.isnan(label), sometimes(0.5, seed=7), label), label)
+
+
+@pytest.mark.parametrize("frauds", [19, 20])
+def test_an_order_takes_enough_rows_of_both_labels(frauds: int) -> None:
+    rows = np.arange(FRAUD_ROWS)
+    assert said(rows, rows < frauds) is (frauds == 20)
 
 
 def test_columns_that_are_marked_as_labels_are_the_labels(tmp_path: Path) -> None:
