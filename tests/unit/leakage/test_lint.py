@@ -1,5 +1,6 @@
 """Every rule of the linter finds what it is for, and leaves alone what only looks like it."""
 
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -218,12 +219,36 @@ def double(rows: pl.DataFrame) -> pl.DataFrame:
 IMPURE = PURE.replace('pl.col("x") * 2', "pl.read_parquet('/data/x.parquet')[\"x\"].sum()")
 
 
-@pytest.mark.parametrize(("module", "lines"), [(PURE, []), (IMPURE, [5])])
+THROUGH = PURE.replace("import polars as pl", "import polars as pl\nfrom beside import twice")
+BY_NAME = PURE.replace("import polars as pl", "import polars as pl\n__import__('beside')")
+COMPUTED = PURE.replace("import polars as pl", "import polars as pl\n__import__('bes' + 'ide')")
+READING = "from pathlib import Path\ntwice = Path(__file__).read_text()\n"
+
+
+@pytest.mark.parametrize(
+    ("module", "beside", "lines"),
+    [
+        (PURE, READING, ([], [])),
+        (IMPURE, "", ([5], [])),
+        (THROUGH, READING, ([], [2])),
+        (BY_NAME, READING, ([], [2])),
+        (THROUGH, "from deeper import twice", ([], [2])),
+        (THROUGH, "twice = 2", ([], [])),
+        (COMPUTED, "", ([3], [])),
+    ],
+)
 def test_a_function_that_reads_files_is_found(
-    tmp_path: Path, module: str, lines: list[int]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: str,
+    beside: str,
+    lines: tuple[list[int], list[int]],
 ) -> None:
     (tmp_path / "functions").mkdir()
-    (tmp_path / "functions/maths.py").write_text(module)
+    monkeypatch.syspath_prepend(tmp_path / "functions")
+    files = {"maths": module, "beside": beside, "deeper": READING}
+    for name, text in files.items():
+        (tmp_path / f"functions/{name}.py").write_text(text)
     of = source(tmp_path, {"place_id": KEYS, "at": HOURS, "x": [1.0] * ROWS})
     values = view(of, "x")
     double = OnDemandFeatureView(
@@ -234,7 +259,11 @@ def test_a_function_that_reads_files_is_found(
     )
     store = store_of(tmp_path, [values, double], functions={"roots": ["functions"]})
     findings = found(store, "impure-function")
-    assert [line for f in findings for line in f.evidence["lines"]] == lines
+    for name in ("beside", "deeper"):
+        sys.modules.pop(name, None)
+    own = [line for f in findings for line in f.evidence["lines"]]
+    imported = [n for f in findings for ns in f.evidence["imported"].values() for n in ns]
+    assert (own, imported) == lines
 
 
 def labelled(folder: Path, label: Sequence[object]) -> tuple[FeatureStore, pl.DataFrame]:
