@@ -225,13 +225,17 @@ TOTAL = OnDemandFeatureView(
 )
 
 
+FEW: dict[str, Any] = {"points": 6, "rounds": 1}
+"""How a function is tested, each round of which takes all rows of what it might read."""
+
+
 @pytest.mark.parametrize(("module", "leaks"), [(PEEKING, ["computed:total"]), (HONEST, [])])
 def test_a_function_that_reads_a_source_by_itself_is_found(
     tmp_path: Path, module: str, leaks: list[str]
 ) -> None:
     (tmp_path / "functions").mkdir()
     (tmp_path / "functions/sums.py").write_text(module)
-    report = leak_test(store_at(tmp_path, [LAST, TOTAL], functions={"roots": ["functions"]}))
+    report = leak_test(store_at(tmp_path, [LAST, TOTAL], functions={"roots": ["functions"]}), **FEW)
     assert [leak.feature for leak in report.leaks] == leaks
     assert report.ok is not bool(leaks)
 
@@ -244,8 +248,8 @@ def test_a_function_that_reads_the_working_directory_is_found_from_inside(
     (tmp_path / "functions/sums.py").write_text(text)
     store = store_at(tmp_path, [LAST, TOTAL], functions={"roots": ["functions"]})
     monkeypatch.chdir(tmp_path)
-    assert not leak_test(store).leaks
-    report = leak_test(store, change_directory=True)
+    assert not leak_test(store, **FEW).leaks
+    report = leak_test(store, change_directory=True, **FEW)
     assert [leak.feature for leak in report.leaks] == ["computed:total"]
     assert Path.cwd() == tmp_path
 
@@ -305,7 +309,7 @@ def test_a_helper_that_reads_a_source_by_itself_is_found(
     with_helper(tmp_path / "functions", name, helper, before=before)
     store = store_at(tmp_path, [LAST, TOTAL], functions={"roots": ["functions"]})
     loaded, path, compiled = sys.modules[name], list(sys.path), bytecode(tmp_path)
-    report = leak_test(store)
+    report = leak_test(store, **FEW)
     assert [leak.feature for leak in report.leaks] == ["computed:total"]
     assert sys.modules.pop(name) is loaded
     assert set(sys.path) == set(path)
@@ -316,7 +320,7 @@ def test_a_helper_that_reads_a_source_by_itself_is_found(
 def test_an_honest_helper_is_no_leak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path / "functions")
     with_helper(tmp_path / "functions", "honest_beside", HONEST_HELPER)
-    report = leak_test(store_at(tmp_path, [LAST, TOTAL], functions={"roots": ["functions"]}))
+    report = leak_test(store_at(tmp_path, [LAST, TOTAL], functions={"roots": ["functions"]}), **FEW)
     assert report.ok
     assert not report.notes
 
@@ -329,7 +333,7 @@ def test_modules_outside_the_repository_are_noted(
     helper = PEEKING_HELPER.format(folder="Path(__file__).parent.parent / 'repo'")
     with_helper(tmp_path / "functions", "reading_elsewhere", helper)
     store = store_at(tmp_path / "repo", [LAST, TOTAL], functions={"roots": ["../functions"]})
-    notes = leak_test(store).notes
+    notes = leak_test(store, **FEW).notes
     for file in ("reading_elsewhere.py", "sums.py"):
         assert any(file in note and "not reloaded" in note for note in notes)
 
