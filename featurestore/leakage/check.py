@@ -15,6 +15,7 @@ from featurestore.functions import FunctionLoader
 from featurestore.leakage.changes import Change, described, instant_of
 from featurestore.leakage.controls import Controls, blind_notes
 from featurestore.leakage.extract import MAX_ROWS, Extract, ExtractTooLargeError, without_views
+from featurestore.leakage.imports import with_imported
 from featurestore.leakage.points import TIME, chosen_rows, drawn_spine
 from featurestore.leakage.proposals import Proposals
 from featurestore.leakage.report import Leak, LeakageReport, Mutation
@@ -90,9 +91,7 @@ def check_leakage(
     chance = np.random.default_rng(settings.seed)
     rows = _spine(subject, spine, settings, root, chance)
     rows, extracts = _extracted(subject, rows, settings, root)
-    modules = [
-        _module_of(functions, view.reference.path) for view in subject.functions if view.reference
-    ]
+    modules = _modules(subject, functions, root)
     with spill_folder(Path(tempfile.gettempdir())) as folder:
         codes, coded = Codes(), coded_columns(subject, root)
         sources = {n: SourceRows(e, coded[n], codes) for n, e in extracts.items()}
@@ -107,6 +106,7 @@ def check_leakage(
             shadow=Shadow(folder, root, extracts, function_roots=functions.roots, modules=modules),
             root=root,
             moves=settings.moves,
+            function_roots=functions.roots,
         )
         times = times_us(rows, settings.timestamp_field, settings.timezone)
         points = ViewPoints(
@@ -120,8 +120,11 @@ def _silent(_what: str, _done: int, _total: int) -> None:
     """Tell nobody."""
 
 
-def _module_of(functions: FunctionLoader, reference: str) -> Path:
-    return functions.pin(reference).file
+def _modules(subject: Subject, functions: FunctionLoader, root: Path) -> list[Path]:
+    """Return the files of the functions' modules and of the user's own that these import."""
+    own = [functions.pin(v.reference.path).file for v in subject.functions if v.reference]
+    roots = [*functions.roots, root]
+    return [*dict.fromkeys([*own, *(f for file in own for f in with_imported(file, roots))])]
 
 
 def _spine(
@@ -230,12 +233,14 @@ class _Test:
             leaks=tuple(self._tally.leaks.values()),
             leaking=self._tally.leaking,
             controls=found,
-            notes=(*self._static_notes(), *blind_notes(found), *self._tally.notes),
+            notes=(*self._not_checked(), *blind_notes(found), *self._tally.notes),
         )
 
-    def _static_notes(self) -> Iterator[str]:
+    def _not_checked(self) -> Iterator[str]:
         for name in self._subject.static:
             yield f"source {name}: not checked, declared static: its rows hold for all times"
+        for file in sorted(self._trial.outside):
+            yield f"module {file} is not reloaded from the copy: what it reads is not checked"
 
     def _compare_extract(self, real: pa.Table) -> None:
         """The extract leaves rows of other entities out, which must not matter either."""

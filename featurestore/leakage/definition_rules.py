@@ -11,6 +11,7 @@ from featurestore.definitions import Definition, FeatureView, FileSource, OnDema
 from featurestore.errors import FeatureStoreError
 from featurestore.functions import FunctionLoader
 from featurestore.leakage.findings import Finding, subject
+from featurestore.leakage.imports import IMPORTERS, called, imported_by_call, with_imported
 from featurestore.offline.files import SourceFile, list_files
 from featurestore.offline.footer import read_footer
 
@@ -42,6 +43,8 @@ READS: Final = frozenset(
 """Calls by the last part of their name that read something."""
 CLOCKS: Final = frozenset({"now", "utcnow", "today", "time", "time_ns", "monotonic"})
 CHANCE: Final = frozenset({"random", "randint", "default_rng", "rand", "choice", "shuffle"})
+RUNS: Final = frozenset({"exec_module", "run_module", "run_path"})
+"""Calls that run modules which are not followed."""
 MAX_LINES: Final = 5
 
 
@@ -60,7 +63,7 @@ def definition_findings(
     for source in sources.values():
         yield from _source_findings(source, root)
     for computed in on_demand:
-        yield from _impure(computed, functions)
+        yield from _impure(computed, functions, root)
 
 
 def _missing_ttl(view: FeatureView) -> Found:
@@ -133,43 +136,50 @@ def _naive(source: FileSource, schema: pa.Schema) -> Found:
         )
 
 
-def _impure(view: OnDemandFeatureView, functions: FunctionLoader) -> Found:
+def _impure(view: OnDemandFeatureView, functions: FunctionLoader, root: Path) -> Found:
     if view.reference is None:
         return
     try:
         file = functions.pin(view.reference.path).file
-        tree = ast.parse(file.read_bytes())
-    except (FeatureStoreError, OSError, SyntaxError, ValueError):
+    except FeatureStoreError:
         return  # a lookup or a training set says so
-    lines = sorted(set(_suspects(tree)))
-    if lines:
-        shown = ", ".join(f"line {line}: {what}" for line, what in lines[:MAX_LINES])
-        yield (
-            view,
-            Finding(
-                rule="impure-function",
-                severity="warning",
-                object=subject(view),
-                message=f"The module of {view.reference.path} depends on more than the function's"
-                f" input ({shown}): what that holds now is no part of what was known then.",
-                evidence={"file": str(file), "lines": [line for line, _ in lines]},
-                advice="make what it reads a source, so that it is joined as of each row's time",
-            ),
-        )
+    modules = with_imported(file, [*functions.roots, root])
+    lines = {path: sorted(set(_suspects(tree))) for path, tree in modules.items()}
+    own, imported = lines.pop(file, []), {str(p): found for p, found in lines.items() if found}
+    if not own and not imported:
+        return
+    shown = [f"line {line}: {what}" for line, what in own]
+    for path, found in imported.items():
+        shown += [f"{Path(path).name}, line {line}: {what}" for line, what in found]
+    yield (
+        view,
+        Finding(
+            rule="impure-function",
+            severity="warning",
+            object=subject(view),
+            message=f"The module of {view.reference.path} depends on more than the function's"
+            f" input ({', '.join(shown[:MAX_LINES])}): what that holds now is no part of what was"
+            " known then.",
+            evidence={
+                "file": str(file),
+                "lines": [line for line, _ in own],
+                "imported": {p: [line for line, _ in found] for p, found in imported.items()},
+            },
+            advice="make what it reads a source, so that it is joined as of each row's time",
+        ),
+    )
 
 
 def _suspects(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Yield lines that read files, the clock or chance, or keep state from call to call."""
+    """Yield lines that read files, the clock or chance, or keep state from call to call.
+
+    An import whose name is computed is among them: it cannot be followed.
+    """
     for node in ast.walk(tree):
         if isinstance(node, ast.Global):
             yield node.lineno, f"global {node.names[0]}"
         elif isinstance(node, ast.Call):
-            name = _called(node.func)
-            if name in READS | CLOCKS | CHANCE:
+            name = called(node.func)
+            is_unknown = name in IMPORTERS and imported_by_call(node) is None
+            if is_unknown or name in READS | CLOCKS | CHANCE | RUNS:
                 yield node.lineno, f"{name}()"
-
-
-def _called(function: ast.expr) -> str:
-    if isinstance(function, ast.Attribute):
-        return function.attr
-    return function.id if isinstance(function, ast.Name) else ""

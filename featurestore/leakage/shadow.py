@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from featurestore.definitions import FileSource
 from featurestore.leakage.extract import Extract
+from featurestore.leakage.imports import is_below
 from featurestore.registry.collect import Definitions, merged
 from featurestore.registry.state import RegisteredView, RegistryState
 
@@ -78,7 +79,7 @@ class Shadow:
     def functions(self, repository: Path) -> list[Path]:
         """Return the folders of functions, those inside the repository in its place."""
         return [
-            repository / root.relative_to(self._root) if root.is_relative_to(self._root) else root
+            repository / root.relative_to(self._root) if is_below(root, [self._root]) else root
             for root in self._function_roots
         ]
 

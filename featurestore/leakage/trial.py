@@ -1,11 +1,9 @@
 """Computes the features of some spine rows over an extract, as it is or changed."""
 
 import contextlib
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -16,13 +14,11 @@ from featurestore.leakage.shadow import Shadow
 from featurestore.leakage.sight import Mask
 from featurestore.leakage.source_rows import SourceRows
 from featurestore.leakage.subject import Subject
+from featurestore.leakage.user_modules import own_modules
 from featurestore.offline.engine import Mode, OfflineEngine
 from featurestore.registry.state import RegistryState
 from featurestore.training.query import Selection
 from featurestore.training.retrieve import retrieve
-
-LOADED: Final = "_featurestore_function_"
-"""What the names of users' modules begin with, once they are loaded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +36,8 @@ class Trial:
         shadow: Makes repositories.
         root: The real repository.
         moves: Whether to compute from within the shadow, as the working directory.
+        function_roots: Folders of Python functions.
+        outside: Files of modules that were imported from the real folders instead of the shadow.
     """
 
     subject: Subject
@@ -52,6 +50,8 @@ class Trial:
     shadow: Shadow
     root: Path
     moves: bool
+    function_roots: Sequence[Path] = ()
+    outside: set[str] = field(default_factory=set)
 
     def real(self, functions: FunctionLoader) -> pa.Table:
         """Return the features of the whole spine, from the real sources."""
@@ -69,7 +69,7 @@ class Trial:
             name: carried_out(rows, [c for c in changes if c.source == name])
             for name, rows in self.rows.items()
         }
-        with self.shadow.made(changed) as repository, self._inside(repository), own_modules():
+        with self.shadow.made(changed) as repository, self._alone(repository):
             state = self.shadow.state(self.subject.state, repository)
             functions = FunctionLoader(self.shadow.functions(repository))
             request = self.subject.request(state)
@@ -99,6 +99,20 @@ class Trial:
         return job.to_arrow().select(list(job.feature_names)).combine_chunks()
 
     @contextlib.contextmanager
+    def _alone(self, repository: Path) -> Iterator[None]:
+        """Compute with the shadow's modules, and perhaps in its folder."""
+        outside: set[str] = set()
+        try:
+            with contextlib.ExitStack() as stack:
+                if self.subject.functions:
+                    own = own_modules(self.root, self.function_roots, repository)
+                    outside = stack.enter_context(own)
+                stack.enter_context(self._inside(repository))
+                yield
+        finally:
+            self.outside.update(outside)
+
+    @contextlib.contextmanager
     def _inside(self, repository: Path) -> Iterator[None]:
         """Compute in the folder of the shadow that stands for the working directory."""
         here, root = Path.cwd(), self.root.absolute()
@@ -108,18 +122,6 @@ class Trial:
         place = repository / here.relative_to(root)
         with contextlib.chdir(place if place.is_dir() else repository):
             yield
-
-
-@contextlib.contextmanager
-def own_modules() -> Iterator[None]:
-    """Let users' modules that are loaded meanwhile replace none that were loaded before."""
-    before = {name: found for name, found in sys.modules.items() if name.startswith(LOADED)}
-    try:
-        yield
-    finally:
-        for name in [name for name in sys.modules if name.startswith(LOADED)]:
-            del sys.modules[name]
-        sys.modules.update(before)
 
 
 def moved(before: pa.ChunkedArray, after: pa.ChunkedArray) -> Mask:

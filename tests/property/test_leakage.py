@@ -4,7 +4,7 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from featurestore.errors import SumOverflowError
@@ -23,6 +23,8 @@ ENGINES: dict[str, OfflineEngine] = {
     kind.name: kind(threads=1) for kind in (DuckDBEngine, PolarsEngine)
 }
 SEEDS = st.integers(0, 2**32)
+fewer = settings(max_examples=settings().max_examples // 2)
+"""An example is a whole leak test, of some dozens of computations."""
 
 
 def leakage(engine: OfflineEngine, case: TrainingCase, seed: int) -> LeakageReport:
@@ -42,6 +44,7 @@ def leakage(engine: OfflineEngine, case: TrainingCase, seed: int) -> LeakageRepo
         )
 
 
+@fewer
 @given(case=training_cases(), engine=st.sampled_from(sorted(ENGINES)), seed=SEEDS)
 def test_newest_values_move_with_what_they_see_alone(
     case: TrainingCase, engine: str, seed: int
@@ -52,6 +55,7 @@ def test_newest_values_move_with_what_they_see_alone(
     assert all(c.moved == c.tried for c in report.controls if c.certain)
 
 
+@fewer
 @given(case=window_cases(), engine=st.sampled_from(sorted(ENGINES)), seed=SEEDS)
 def test_windows_move_with_what_they_hold_alone(case: TrainingCase, engine: str, seed: int) -> None:
     assume(case.spine.rows)
@@ -61,6 +65,7 @@ def test_windows_move_with_what_they_hold_alone(case: TrainingCase, engine: str,
         assert not report.blind
 
 
+@fewer
 @given(
     case=join_cases(windows=False) | join_cases(windows=True),
     engine=st.sampled_from(sorted(ENGINES)),

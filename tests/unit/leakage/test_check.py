@@ -1,5 +1,6 @@
 """The leak test finds engines and functions that see too much or too little, and nobody else."""
 
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -224,13 +225,17 @@ TOTAL = OnDemandFeatureView(
 )
 
 
+FEW: dict[str, Any] = {"points": 6, "rounds": 1}
+"""How a function is tested, each round of which takes all rows of what it might read."""
+
+
 @pytest.mark.parametrize(("module", "leaks"), [(PEEKING, ["computed:total"]), (HONEST, [])])
 def test_a_function_that_reads_a_source_by_itself_is_found(
     tmp_path: Path, module: str, leaks: list[str]
 ) -> None:
     (tmp_path / "functions").mkdir()
     (tmp_path / "functions/sums.py").write_text(module)
-    report = leak_test(store_at(tmp_path, [LAST, TOTAL], functions={"roots": ["functions"]}))
+    report = leak_test(store_at(tmp_path, [LAST, TOTAL], functions={"roots": ["functions"]}), **FEW)
     assert [leak.feature for leak in report.leaks] == leaks
     assert report.ok is not bool(leaks)
 
@@ -243,10 +248,94 @@ def test_a_function_that_reads_the_working_directory_is_found_from_inside(
     (tmp_path / "functions/sums.py").write_text(text)
     store = store_at(tmp_path, [LAST, TOTAL], functions={"roots": ["functions"]})
     monkeypatch.chdir(tmp_path)
-    assert not leak_test(store).leaks
-    report = leak_test(store, change_directory=True)
+    assert not leak_test(store, **FEW).leaks
+    report = leak_test(store, change_directory=True, **FEW)
     assert [leak.feature for leak in report.leaks] == ["computed:total"]
     assert Path.cwd() == tmp_path
+
+
+THROUGH_A_HELPER = """
+import polars as pl
+from {helper} import everything
+
+def total(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.select(total=pl.col("amount") * 0 + everything())
+"""
+BY_ITS_OWN_PATH = (
+    "import sys\nfrom pathlib import Path\nsys.path.insert(0, str(Path(__file__).parent))\n"
+)
+PEEKING_HELPER = """
+from pathlib import Path
+import polars as pl
+
+DATA = {folder} / "data" / "payments.parquet"
+
+def everything() -> float:
+    return pl.read_parquet(DATA)["amount"].sum()
+"""
+HONEST_HELPER = "def everything() -> float:\n    return 2.0\n"
+
+
+def with_helper(folder: Path, name: str, helper: str, *, before: str = "") -> None:
+    """Write a function's module and one that it imports."""
+    module = before + THROUGH_A_HELPER.format(helper=name)
+    file = folder / f"{name.replace('.', '/')}.py"
+    file.parent.mkdir(parents=True)
+    file.write_text(helper)
+    (folder / "sums.py").write_text(module)
+
+
+def bytecode(folder: Path) -> dict[Path, int]:
+    """Return when each compiled module was written."""
+    return {file: file.stat().st_mtime_ns for file in folder.rglob("*.pyc")}
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "before"),
+    [
+        ("reading_beside", "Path(__file__).parent.parent", ""),
+        ("reading_beside", "Path(__file__).parent.parent", BY_ITS_OWN_PATH),
+        ("reading_below.deep", "Path(__file__).resolve().parents[2]", ""),
+    ],
+)
+def test_a_helper_that_reads_a_source_by_itself_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, place: str, before: str
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    if not before:
+        monkeypatch.syspath_prepend(tmp_path / "functions")
+    helper = PEEKING_HELPER.format(folder=place)
+    with_helper(tmp_path / "functions", name, helper, before=before)
+    store = store_at(tmp_path, [LAST, TOTAL], functions={"roots": ["functions"]})
+    loaded, path, compiled = sys.modules[name], list(sys.path), bytecode(tmp_path)
+    report = leak_test(store, **FEW)
+    assert [leak.feature for leak in report.leaks] == ["computed:total"]
+    assert sys.modules.pop(name) is loaded
+    assert set(sys.path) == set(path)
+    assert compiled
+    assert bytecode(tmp_path) == compiled
+
+
+def test_an_honest_helper_is_no_leak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path / "functions")
+    with_helper(tmp_path / "functions", "honest_beside", HONEST_HELPER)
+    report = leak_test(store_at(tmp_path, [LAST, TOTAL], functions={"roots": ["functions"]}), **FEW)
+    assert report.ok
+    assert not report.notes
+
+
+def test_modules_outside_the_repository_are_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path / "functions")
+    (tmp_path / "repo").mkdir()
+    helper = PEEKING_HELPER.format(folder="Path(__file__).parent.parent / 'repo'")
+    with_helper(tmp_path / "functions", "reading_elsewhere", helper)
+    store = store_at(tmp_path / "repo", [LAST, TOTAL], functions={"roots": ["../functions"]})
+    notes = leak_test(store, **FEW).notes
+    for file in ("reading_elsewhere.py", "sums.py"):
+        assert any(file in note and "not reloaded" in note for note in notes)
 
 
 def test_nothing_of_the_repository_is_written_to(tmp_path: Path) -> None:

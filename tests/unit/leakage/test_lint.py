@@ -1,5 +1,6 @@
 """Every rule of the linter finds what it is for, and leaves alone what only looks like it."""
 
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from featurestore import (
@@ -18,9 +20,10 @@ from featurestore import (
     FileSource,
     OnDemandFeatureView,
 )
-from featurestore.definitions import Definition
+from featurestore.definitions import Definition, FeatureViewSelection
 from featurestore.errors import RequestError
 from featurestore.leakage.findings import RULES, Finding
+from featurestore.leakage.label_rules import value_findings
 from featurestore.leakage.time_rules import looks_aggregated
 from featurestore.training.labels import label_field
 from featurestore.types import Float64, Int64, String
@@ -30,6 +33,7 @@ NOW = "2026-03-01T00:00:00Z"
 ROWS = 400
 HOURS = [START + timedelta(hours=n) for n in range(ROWS // 4) for _ in range(4)]
 KEYS = [n % 4 for n in range(ROWS)]
+PLAIN = FileSource(name="rows", path="rows.parquet", timestamp_field="at")
 PLACE = Entity(name="place", join_keys={"place_id": Int64})
 
 
@@ -215,12 +219,36 @@ def double(rows: pl.DataFrame) -> pl.DataFrame:
 IMPURE = PURE.replace('pl.col("x") * 2', "pl.read_parquet('/data/x.parquet')[\"x\"].sum()")
 
 
-@pytest.mark.parametrize(("module", "lines"), [(PURE, []), (IMPURE, [5])])
+THROUGH = PURE.replace("import polars as pl", "import polars as pl\nfrom beside import twice")
+BY_NAME = PURE.replace("import polars as pl", "import polars as pl\n__import__('beside')")
+COMPUTED = PURE.replace("import polars as pl", "import polars as pl\n__import__('bes' + 'ide')")
+READING = "from pathlib import Path\ntwice = Path(__file__).read_text()\n"
+
+
+@pytest.mark.parametrize(
+    ("module", "beside", "lines"),
+    [
+        (PURE, READING, ([], [])),
+        (IMPURE, "", ([5], [])),
+        (THROUGH, READING, ([], [2])),
+        (BY_NAME, READING, ([], [2])),
+        (THROUGH, "from deeper import twice", ([], [2])),
+        (THROUGH, "twice = 2", ([], [])),
+        (COMPUTED, "", ([3], [])),
+    ],
+)
 def test_a_function_that_reads_files_is_found(
-    tmp_path: Path, module: str, lines: list[int]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    module: str,
+    beside: str,
+    lines: tuple[list[int], list[int]],
 ) -> None:
     (tmp_path / "functions").mkdir()
-    (tmp_path / "functions/maths.py").write_text(module)
+    monkeypatch.syspath_prepend(tmp_path / "functions")
+    files = {"maths": module, "beside": beside, "deeper": READING}
+    for name, text in files.items():
+        (tmp_path / f"functions/{name}.py").write_text(text)
     of = source(tmp_path, {"place_id": KEYS, "at": HOURS, "x": [1.0] * ROWS})
     values = view(of, "x")
     double = OnDemandFeatureView(
@@ -231,7 +259,11 @@ def test_a_function_that_reads_files_is_found(
     )
     store = store_of(tmp_path, [values, double], functions={"roots": ["functions"]})
     findings = found(store, "impure-function")
-    assert [line for f in findings for line in f.evidence["lines"]] == lines
+    for name in ("beside", "deeper"):
+        sys.modules.pop(name, None)
+    own = [line for f in findings for line in f.evidence["lines"]]
+    imported = [n for f in findings for ns in f.evidence["imported"].values() for n in ns]
+    assert (own, imported) == lines
 
 
 def labelled(folder: Path, label: Sequence[object]) -> tuple[FeatureStore, pl.DataFrame]:
@@ -282,6 +314,81 @@ def test_features_that_say_the_label_are_found_and_no_others(tmp_path: Path) -> 
         "minutes": "error",
         "status": "error",
     }
+
+
+FRAUD_ROWS = 6_000
+FRAUDS = np.isin(np.arange(FRAUD_ROWS), np.random.default_rng(5).permutation(FRAUD_ROWS)[:24])
+"""A label that four rows in a thousand have."""
+
+
+def said(feature: object, label: object = FRAUDS, kind: pa.DataType | None = None) -> bool:
+    """Whether a feature is reported to say a label."""
+    selection = FeatureViewSelection(view=view(PLAIN, "x"))
+    column = pa.chunked_array([pa.array(feature, kind)])
+    return bool(list(value_findings(selection, ["x"], [column], pa.array(label))))
+
+
+def sometimes(share: float, seed: int = 6) -> Any:
+    """Return flags that are independent of the label."""
+    return np.random.default_rng(seed).random(FRAUD_ROWS) < share
+
+
+@pytest.mark.parametrize(
+    "feature",
+    [
+        pytest.param(sometimes(0.003).astype(float), id="another-rare-count"),
+        pytest.param(np.zeros(FRAUD_ROWS), id="always-0"),
+        pytest.param(pa.nulls(FRAUD_ROWS, pa.float64()), id="always-null"),
+        pytest.param(np.full(FRAUD_ROWS, np.nan), id="always-nan"),
+        pytest.param(np.where(sometimes(0.003), "rare", "common"), id="another-rare-text"),
+        pytest.param(
+            [float(n) if n % 20 == 0 or FRAUDS[n] else None for n in range(FRAUD_ROWS)],
+            id="seldom-known-each-value-once",
+        ),
+    ],
+)
+def test_what_is_common_like_a_rare_label_does_not_say_it(feature: object) -> None:
+    assert not said(feature)
+
+
+@pytest.mark.parametrize(
+    "feature",
+    [
+        pytest.param(FRAUDS.astype(float), id="equal"),
+        pytest.param([1.0 if fraud else None for fraud in FRAUDS], id="1-or-null"),
+        pytest.param(np.where(FRAUDS, 1.0, np.nan), id="1-or-nan"),
+        pytest.param(np.where(FRAUDS, "fraud", "ok"), id="text"),
+        pytest.param(np.where(FRAUDS, 9.0, 0.0) + sometimes(0.5), id="order"),
+        pytest.param(
+            [START + n * HOUR if FRAUDS[n] else None for n in range(FRAUD_ROWS)],
+            id="a-date-unless-null",
+        ),
+        pytest.param(
+            [float(FRAUDS[n]) if n % 3 else None for n in range(FRAUD_ROWS)], id="equal-where-known"
+        ),
+    ],
+)
+def test_what_says_a_rare_label_is_found(feature: object) -> None:
+    assert said(feature)
+
+
+def test_chance_puts_no_few_rows_in_order() -> None:
+    chance = np.random.default_rng(8)
+    features = chance.random((400, 60))
+    for frauds in (1, 5):
+        label = np.arange(60) < frauds
+        assert not any(said(feature, label) for feature in features)
+
+
+def test_a_label_that_is_nan_is_unknown() -> None:
+    label = np.where(sometimes(0.5), np.nan, FRAUDS)
+    assert said(np.where(np.isnan(label), sometimes(0.5, seed=7), label), label)
+
+
+@pytest.mark.parametrize("frauds", [19, 20])
+def test_an_order_takes_enough_rows_of_both_labels(frauds: int) -> None:
+    rows = np.arange(FRAUD_ROWS)
+    assert said(rows, rows < frauds) is (frauds == 20)
 
 
 def test_columns_that_are_marked_as_labels_are_the_labels(tmp_path: Path) -> None:
