@@ -78,7 +78,13 @@ def result(root: Path, rule: AnyRule, **options: Any) -> RuleResult:
     return found
 
 
-BROKEN: list[tuple[AnyRule, list[Any], list[int]]] = [
+def singles(*values: float | None) -> pa.Array:
+    return pa.array(values, pa.float32())
+
+
+LONG = 0.12345678901234567
+
+BROKEN: list[tuple[AnyRule, Any, list[int]]] = [
     (NotNull("v"), [1, None, 2, None], [1, 3]),
     (InRange("v", min=0, max=10), [0, -1, 10, 11, None], [1, 3]),
     (InRange("v", min=0.0), [0.0, -0.1, NAN, None, float("inf")], [1, 2]),
@@ -90,6 +96,17 @@ BROKEN: list[tuple[AnyRule, list[Any], list[int]]] = [
     (OneOf("v", ["a", "b"]), ["a", "B", "b", "", None], [1, 3]),
     (OneOf("v", [1, 2]), [1, 3, 2, None], [1]),
     (OneOf("v", [0.1, 2]), [0.1, 0.2, 2.0, NAN], [1, 3]),
+    (OneOf("v", [LONG]), [LONG, 0.1234567890123], [1]),
+    (InRange("v", min=0.1, max=0.3), singles(0.1, 0.3, 0.09999, 0.30001, NAN), [2, 3, 4]),
+    (InRange("v", min=1e-5), singles(1e-5, 0.99e-5, None), [1]),
+    (InRange("v", max=1e16), singles(1e16, 1.01e16), [1]),
+    (InRange("v", max=0.1234567891), singles(0.1234567891, 0.12345680), [1]),
+    (
+        InRange("v", min=-1e300, max=1e300),
+        singles(3e38, -3e38, float("inf"), float("-inf")),
+        [2, 3],
+    ),
+    (OneOf("v", [0.1, 1e-5, 0, 1e16, 1e300]), singles(0.1, 1e-5, 0, -0.0, 1e16, 0.3), [5]),
     (OneOf("v", [True]), [True, False, None], [1]),
     (OneOf("v", ["2024-03-05"]), [DAY, DAY + timedelta(days=1)], [1]),
     (Matches("v", "[A-Z]{2}"), ["DE", "de", "DEU", "D", "", "DE\n", None], [1, 2, 3, 4, 5]),
@@ -106,7 +123,7 @@ BROKEN: list[tuple[AnyRule, list[Any], list[int]]] = [
 @pytest.mark.parametrize("engine", ["duckdb", "polars"])
 @pytest.mark.parametrize(("rule", "values", "bad"), BROKEN, ids=lambda v: getattr(v, "text", ""))
 def test_every_row_that_breaks_a_rule_is_found_and_no_other(
-    tmp_path: Path, rule: AnyRule, values: list[Any], bad: list[int], engine: str
+    tmp_path: Path, rule: AnyRule, values: Any, bad: list[int], engine: str
 ) -> None:
     write(tmp_path / FILE, rows(len(values), v=values), row_group_size=2)
     found = result(tmp_path, rule, engine=engine)
@@ -335,6 +352,26 @@ def test_rows_in_quarantine_are_left_out_of_training_and_serving_alike(
     ruled = view(features={"x": Float64, "country": String}, **contract)
     with project(tmp_path, offline_store=engine) as store:
         assert everywhere(store, ruled, spine(1, 2, 3, 4)) == [1.0, None, None, None]
+
+
+@pytest.mark.parametrize("engine", ["duckdb", "polars"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        InRange("v", min=1e-5, max=1e16, policy="quarantine"),
+        OneOf("v", [0.1, 0.1234567891, 1e-5, 1e16, 1e300], policy="quarantine"),
+    ],
+    ids=lambda rule: rule.kind,
+)
+def test_a_constant_is_as_wide_as_the_column_that_it_stands_beside(
+    tmp_path: Path, engine: str, rule: AnyRule
+) -> None:
+    values = singles(0.1, 0.1234567891, 1e-5, 1e16, 0.99e-5, 1.01e16)
+    write(tmp_path / FILE, rows(6, v=values))
+    with project(tmp_path, offline_store=engine) as store:
+        ruled = view(features={"x": Float64}, reads={"contract": [rule]})
+        found = everywhere(store, ruled, spine(1, 2, 3, 4, 5, 6))
+    assert found == [1.0, 2.0, 3.0, 4.0, None, None]
 
 
 def test_a_row_behind_a_bad_one_answers_in_its_place(tmp_path: Path) -> None:
