@@ -246,10 +246,13 @@ class OneOf(_ColumnRule):
 def _check_pattern(pattern: str) -> str:
     import pyarrow.compute as pc
 
+    from featurestore.expressions.texts import whole  # loads the evaluator
+
     if len(pattern) > MAX_PATTERN:
         raise ValueError(f"a pattern has at most {MAX_PATTERN:,} characters, not {len(pattern):,}")
     try:
-        pc.match_substring_regex(pa.array([""], pa.string()), pattern=pattern)
+        for each in (pattern, whole(pattern)):  # an open \Q swallows what is put behind it
+            pc.match_substring_regex(pa.array([""], pa.string()), pattern=each)
     except (pa.ArrowException, UnicodeEncodeError) as error:
         reason = str(error).removeprefix("Invalid regular expression: ")
         raise ValueError(
