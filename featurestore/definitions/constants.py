@@ -45,6 +45,13 @@ def read_constant(value: object) -> Constant:
     )
 
 
+def meant(value: Constant) -> Constant:
+    """Return the one way to write a constant: no value is equal to 2 and not to 2.0."""
+    if isinstance(value, float) and value.is_integer() and abs(value) <= _MAX_INTEGER:
+        return int(value)
+    return value
+
+
 def _checked_text(text: str) -> str:
     try:
         text.encode()

@@ -307,6 +307,32 @@ def test_only_rules_that_leave_rows_out_are_part_of_what_a_view_means() -> None:
     assert renamed.meaning() == of_view.meaning()
 
 
+def test_a_contract_that_leaves_the_same_rows_out_is_the_same_meaning() -> None:
+    def meanings(*rules: AnyRule) -> tuple[str, str]:
+        named = [
+            rule.model_copy(update={"name": f"r{n}", "policy": "quarantine"})
+            for n, rule in enumerate(rules)
+        ]
+        return view(contract=named).meaning(), view(reads={"contract": named}).meaning()
+
+    least, listed = InRange("x", min=0), OneOf("x", [1, 2, 30])
+    first = meanings(least, listed)
+    for same in [
+        (listed, least),
+        (least, listed, least),
+        (InRange("x", min=0.0), OneOf("x", [30, 2.0, 1])),
+        (InRange("x", min=-0.0), OneOf("x", [1, 2, 2.0, 30])),
+    ]:
+        assert meanings(*same) == first
+    for other in [
+        (listed,),
+        (InRange("x", min=0.5), listed),
+        (least, OneOf("x", [1, 2])),
+        (InRange("x", max=0), listed),
+    ]:
+        assert not set(meanings(*other)) & set(first)
+
+
 def test_a_plan_shows_rules_one_by_one_and_backfills_only_for_those_that_hide(
     tmp_path: Path,
 ) -> None:
