@@ -34,6 +34,7 @@ from featurestore.offline.files import SourceFile
 from featurestore.offline.view_files import ViewFiles
 from featurestore.types import Float64, Timestamp, type_name
 
+MAX_SHOWN_RULES: Final = 5
 _CHECKED_ONLY: Final = "choose the policy 'warn' or 'fail', or compute a column in the transform"
 
 
@@ -70,6 +71,21 @@ def source_filter(source: FileSource, files: tuple[SourceFile, ...]) -> Node | N
     """Return the same of a source alone; raises like `view_filter`."""
     parts = list(_of_source(source, files))
     return all_of(parts) if parts else None
+
+
+def filter_name(owner: FeatureView | FileSource) -> str:
+    """Return what decides which rows of a view or source there are, for messages."""
+    rules = [*hiding(owner.contract)]
+    found = []
+    if isinstance(owner, FeatureView):
+        rules += hiding(owner.source.contract)
+        if owner.row_transform is not None and owner.row_transform.where is not None:
+            found.append("'WHERE' of the transform")
+    names = [shown(rule.name) for rule in rules[:MAX_SHOWN_RULES]]
+    if rules:
+        more = ", ..." if len(rules) > len(names) else ""
+        found.append(f"rule {', '.join(names)}{more} of the contract")
+    return " or ".join(found)
 
 
 def _of_source(source: FileSource, files: tuple[SourceFile, ...]) -> Iterator[Node]:

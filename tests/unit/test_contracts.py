@@ -43,7 +43,7 @@ from featurestore.errors import (
 )
 from featurestore.registry.validations import KEPT_VALIDATIONS
 from featurestore.store import FeatureStore
-from featurestore.types import Float64, String
+from featurestore.types import Float64, Int64, String
 from tests.unit.projects import (
     FILE,
     LATER,
@@ -429,6 +429,35 @@ def test_rows_of_a_joined_source_that_are_in_quarantine_are_nobodys_partners(
         assert everywhere(store, joined, spine(1, 2)) == ["Rome", None]
         store.validate()
     assert "hidden" in shops.semantics()
+
+
+@pytest.mark.parametrize("engine", ["duckdb", "polars"])
+@pytest.mark.parametrize(
+    ("transform", "of_source", "what"),
+    [
+        (None, False, "rule 'whole' of the contract"),
+        (None, True, "rule 'whole' of the contract"),
+        (
+            "SELECT k, v FROM readings WHERE v < 100",
+            False,
+            "'WHERE' of the transform or rule 'whole' of the contract",
+        ),
+    ],
+)
+def test_a_rule_without_a_value_is_named(
+    tmp_path: Path, engine: str, transform: str | None, what: str, *, of_source: bool
+) -> None:
+    write(tmp_path / FILE, rows(2, v=[5, 0]))
+    rules = [Sql("whole", "10 // v > 1", policy="quarantine")]
+    owner: dict[str, Any] = {"reads": {"contract": rules}} if of_source else {"contract": rules}
+    with project(tmp_path, offline_store=engine) as store:
+        store.apply([view(features={"v": Int64}, transform=transform, **owner)])
+        with pytest.raises(SourceError) as raised:
+            store.materialize()
+        assert says(raised.value, f"readings': {what} has no value for row 1", FILE)
+        with pytest.raises(RowsError) as refused:
+            store.push("reading", {"k": [7], "t": [THEN], "v": [0]})
+        assert says(refused.value, f"readings': {what} has no value for row 0")
 
 
 def test_bad_rows_are_written_down_whole_with_file_row_and_reasons(tmp_path: Path) -> None:
