@@ -35,7 +35,7 @@ from featurestore.offline.view_files import ViewFiles
 from featurestore.types import Float64, Timestamp, type_name
 
 MAX_SHOWN_RULES: Final = 5
-_CHECKED_ONLY: Final = "choose the policy 'warn' or 'fail', or compute a column in the transform"
+_CHECKED_ONLY: Final = "choose the policy 'warn' or 'fail', or store a column of another type"
 
 
 def view_filter(view: FeatureView, files: ViewFiles) -> Node | None:
@@ -63,13 +63,13 @@ def view_filter(view: FeatureView, files: ViewFiles) -> Node | None:
         return view_column_type(view, files, name)
 
     own = (with_columns(_passing(view, rule, type_of), behind) for rule in hiding(view.contract))
-    parts = [*own, *_of_source(view.source, files.own)]
+    parts = [*own, *_of_source(view.source, lambda: files.own)]
     return all_of(parts) if parts else None
 
 
 def source_filter(source: FileSource, files: tuple[SourceFile, ...]) -> Node | None:
     """Return the same of a source alone; raises like `view_filter`."""
-    parts = list(_of_source(source, files))
+    parts = list(_of_source(source, lambda: files))
     return all_of(parts) if parts else None
 
 
@@ -88,9 +88,10 @@ def filter_name(owner: FeatureView | FileSource) -> str:
     return " or ".join(found)
 
 
-def _of_source(source: FileSource, files: tuple[SourceFile, ...]) -> Iterator[Node]:
+def _of_source(source: FileSource, files: Callable[[], tuple[SourceFile, ...]]) -> Iterator[Node]:
+    """Yield a predicate for each rule; without one the files are not asked for, as in a push."""
     for rule in hiding(source.contract):
-        yield _passing(source, rule, lambda name: column_type(source, files, name))
+        yield _passing(source, rule, lambda name: column_type(source, files(), name))
 
 
 def _passing(owner: FeatureView | FileSource, rule: RowRule, type_of: TypeOf) -> Node:

@@ -232,6 +232,11 @@ def test_rows_may_be_a_parquet_file(store: FeatureStore, tmp_path: Path) -> None
     assert says(caught.value, "missing.parquet", hint=False)
 
 
+def test_the_files_of_the_source_are_not_looked_at(store: FeatureStore) -> None:
+    (store.config.root / "data/first.parquet").unlink()
+    assert store.push("reading", rows(1)).written == 1
+
+
 def test_no_rows_are_no_error(store: FeatureStore) -> None:
     nothings: list[object] = [[], {}, rows(0), pa.table(rows(0))]
     for nothing in nothings:
