@@ -277,6 +277,8 @@ def test_a_rule_that_cannot_be_meant_is_refused_when_it_is_defined(make: Any, wo
         Sql("no predicate", "x + 1"),
         Sql("types", "x > name"),
         InRange("money", min=1, policy="quarantine"),
+        NotNull("tags", policy="quarantine"),
+        NotNull("money", policy="quarantine", name="decimals"),
     ],
     ids=lambda rule: rule.name,
 )
