@@ -47,7 +47,7 @@ def push(
     entity wins. All are checked before the first is written.
     """
     from featurestore.cli.row_files import read_rows
-    from featurestore.materialize.push import column_types
+    from featurestore.materialize.pushed_rows import column_types
 
     session = Session.of(context)
     with session.store() as store:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Self
 
@@ -133,6 +133,12 @@ def fingerprint(document: object) -> str:
     """Return 32 hexadecimal characters of BLAKE2b over the canonical JSON of `document`."""
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def in_order(parts: Iterable[Any]) -> list[Any]:
+    """Return JSON-ready data in the order of its canonical JSON, each once."""
+    texts = {json.dumps(part, sort_keys=True) for part in parts}
+    return [json.loads(text) for text in sorted(texts)]
 
 
 def duration_micros(duration: timedelta) -> int:

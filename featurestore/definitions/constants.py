@@ -45,6 +45,13 @@ def read_constant(value: object) -> Constant:
     )
 
 
+def meant(value: Constant) -> Constant:
+    """Return the one way to write a constant: no value is equal to 2 and not to 2.0."""
+    if isinstance(value, float) and value.is_integer() and abs(value) <= _MAX_INTEGER:
+        return int(value)
+    return value
+
+
 def _checked_text(text: str) -> str:
     try:
         text.encode()
@@ -66,16 +73,20 @@ def literal_of(value: Constant, dtype: pa.DataType) -> Literal:
         if (found := _from_text(value, dtype)) is not None:
             return found
     elif pa.types.is_floating(dtype):
-        return _beside_float(value)
+        return _beside_float(value, dtype)
     elif pa.types.is_integer(dtype):
         return _beside_integer(value)
     raise ValueError(f"{shown(str(value))} does not go with {type_name(dtype)}")
 
 
-def _beside_float(value: int | float) -> Literal:
-    """Return a number that is rounded to the column's own type, as the column's values were."""
-    text = repr(float(value))
-    return Literal("float64", float(value)) if "e" in text else Literal("decimal", text)
+def _beside_float(value: int | float, dtype: pa.DataType) -> Literal:
+    """Return a number that is rounded to the column's own type, as the column's values were.
+
+    It is written as a float64, in which each value of a narrower type has its place: then it does
+    not matter whether the two meet in the column's type, or, beside greater constants, in float64.
+    """
+    rounded = pa.scalar(float(value), pa.float64()).cast(dtype).as_py()
+    return Literal("float64", rounded if math.isfinite(rounded) else float(value))
 
 
 def _beside_integer(value: int | float) -> Literal:

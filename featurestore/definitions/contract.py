@@ -14,8 +14,8 @@ import pydantic
 from pydantic import AfterValidator, BeforeValidator
 
 from featurestore.definitions.aggregation import Tree
-from featurestore.definitions.base import Document, Duration, Model
-from featurestore.definitions.constants import literal_of, read_constant
+from featurestore.definitions.base import Document, Duration, Model, in_order
+from featurestore.definitions.constants import literal_of, meant, read_constant
 from featurestore.definitions.names import ColumnName, check_distinct, check_text
 from featurestore.errors import shown
 from featurestore.expressions.check import columns_of
@@ -185,6 +185,10 @@ class InRange(_ColumnRule):
         if all(isinstance(v, int | float) for v in both) and self.min > self.max:
             raise ValueError(f"min={self.min!r} is greater than max={self.max!r}")
 
+    def meaning(self) -> Document:
+        """Return the bounds, however they are written."""
+        return super().meaning() | {"min": meant(self.min), "max": meant(self.max)}
+
     def passes(self, type_of: TypeOf) -> Node:
         """Return that the value is within the bounds."""
         column, dtype = Column(self.column), type_of(self.column)
@@ -230,6 +234,10 @@ class OneOf(_ColumnRule):
     def __init__(self, column: str, values: Sequence[object], **data: Any) -> None:
         Model.__init__(self, column=column, values=values, **data)
 
+    def meaning(self) -> Document:
+        """Return the values in no order of theirs, however they are written."""
+        return super().meaning() | {"values": in_order(map(meant, self.values))}
+
     def passes(self, type_of: TypeOf) -> Node:
         """Return that the value is listed."""
         dtype = type_of(self.column)
@@ -246,10 +254,13 @@ class OneOf(_ColumnRule):
 def _check_pattern(pattern: str) -> str:
     import pyarrow.compute as pc
 
+    from featurestore.expressions.texts import whole  # loads the evaluator
+
     if len(pattern) > MAX_PATTERN:
         raise ValueError(f"a pattern has at most {MAX_PATTERN:,} characters, not {len(pattern):,}")
     try:
-        pc.match_substring_regex(pa.array([""], pa.string()), pattern=pattern)
+        for each in (pattern, whole(pattern)):  # an open \Q swallows what is put behind it
+            pc.match_substring_regex(pa.array([""], pa.string()), pattern=each)
     except (pa.ArrowException, UnicodeEncodeError) as error:
         reason = str(error).removeprefix("Invalid regular expression: ")
         raise ValueError(
@@ -469,6 +480,11 @@ Contract: TypeAlias = Annotated[
 def hiding(rules: Iterable[Rule]) -> tuple[RowRule, ...]:
     """Return the rules whose rows are left out of everything."""
     return tuple(r for r in rules if isinstance(r, RowRule) and r.policy == "quarantine")
+
+
+def hidden_meaning(rules: Iterable[Rule]) -> list[Any]:
+    """Return what decides which rows are left out, as JSON-ready data: in whatever order it is."""
+    return in_order(rule.meaning() for rule in hiding(rules))
 
 
 def passing(rule: RowRule, type_of: TypeOf) -> Node:

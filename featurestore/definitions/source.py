@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator
 from typing_extensions import override
 
 from featurestore.definitions.base import Definition, Document, Duration
-from featurestore.definitions.contract import Contract, Fresh, hiding
+from featurestore.definitions.contract import Contract, Fresh, hidden_meaning
 from featurestore.definitions.names import ColumnName, check_distinct
 from featurestore.errors import shown
 from featurestore.time import Ambiguous, Missing, zone
@@ -166,7 +166,7 @@ class FileSource(Definition):
 
     @override
     def semantics(self) -> Document:
-        hidden = [rule.meaning() for rule in hiding(self.contract)]
+        hidden = hidden_meaning(self.contract)
         return super().semantics() | ({"hidden": hidden} if hidden else {})
 
     def _check_static(self) -> None:

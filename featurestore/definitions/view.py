@@ -18,7 +18,7 @@ from featurestore.definitions.base import (
     duration_micros,
     fingerprint,
 )
-from featurestore.definitions.contract import Contract, hiding
+from featurestore.definitions.contract import Contract, hidden_meaning
 from featurestore.definitions.entity import Entity
 from featurestore.definitions.field import Field
 from featurestore.definitions.names import ColumnName, ObjectName, check_distinct
@@ -324,7 +324,7 @@ class FeatureView(Definition):
             parts["transform"] = transformed
         parts["join_keys"] = [[k, type_name(t)] for k, t in self.join_keys.items()]
         parts["source"] = self.source.meaning(of_events=bool(self.aggregations))
-        if hidden := [rule.meaning() for rule in hiding(self.contract)]:
+        if hidden := hidden_meaning(self.contract):
             parts["hidden"] = hidden
         return fingerprint(parts)
 

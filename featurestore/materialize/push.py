@@ -14,10 +14,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from featurestore.contracts.rows import RowChecks
-from featurestore.contracts.subject import Subject
-from featurestore.definitions import FeatureView
-from featurestore.definitions.contract import RowRule
 from featurestore.errors import (
     NotFoundError,
     RequestError,
@@ -29,13 +25,23 @@ from featurestore.errors import (
 from featurestore.materialize.append import AddedFile
 from featurestore.materialize.encode import RowEncoder
 from featurestore.materialize.live import generations, table_of
-from featurestore.materialize.rows import Given, given_columns, source_table, with_created
+from featurestore.materialize.pushed_rows import (
+    NO_ROWS,
+    UNWRITTEN,
+    Ints,
+    check_rules,
+    check_view,
+    rows_hidden,
+    rule_checks,
+    seen_rows,
+    time_columns,
+)
+from featurestore.materialize.rows import Given, given_columns
 from featurestore.offline.arrow_values import taken
 from featurestore.offline.atomic import atomic_file
 from featurestore.offline.history import numbers_of
-from featurestore.offline.scan import SourceScan, columns_read, scan_of_table
+from featurestore.offline.scan import SourceScan
 from featurestore.offline.source_roots import check_sources_within
-from featurestore.offline.table_rows import TableRows
 from featurestore.online.store import EncodedRows, OnlineStore, TableId, WriteCounts
 from featurestore.registry.generations import LiveView
 from featurestore.registry.state import RegisteredView
@@ -44,9 +50,6 @@ from featurestore.time import Clock, format_instant, from_micros
 AHEAD_US: Final = 5 * 60 * 1_000_000
 """How far behind the clock's now an event may lie: clocks of other machines differ."""
 BATCH_ROWS: Final = 50_000
-MAX_RULE_TEXT: Final = 200
-ROWS: Final = "the rows"
-"""What rows are called where a message names a file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +61,7 @@ class PushReport:
         rows: Rows given.
         written: Rows that the store took.
         kept: Rows that lost to a newer stored one.
-        filtered: Rows that the view's transform leaves out.
+        filtered: Rows that the view's transform leaves out, or a rule whose policy is to.
         expired: Rows so old that the store might drop them at once; they were not offered.
         file: The file of the source that they were appended to, or None.
         missed: Other generations of the view than the one that lookups read, which could not take
@@ -112,11 +115,12 @@ class Pusher:
         """Write rows of a view's source; see `FeatureStore.push`.
 
         They go to all generations that are alive. What lookups read has to take them; an older or
-        newer meaning of the view may need columns that the rows do not have.
+        newer meaning of the view may need columns that the rows do not have. The newest one's rules
+        are kept by what is written to any of them.
         """
         view = self.live(name)
         source = view.newest.definition.source
-        given = given_columns(rows, times=_time_columns(view.served.definition))
+        given = given_columns(rows, times=time_columns(view.served.definition))
         if not given:
             check_view(view.served.definition)
             return PushReport(view=view.name)
@@ -135,17 +139,19 @@ class Pusher:
 
     def _push(self, view: LiveView, given: Given, file: Path | None = None) -> PushReport:
         rows, now_us = len(next(iter(given.values()))), self.clock.now_micros()
-        served, *_ = view.written
-        first = self._prepared(served, given, now_us)  # what lookups read has to take them
+        served, hidden = view.served, NO_ROWS
+        if view.is_pending and not view.is_held:  # who rolled it back does not want its rules
+            hidden = rows_hidden(view.newest.definition, given, now_us, self.root)
+        first = self._prepared(served, given, now_us, hidden)  # what lookups read has to take them
         counts = self._write(first)
         missed: dict[int, str] = {}
         for other in generations(view.written, lambda: self._alive(view.name)):
             if other.generation == served.generation:
                 continue
             try:
-                self._write(self._prepared(other, given, now_us))
+                self._write(self._prepared(other, given, now_us, hidden))
             except (RequestError, SourceError, StoreDataError) as error:
-                missed[other.generation] = error.message
+                missed[other.generation] = error.message.replace(UNWRITTEN, ".")
         return PushReport(
             view=view.name,
             rows=rows,
@@ -163,27 +169,20 @@ class Pusher:
         except NotFoundError:  # the view was deleted meanwhile
             return ()
 
-    def _prepared(self, view: RegisteredView, given: Given, now_us: int) -> _Prepared:
+    def _prepared(self, view: RegisteredView, given: Given, now_us: int, hidden: Ints) -> _Prepared:
         definition = view.definition
-        types = column_types(definition, self.root)
-        complete = with_created(definition.source, given, now_us)
-        table = source_table(complete, types, source=definition.source.name)
-        scan = scan_of_table(definition, table, ROWS, self.root)
-        try:
-            batches = list(_visible_rows(scan, table))
-        except SourceError as error:  # there is no file that the caller could look at
-            raise RowsError(error.message, hint=error.hint) from None
-        checks = _rules(definition, scan)
-        for batch in batches:
-            _check_batch(scan, batch, now_us)
+        seen = seen_rows(definition, given, now_us, self.root).without(hidden)
+        checks = rule_checks(definition, seen.scan)
+        for batch in seen.batches:
+            _check_batch(seen.scan, batch, now_us)
             if checks is not None:
-                _check_contract(definition, checks, batch)
+                check_rules(definition, checks, batch)
         encoder = RowEncoder(definition, now_us=now_us, is_pushed=True)
-        parts = (part for batch in _in_order(scan, batches) for part in _parts(batch))
+        parts = (part for batch in _in_order(seen.scan, seen.batches) for part in _parts(batch))
         return _Prepared(
             table=table_of(self.project, view),
             encoded=[encoder.encode(part) for part in parts],
-            filtered=table.num_rows - sum(batch.num_rows for batch in batches),
+            filtered=seen.given - sum(batch.num_rows for batch in seen.batches),
         )
 
     def _write(self, rows: _Prepared) -> WriteCounts:
@@ -191,66 +190,6 @@ class Pusher:
         return WriteCounts(
             written=sum(count.written for count in counts), kept=sum(count.kept for count in counts)
         )
-
-
-def column_types(view: FeatureView, root: Path) -> dict[str, pa.DataType | None]:
-    """Return the columns of a source's file that a view needs, and their types; None for times.
-
-    Raises:
-        RequestError: Rows cannot be pushed to this view.
-    """
-    check_view(view)
-    types: dict[str, pa.DataType | None] = {}
-    # What a transform computes with comes last: its types are those of the files.
-    for column in columns_read(view, root):
-        is_time = column.alias in ("e", "c") or column.in_file in _time_columns(view)
-        types[column.in_file] = None if is_time else column.dtype
-    return types
-
-
-def check_view(view: FeatureView) -> None:
-    """Refuse a view whose rows are not rows of its source.
-
-    Raises:
-        RequestError: It is not served online, has windows, or joins other sources.
-    """
-    name = f"View {shown(view.name)}"
-    if not view.online:
-        raise RequestError(f"{name} is not served online.")
-    if view.aggregations:
-        raise RequestError(
-            f"{name} has windows, which are computed from all events of an entity: a row cannot be"
-            " pushed into them.",
-            hint="add the row to its source, and materialize",
-        )
-    if view.row_transform is not None and view.row_transform.joins:
-        raise RequestError(
-            f"{name} joins other sources, which are looked up when it is materialized: a row cannot"
-            " be pushed into it.",
-            hint="add the row to its source, and materialize",
-        )
-
-
-def _time_columns(view: FeatureView) -> list[str]:
-    source = view.source
-    names = (source.timestamp_field, source.created_timestamp_column)
-    return [source.column_in_file(name) for name in names if name is not None]
-
-
-def _visible_rows(scan: SourceScan, table: pa.Table) -> Iterator[pa.RecordBatch]:
-    """Yield the rows that the transform lets through, as engines deliver those of files."""
-    reader = TableRows(scan, table)
-    reader.check_local_times()
-    aliases = [column.alias for column in (*scan.keys, *scan.features)]
-    aliases += ["o", "e", *(["c"] if scan.created else [])]
-    if scan.ties_by_nanoseconds:
-        aliases += ["en", "cn"]
-    for piece in reader.pieces:
-        for batch in reader.read(piece, aliases):
-            if scan.created:
-                yield batch
-            else:
-                yield batch.append_column("c", pa.nulls(batch.num_rows, pa.int64()))
 
 
 def _check_batch(scan: SourceScan, batch: pa.RecordBatch, now_us: int) -> None:
@@ -261,7 +200,7 @@ def _check_batch(scan: SourceScan, batch: pa.RecordBatch, now_us: int) -> None:
             row = _row(batch, np.asarray(values.is_null()))
             kind = "the event time" if column.alias == "e" else "a join key"
             raise RowsError(
-                f"Row {row} has no {shown(column.in_file)}, which is {kind}; nothing was written.",
+                f"Row {row} has no {shown(column.in_file)}, which is {kind}{UNWRITTEN}",
                 column=column.in_file,
                 row=row,
             )
@@ -271,32 +210,10 @@ def _check_batch(scan: SourceScan, batch: pa.RecordBatch, now_us: int) -> None:
         row, event_us = _row(batch, late), int(events[late][0])
         raise RowsError(
             f"Row {row} took place at {_shown(event_us)}, more than 5 minutes after now,"
-            f" {_shown(now_us)}; nothing was written.",
+            f" {_shown(now_us)}{UNWRITTEN}",
             column=scan.event_column.in_file,
             row=row,
             hint="a row of the future would hide all that come before it; check the clocks",
-        )
-
-
-def _rules(view: FeatureView, scan: SourceScan) -> RowChecks | None:
-    """Return what checks the view's rules about rows whose policy is to fail; None without any."""
-    rules = [r for r in view.contract if isinstance(r, RowRule) and r.policy == "fail"]
-    if not rules:
-        return None
-    subject = Subject(kind="feature view", name=view.name, rules=tuple(rules), scan=scan)
-    return RowChecks(subject, None, frozenset())
-
-
-def _check_contract(view: FeatureView, checks: RowChecks, batch: pa.RecordBatch) -> None:
-    """Refuse rows that break a rule of the view."""
-    found = checks.check(batch)
-    for rule, (first, *_) in ((checks.rules[n], rows) for n, rows in found.examples.items()):
-        raise RowsError(
-            f"Row {first.ordinal} breaks rule {shown(rule.name)} of view {view.name!r}"
-            f" ({rule.text[:MAX_RULE_TEXT]}); nothing was written.",
-            column=rule.columns[0],
-            row=first.ordinal,
-            hint="correct the row, or give the rule the policy 'quarantine' or 'warn'",
         )
 
 

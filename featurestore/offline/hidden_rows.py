@@ -34,7 +34,8 @@ from featurestore.offline.files import SourceFile
 from featurestore.offline.view_files import ViewFiles
 from featurestore.types import Float64, Timestamp, type_name
 
-_CHECKED_ONLY: Final = "choose the policy 'warn' or 'fail', or compute a column in the transform"
+MAX_SHOWN_RULES: Final = 5
+_CHECKED_ONLY: Final = "choose the policy 'warn' or 'fail', or store a column of another type"
 
 
 def view_filter(view: FeatureView, files: ViewFiles) -> Node | None:
@@ -62,7 +63,7 @@ def view_filter(view: FeatureView, files: ViewFiles) -> Node | None:
         return view_column_type(view, files, name)
 
     own = (with_columns(_passing(view, rule, type_of), behind) for rule in hiding(view.contract))
-    parts = [*own, *_of_source(view.source, files.own)]
+    parts = [*own, *_of_source(view.source, lambda: files.own)]
     return all_of(parts) if parts else None
 
 
@@ -98,13 +99,29 @@ def _both(tree: Node) -> tuple[Node, Node]:
 
 def source_filter(source: FileSource, files: tuple[SourceFile, ...]) -> Node | None:
     """Return the same of a source alone; raises like `view_filter`."""
-    parts = list(_of_source(source, files))
+    parts = list(_of_source(source, lambda: files))
     return all_of(parts) if parts else None
 
 
-def _of_source(source: FileSource, files: tuple[SourceFile, ...]) -> Iterator[Node]:
+def filter_name(owner: FeatureView | FileSource) -> str:
+    """Return what decides which rows of a view or source there are, for messages."""
+    rules = [*hiding(owner.contract)]
+    found = []
+    if isinstance(owner, FeatureView):
+        rules += hiding(owner.source.contract)
+        if owner.row_transform is not None and owner.row_transform.where is not None:
+            found.append("'WHERE' of the transform")
+    names = [shown(rule.name) for rule in rules[:MAX_SHOWN_RULES]]
+    if rules:
+        more = ", ..." if len(rules) > len(names) else ""
+        found.append(f"rule {', '.join(names)}{more} of the contract")
+    return " or ".join(found)
+
+
+def _of_source(source: FileSource, files: Callable[[], tuple[SourceFile, ...]]) -> Iterator[Node]:
+    """Yield a predicate for each rule; without one the files are not asked for, as in a push."""
     for rule in hiding(source.contract):
-        yield _passing(source, rule, lambda name: column_type(source, files, name))
+        yield _passing(source, rule, lambda name: column_type(source, files(), name))
 
 
 def _passing(owner: FeatureView | FileSource, rule: RowRule, type_of: TypeOf) -> Node:

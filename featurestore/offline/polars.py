@@ -372,7 +372,7 @@ class _PolarsReader(ScanReader):
         read = [c for c in scan.columns if c.alias in features]
         seen = set(scan.needed_for(c.name for c in columns_of(scan.where))) if scan.where else set()
         first += [c for c in scan.inputs if c.alias in seen]
-        passing = "that pass WHERE of the transform, " if seen else ""
+        passing = f"that pass {scan.where_name}, " if seen else ""
         since = "" if from_us is None else f"{_shown(from_us)} <= "
         span = f"{since}{scan.event_column.in_file} <= {_shown(until_us)}"
         event = ", ".join(column.in_file for column in scan.dedup)

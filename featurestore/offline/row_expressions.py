@@ -81,7 +81,7 @@ class RowExpressions:
             columns = {alias: column.take(rows) for alias, column in columns.items()}
             ordinals = ordinals[passing]
         columns = {**columns, **self._joined([self._scan.where], columns, len(ordinals))}
-        found, valid = self._run("WHERE", self._filter, columns, ordinals)
+        found, valid = self._run(self._scan.where_name, self._filter, columns, ordinals)
         passing[passing] = found if valid is None else found & valid
         return passing
 
@@ -104,13 +104,14 @@ class RowExpressions:
 
     def _computed(self, alias: str, columns: Mapping[str, pa.Array], ordinals: Ints) -> pa.Array:
         name, expression = self._expressions[alias]
-        array = to_arrow(self._run(name, expression, columns, ordinals), expression.dtype)
+        what = f"{shown(name)} of the transform"
+        array = to_arrow(self._run(what, expression, columns, ordinals), expression.dtype)
         dtype = self._dtypes[alias]
         return array if array.type == dtype else array.cast(dtype)
 
     def _run(
         self,
-        name: str,
+        what: str,
         expression: ArrowExpression,
         columns: Mapping[str, pa.Array],
         ordinals: Ints,
@@ -125,8 +126,8 @@ class RowExpressions:
             source = self._scan.source.name
             file, row = place_of(self._scan, int(ordinals[error.row]))
             raise SourceError(
-                f"Source {source!r}: {shown(name)} of the transform has no value for row {row} of"
-                f" {file.path}: {error.reason}.",
+                f"Source {source!r}: {what} has no value for row {row} of {file.path}:"
+                f" {error.reason}.",
                 source=source,
                 file=file.path,
                 hint="guard it, for instance with nullif(), CASE or TRY_CAST",

@@ -21,7 +21,7 @@ from featurestore.offline.column_types import (
 )
 from featurestore.offline.files import SourceFile, check_unchanged, list_files
 from featurestore.offline.footer import Footer, read_footer
-from featurestore.offline.hidden_rows import source_filter, view_filter
+from featurestore.offline.hidden_rows import filter_name, source_filter, view_filter
 from featurestore.offline.join_columns import JoinColumns, JoinedColumns
 from featurestore.offline.scan_columns import (
     FileGroup,
@@ -78,6 +78,7 @@ class SourceScan:
         inputs: What the transform computes and joins with, `x0` first.
         where: The transform's filter, and the rules of contracts that leave rows out, over the
             aliases `x0..` and `j0..`; rows for which it is not true are never seen.
+        where_name: What the filter is, for messages.
         joins: What the transform joins.
         dedup: What rows of one event share, of a view with aggregations: `d0..`, perhaps `e`. Empty
             where every row is an event of its own.
@@ -96,6 +97,7 @@ class SourceScan:
     nulls_possible: bool
     inputs: tuple[ScanColumn, ...] = ()
     where: Node | None = None
+    where_name: str = ""
     dedup: tuple[ScanColumn, ...] = ()
     joins: tuple[JoinScan, ...] = ()
 
@@ -188,7 +190,7 @@ def open_scan(
     columns, computed = rows.columns(features)
     opened = _opened(view.source, files.own, columns, computed, where=rows.where, dedup=rows.dedup)
     joins = (_open_join(join, files, as_served=as_served) for join in rows.joins)
-    return replace(opened, joins=tuple(joins))
+    return replace(opened, where_name=filter_name(view), joins=tuple(joins))
 
 
 def columns_read(view: FeatureView, root: Path) -> tuple[ScanColumn, ...]:
@@ -217,18 +219,20 @@ def scan_of_table(view: FeatureView, table: pa.Table, name: str, root: Path) -> 
     file = SourceFile(path=name, size=0, mtime_ns=0)
     nowhere: frozenset[str] = frozenset()
     footer = Footer(table.schema, table.num_rows, surely_not_null=nowhere, misleading=nowhere)
-    return _opened(
+    opened = _opened(
         view.source, (file,), columns, computed, where=rows.where, footer_of=lambda *_: footer
     )
+    return replace(opened, where_name=filter_name(view))
 
 
 def _open_join(join: JoinColumns, files: ViewFiles, *, as_served: bool) -> JoinScan:
     source = join.source
     inputs, where = _source_filter(source, files.of(source))
     read = _scan_columns(source, [*join.read, *_times(source), *inputs])
+    scan = _opened(source, files.of(source), read, where=where)
     return JoinScan(
         name=join.join.name,
-        scan=_opened(source, files.of(source), read, where=where),
+        scan=replace(scan, where_name=filter_name(source)),
         keys=tuple(join.own_keys),
         columns=_scan_columns(source, join.columns),
         inner=join.join.inner,

@@ -224,7 +224,7 @@ class PushResult:
         rows: Rows given.
         written: Rows that the store took.
         kept: Rows that lost to a newer stored one.
-        filtered: Rows that the view's transform leaves out.
+        filtered: Rows that the view's transform leaves out, or a rule whose policy is to.
         expired: Rows so old that the store might drop them at once; they were not offered.
         missed_generations: Generations of the view, other than the one that lookups read, that
             could not take the rows: they lack them when lookups switch.

@@ -43,7 +43,7 @@ from featurestore.errors import (
 )
 from featurestore.registry.validations import KEPT_VALIDATIONS
 from featurestore.store import FeatureStore
-from featurestore.types import Float64, String
+from featurestore.types import Float64, Int64, String
 from tests.unit.projects import (
     FILE,
     LATER,
@@ -78,7 +78,13 @@ def result(root: Path, rule: AnyRule, **options: Any) -> RuleResult:
     return found
 
 
-BROKEN: list[tuple[AnyRule, list[Any], list[int]]] = [
+def singles(*values: float | None) -> pa.Array:
+    return pa.array(values, pa.float32())
+
+
+LONG = 0.12345678901234567
+
+BROKEN: list[tuple[AnyRule, Any, list[int]]] = [
     (NotNull("v"), [1, None, 2, None], [1, 3]),
     (InRange("v", min=0, max=10), [0, -1, 10, 11, None], [1, 3]),
     (InRange("v", min=0.0), [0.0, -0.1, NAN, None, float("inf")], [1, 2]),
@@ -90,9 +96,21 @@ BROKEN: list[tuple[AnyRule, list[Any], list[int]]] = [
     (OneOf("v", ["a", "b"]), ["a", "B", "b", "", None], [1, 3]),
     (OneOf("v", [1, 2]), [1, 3, 2, None], [1]),
     (OneOf("v", [0.1, 2]), [0.1, 0.2, 2.0, NAN], [1, 3]),
+    (OneOf("v", [LONG]), [LONG, 0.1234567890123], [1]),
+    (InRange("v", min=0.1, max=0.3), singles(0.1, 0.3, 0.09999, 0.30001, NAN), [2, 3, 4]),
+    (InRange("v", min=1e-5), singles(1e-5, 0.99e-5, None), [1]),
+    (InRange("v", max=1e16), singles(1e16, 1.01e16), [1]),
+    (InRange("v", max=0.1234567891), singles(0.1234567891, 0.12345680), [1]),
+    (
+        InRange("v", min=-1e300, max=1e300),
+        singles(3e38, -3e38, float("inf"), float("-inf")),
+        [2, 3],
+    ),
+    (OneOf("v", [0.1, 1e-5, 0, 1e16, 1e300]), singles(0.1, 1e-5, 0, -0.0, 1e16, 0.3), [5]),
     (OneOf("v", [True]), [True, False, None], [1]),
     (OneOf("v", ["2024-03-05"]), [DAY, DAY + timedelta(days=1)], [1]),
     (Matches("v", "[A-Z]{2}"), ["DE", "de", "DEU", "D", "", "DE\n", None], [1, 2, 3, 4, 5]),
+    (Matches("v", r"\Qa.b\E"), ["a.b", "axb"], [1]),
     (Matches("v", "a|b"), ["a", "b", "ab", "xa"], [2, 3]),
     (Sql("refunds", "v <= 2 * x"), [1, 9, None], [1]),
     (Sql("no value is a breach", "10 // v > 1"), [5, 0, 6, 0], [1, 2, 3]),
@@ -106,7 +124,7 @@ BROKEN: list[tuple[AnyRule, list[Any], list[int]]] = [
 @pytest.mark.parametrize("engine", ["duckdb", "polars"])
 @pytest.mark.parametrize(("rule", "values", "bad"), BROKEN, ids=lambda v: getattr(v, "text", ""))
 def test_every_row_that_breaks_a_rule_is_found_and_no_other(
-    tmp_path: Path, rule: AnyRule, values: list[Any], bad: list[int], engine: str
+    tmp_path: Path, rule: AnyRule, values: Any, bad: list[int], engine: str
 ) -> None:
     write(tmp_path / FILE, rows(len(values), v=values), row_group_size=2)
     found = result(tmp_path, rule, engine=engine)
@@ -213,6 +231,8 @@ def test_columns_of_folders_and_renamed_columns_can_have_rules(tmp_path: Path) -
         (lambda: OneOf("a", [None]), "None"),
         (lambda: Matches("a", "("), "missing )"),
         (lambda: Matches("a", "(?=x)"), "RE2"),
+        (lambda: Matches("a", r"\Qabc"), "no pattern"),
+        (lambda: Matches("a", "a)|(?:b"), "no pattern"),
         (lambda: Matches("a", "(a{1000}){1000}"), "repetition"),
         (lambda: Matches("a", "x" * 1_001), "1,001"),
         (Unique, "key"),
@@ -257,6 +277,8 @@ def test_a_rule_that_cannot_be_meant_is_refused_when_it_is_defined(make: Any, wo
         Sql("no predicate", "x + 1"),
         Sql("types", "x > name"),
         InRange("money", min=1, policy="quarantine"),
+        NotNull("tags", policy="quarantine"),
+        NotNull("money", policy="quarantine", name="decimals"),
     ],
     ids=lambda rule: rule.name,
 )
@@ -285,6 +307,32 @@ def test_only_rules_that_leave_rows_out_are_part_of_what_a_view_means() -> None:
     assert len({plain.meaning(), of_view.meaning(), of_source.meaning()}) == 3
     renamed = view(contract=[InRange("x", min=0, policy="quarantine", name="n")])
     assert renamed.meaning() == of_view.meaning()
+
+
+def test_a_contract_that_leaves_the_same_rows_out_is_the_same_meaning() -> None:
+    def meanings(*rules: AnyRule) -> tuple[str, str]:
+        named = [
+            rule.model_copy(update={"name": f"r{n}", "policy": "quarantine"})
+            for n, rule in enumerate(rules)
+        ]
+        return view(contract=named).meaning(), view(reads={"contract": named}).meaning()
+
+    least, listed = InRange("x", min=0), OneOf("x", [1, 2, 30])
+    first = meanings(least, listed)
+    for same in [
+        (listed, least),
+        (least, listed, least),
+        (InRange("x", min=0.0), OneOf("x", [30, 2.0, 1])),
+        (InRange("x", min=-0.0), OneOf("x", [1, 2, 2.0, 30])),
+    ]:
+        assert meanings(*same) == first
+    for other in [
+        (listed,),
+        (InRange("x", min=0.5), listed),
+        (least, OneOf("x", [1, 2])),
+        (InRange("x", max=0), listed),
+    ]:
+        assert not set(meanings(*other)) & set(first)
 
 
 def test_a_plan_shows_rules_one_by_one_and_backfills_only_for_those_that_hide(
@@ -337,6 +385,26 @@ def test_rows_in_quarantine_are_left_out_of_training_and_serving_alike(
         assert everywhere(store, ruled, spine(1, 2, 3, 4)) == [1.0, None, None, None]
 
 
+@pytest.mark.parametrize("engine", ["duckdb", "polars"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        InRange("v", min=1e-5, max=1e16, policy="quarantine"),
+        OneOf("v", [0.1, 0.1234567891, 1e-5, 1e16, 1e300], policy="quarantine"),
+    ],
+    ids=lambda rule: rule.kind,
+)
+def test_a_constant_is_as_wide_as_the_column_that_it_stands_beside(
+    tmp_path: Path, engine: str, rule: AnyRule
+) -> None:
+    values = singles(0.1, 0.1234567891, 1e-5, 1e16, 0.99e-5, 1.01e16)
+    write(tmp_path / FILE, rows(6, v=values))
+    with project(tmp_path, offline_store=engine) as store:
+        ruled = view(features={"x": Float64}, reads={"contract": [rule]})
+        found = everywhere(store, ruled, spine(1, 2, 3, 4, 5, 6))
+    assert found == [1.0, 2.0, 3.0, 4.0, None, None]
+
+
 def test_a_row_behind_a_bad_one_answers_in_its_place(tmp_path: Path) -> None:
     times = pa.array([THEN, THEN + HOUR], UTC_US)
     write(tmp_path / FILE, rows(2, k=[1, 1], t=times, x=[1.0, -5.0]))
@@ -363,6 +431,35 @@ def test_rows_of_a_joined_source_that_are_in_quarantine_are_nobodys_partners(
         assert everywhere(store, joined, spine(1, 2)) == ["Rome", None]
         store.validate()
     assert "hidden" in shops.semantics()
+
+
+@pytest.mark.parametrize("engine", ["duckdb", "polars"])
+@pytest.mark.parametrize(
+    ("transform", "of_source", "what"),
+    [
+        (None, False, "rule 'whole' of the contract"),
+        (None, True, "rule 'whole' of the contract"),
+        (
+            "SELECT k, v FROM readings WHERE v < 100",
+            False,
+            "'WHERE' of the transform or rule 'whole' of the contract",
+        ),
+    ],
+)
+def test_a_rule_without_a_value_is_named(
+    tmp_path: Path, engine: str, transform: str | None, what: str, *, of_source: bool
+) -> None:
+    write(tmp_path / FILE, rows(2, v=[5, 0]))
+    rules = [Sql("whole", "10 // v > 1", policy="quarantine")]
+    owner: dict[str, Any] = {"reads": {"contract": rules}} if of_source else {"contract": rules}
+    with project(tmp_path, offline_store=engine) as store:
+        store.apply([view(features={"v": Int64}, transform=transform, **owner)])
+        with pytest.raises(SourceError) as raised:
+            store.materialize()
+        assert says(raised.value, f"readings': {what} has no value for row 1", FILE)
+        with pytest.raises(RowsError) as refused:
+            store.push("reading", {"k": [7], "t": [THEN], "v": [0]})
+        assert says(refused.value, f"readings': {what} has no value for row 0")
 
 
 def test_bad_rows_are_written_down_whole_with_file_row_and_reasons(tmp_path: Path) -> None:

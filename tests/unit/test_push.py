@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from featurestore import errors
-from featurestore.definitions import Aggregation, Entity, FeatureView, FileSource
+from featurestore.definitions import Aggregation, Entity, FeatureView, FileSource, InRange
 from featurestore.errors import NotFoundError, RequestError, RowsError
 from featurestore.materialize import rows as given_rows
 from featurestore.online.codec import is_pushed
@@ -230,6 +230,11 @@ def test_rows_may_be_a_parquet_file(store: FeatureStore, tmp_path: Path) -> None
     with pytest.raises(RowsError) as caught:
         store.push("reading", tmp_path / "missing.parquet")
     assert says(caught.value, "missing.parquet", hint=False)
+
+
+def test_the_files_of_the_source_are_not_looked_at(store: FeatureStore) -> None:
+    (store.config.root / "data/first.parquet").unlink()
+    assert store.push("reading", rows(1)).written == 1
 
 
 def test_no_rows_are_no_error(store: FeatureStore) -> None:
@@ -646,3 +651,78 @@ def test_a_generation_that_lookups_do_not_read_may_miss_rows(store: FeatureStore
         store.push("reading", {"k": [9], "t": [now], "x": [9.0]})
     report = store.push("reading", {"k": [9], "t": [now], "x": [8.0], "y": [9.0]})
     assert dict(report.missed) == {}
+
+
+# --- rules that were applied since lookups began to read what they do ---------------------------
+
+SMALL = InRange("x", max=9)
+
+
+def some(store: FeatureStore, *values: float) -> dict[str, Any]:
+    """Return rows of now for the keys 11, 12 and so on."""
+    keys = list(range(11, 11 + len(values)))
+    return {"k": keys, "t": [store.clock.now()] * len(keys), "x": list(values)}
+
+
+@pytest.mark.parametrize("more", [{}, {"ttl": timedelta(days=3_000)}], ids=["as before", "pending"])
+def test_a_rule_to_fail_is_asked_from_the_moment_that_it_is_applied(
+    store: FeatureStore, more: dict[str, Any]
+) -> None:
+    store.materialize()
+    store.apply([view("data", contract=[SMALL], **more)])
+    assert store.live_state().view("reading").is_pending == bool(more)
+    with pytest.raises(RowsError) as raised:
+        store.push("reading", some(store, 1.0, 10.0), append=True)
+    assert says(raised.value, "x_in_range", "nothing was written")
+    assert (raised.value.row, raised.value.column) == (1, "x")
+    assert looked_up(store, 11, 12) == [None, None]
+    assert files(store) == ["first.parquet"]
+
+
+@pytest.mark.parametrize("of_source", [False, True])
+def test_a_rule_to_quarantine_is_asked_before_lookups_switch_to_it(
+    store: FeatureStore, *, of_source: bool
+) -> None:
+    store.materialize()
+    hiding = [SMALL.model_copy(update={"policy": "quarantine"})]
+    ruled: dict[str, Any] = {"reads": {"contract": hiding}} if of_source else {"contract": hiding}
+    store.apply([view("data", **ruled)])
+    report = store.push("reading", some(store, 10.0, 1.0, 11.0))
+    assert (report.rows, report.written, report.filtered) == (3, 1, 2)
+    assert dict(report.missed) == {}
+    assert looked_up(store, 11, 12, 13) == [None, 1.0, None]
+    assert store.materialize()[-1].switched
+    assert looked_up(store, 11, 12, 13) == [None, 1.0, None]
+
+
+def test_what_a_pending_transform_leaves_out_is_served_until_then(store: FeatureStore) -> None:
+    store.materialize()
+    hiding = [SMALL.model_copy(update={"policy": "quarantine"})]
+    where = "SELECT k, x FROM readings WHERE x > 0"
+    store.apply([view("data", transform=where, contract=hiding)])
+    assert store.push("reading", some(store, -1.0, 10.0)).written == 1
+    assert looked_up(store, 11, 12) == [-1.0, None]
+
+
+def test_rules_of_what_was_rolled_back_are_not_asked(store: FeatureStore) -> None:
+    store.materialize()
+    store.apply([view("data", contract=[SMALL.model_copy(update={"policy": "quarantine"})])])
+    store.materialize()
+    assert store.push("reading", some(store, 10.0)).filtered == 1
+    store.rollback("reading")
+    assert store.push("reading", some(store, 10.0)).written == 1
+    assert looked_up(store, 11) == [10.0]
+
+
+def test_what_another_generation_missed_does_not_say_that_nothing_was_written(
+    tmp_path: Path,
+) -> None:
+    columns = rows(1, u=pa.array([THEN], UTC_US))
+    store = opened(tmp_path, view("data"), columns)
+    store.materialize()
+    store.apply([view("data", reads={"timestamp_field": "u"})])
+    report = store.push("reading", some(store, 1.0) | {"u": pa.nulls(1, UTC_US)})
+    assert report.written == 1
+    [reason] = report.missed.values()
+    assert "'u'" in reason
+    assert "nothing was written" not in reason

@@ -303,7 +303,7 @@ def test_explain_says_what_is_read_first_and_what_of_winners(engine: str, tmp_pa
     store = project(tmp_path, offline_store=engine)
     first, winners = store.get_historical_features(spine(1), [of]).explain().splitlines()[-2:]
     if engine == "polars":
-        assert first.startswith("keep rows that pass WHERE of the transform")
+        assert first.startswith("keep rows that pass 'WHERE' of the transform")
         assert winners == "then read x of row groups with winners"
     else:
         assert "WHERE (x0 <> 'test')" in first
