@@ -40,6 +40,7 @@ from featurestore.errors import (
     SourceOutsideRootsError,
     UnsupportedError,
 )
+from featurestore.offline.scan import SourceScan, open_scan
 from featurestore.registry import ObjectRef, plan_deletion
 from featurestore.training.labels import label_names
 from featurestore.types import Float64, Int64
@@ -593,6 +594,63 @@ def test_it_counts_when_the_files_of_today_are_asked_for(folder: FeatureStore) -
     found = made.rebuild(current=True)
     assert [(d.column, d.rows) for d in found.differences] == [("x", 2)]
     assert [(c.name, c.what, c.matters) for c in found.changes] == [("rows/c.parquet", "new", True)]
+
+
+def test_a_link_to_a_file_that_came_later_does_not_hide_it(folder: FeatureStore) -> None:
+    made = make(folder, entity_df=spine(1, 3))
+    (folder.config.root / "rows/0.parquet").symlink_to("b.parquet")
+    assert made.rebuild().same
+
+
+def test_views_of_one_source_see_the_same_files(
+    folder: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = folder.config.root / "rows/c.parquet"
+
+    def opening(*args: Any, **options: Any) -> SourceScan:
+        scan = open_scan(*args, **options)
+        write(late, rows(2, x=[10.0, 20.0]))
+        return scan
+
+    monkeypatch.setattr("featurestore.training.retrieve.open_scan", opening)
+    views = [view("rows"), view("rows", name="again")]
+    job = folder.get_historical_features(spine(1, 2), views, full_feature_names=True)
+    made = folder.create_dataset("train", job)
+    [source] = made.manifest["sources"]
+    assert [file["path"] for file in source["files"]] == ["rows/a.parquet", "rows/b.parquet"]
+    assert made.to_arrow()["reading__x"].equals(made.to_arrow()["again__x"])
+    assert late.exists()
+
+
+def test_two_sources_of_one_name_are_refused_before_any_work(folder: FeatureStore) -> None:
+    views = [view("rows"), view("rows/a.parquet", name="again")]
+    job = folder.get_historical_features(spine(1), views, full_feature_names=True)
+    job.cancel()  # so that it fails differently once it is computed
+    with pytest.raises(RequestError, match="two different definitions of source 'readings'"):
+        folder.create_dataset("train", job)
+
+
+DOTTED = "beside/../shop"
+
+
+@pytest.mark.parametrize("path", ["rows", "./rows/../rows", "ABSOLUTE"])
+@pytest.mark.parametrize(
+    ("first", "second"), [(DOTTED, DOTTED), ("link", "link"), ("shop", "link"), ("link", DOTTED)]
+)
+def test_a_repository_can_be_reached_by_several_ways(
+    tmp_path: Path, path: str, first: str, second: str
+) -> None:
+    write(tmp_path / "shop/rows/a.parquet", rows(2))
+    (tmp_path / "beside").mkdir()
+    (tmp_path / "link").symlink_to("shop")
+    with project(tmp_path / first) as store:
+        store.apply([view(str(tmp_path / "shop/rows") if path == "ABSOLUTE" else path)])
+        made = make(store)
+        [source] = made.manifest["sources"]
+        assert [file["path"] for file in source["files"]] == ["rows/a.parquet"]
+    with project(tmp_path / second) as store:
+        found = store.get_dataset("train").rebuild()
+        assert (found.same, found.changes) == (True, ())
 
 
 def test_a_file_that_is_missing_is_named(folder: FeatureStore) -> None:
