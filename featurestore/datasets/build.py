@@ -87,6 +87,7 @@ def build(
         DatasetExistsError: Another dataset's name differs only by case.
         UnsupportedError: A column cannot be kept in Parquet as it is.
         OutputError: Something cannot be written. Nothing is left of it.
+        RegistryError: Somebody who does not see this folder took the version meanwhile.
     """
     target = places.of(name)
     try:
@@ -132,6 +133,8 @@ def _settle(places: Places, registry: SqlRegistry, record: DatasetRecord) -> Ite
                 registry.withdraw_dataset(places.project, record)
                 yield f"forgot {what}: its build was not over"
         return
+    if not places.is_there(folder.parent):
+        return  # its builder made that: its disk is not here, so that nothing can be said of it
     if not places.is_there(folder):
         registry.withdraw_dataset(places.project, record)
         yield f"forgot {what}: its folder is gone"

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 from featurestore import FeatureService, FeatureStore, sql
 from featurestore.datasets.dataset import Dataset
 from featurestore.datasets.files import FilesWriter, row_groups
+from featurestore.datasets.steps import Step
 from featurestore.definitions import (
     Aggregation,
     Entity,
@@ -40,6 +42,7 @@ from featurestore.errors import (
     SourceOutsideRootsError,
     UnsupportedError,
 )
+from featurestore.materialize.failpoints import arm
 from featurestore.offline.scan import SourceScan, open_scan
 from featurestore.registry import ObjectRef, plan_deletion
 from featurestore.training.labels import label_names
@@ -540,6 +543,68 @@ def test_two_that_create_at_once_make_two_versions(store: FeatureStore) -> None:
     assert all(dataset.verify().ok for dataset in made)
     folders = sorted(folder.name for folder in made[0].path.parent.iterdir())
     assert folders == [f"v{n}" for n in range(1, 9)]
+
+
+def elsewhere(tmp_path: Path) -> FeatureStore:
+    """Return a store of the same registry that does not see the same folder of datasets."""
+    return project(tmp_path, datasets=str(tmp_path / "not mounted"))
+
+
+@pytest.mark.parametrize("step", [Step.ANNOUNCED, Step.RENAMED])
+def test_a_host_that_does_not_see_the_folder_forgets_nothing(
+    store: FeatureStore, tmp_path: Path, step: Step
+) -> None:
+    done: list[str] = []
+    with elsewhere(tmp_path) as other, at(step, lambda: done.extend(other.tidy_datasets())):
+        made = make(store)
+    assert done == []
+    assert store.get_dataset("train").path == made.path
+
+
+def test_what_was_forgotten_while_it_was_built_is_announced_again(
+    store: FeatureStore, tmp_path: Path
+) -> None:
+    (tmp_path / "not mounted/plant/train").mkdir(parents=True)
+    done: list[str] = []
+    with (
+        elsewhere(tmp_path) as other,
+        at(Step.ANNOUNCED, lambda: done.extend(other.tidy_datasets())),
+    ):
+        made = make(store)
+    assert done == ["forgot train, version 1: its folder is gone"]
+    assert store.list_datasets() == [made.record]
+    assert store.get_dataset("train").verify().ok
+
+
+def test_a_version_that_became_another_ones_is_an_error(
+    store: FeatureStore, tmp_path: Path
+) -> None:
+    (tmp_path / "not mounted/plant/train").mkdir(parents=True)
+    with elsewhere(tmp_path) as other:
+        job = other.get_historical_features(spine(1), FEATURES)
+        with (
+            at(Step.ANNOUNCED, lambda: other.create_dataset("train", job)),
+            pytest.raises(RegistryError, match="Version 1 of dataset 'train' became another"),
+        ):
+            make(store)
+        assert [r.rows for r in store.list_datasets()] == [1]
+        assert other.get_dataset("train").verify().ok
+
+
+@contextlib.contextmanager
+def at(step: Step, act: Callable[[], object]) -> Iterator[None]:
+    """Do something when the next build gets to a step."""
+
+    def reached(point: StrEnum) -> None:
+        if point is step:
+            arm(None)
+            act()
+
+    arm(reached)
+    try:
+        yield
+    finally:
+        arm(None)
 
 
 # --- rebuilding ----------------------------------------------------------------------------------
