@@ -45,7 +45,7 @@ from featurestore.errors import (
 from featurestore.materialize.failpoints import arm
 from featurestore.offline.scan import SourceScan, open_scan
 from featurestore.registry import ObjectRef, plan_deletion
-from featurestore.training.labels import label_names
+from featurestore.training.labels import label_names, spine_origin
 from featurestore.types import Float64, Int64
 from tests.unit.projects import FILE, project, rows, says, spine, view, write
 
@@ -192,6 +192,44 @@ def test_a_spine_that_knows_how_it_was_made_says_so(store: FeatureStore, tmp_pat
         assert [step["step"] for step in origin["made"]["steps"]][-2:] == ["sample", "label"]
         assert label_names(dataset.to_arrow().schema) == ("soon",)
         assert dataset.rebuild().same
+
+
+ORIGIN: dict[str, Any] = {"keys": ["k"], "timestamp_field": "event_timestamp", "steps": []}
+
+
+def nested(depth: int) -> list[Any]:
+    """Return lists in one another."""
+    found: list[Any] = []
+    for _ in range(depth - 1):
+        found = [found]
+    return found
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "5",
+        "[]",
+        json.dumps(ORIGIN | {"keys": "k"}),
+        json.dumps(ORIGIN | {"keys": [1]}),
+        json.dumps(ORIGIN | {"timestamp_field": None}),
+        json.dumps(ORIGIN | {"steps": 5}),
+        json.dumps(ORIGIN | {"steps": ["x"]}),
+        json.dumps(ORIGIN | {"x": "\ud800"}),
+        json.dumps(ORIGIN | {"steps": [{"\udfff": 1}]}),
+        json.dumps(ORIGIN | {"x": float("inf")}),
+        json.dumps(ORIGIN | {"x": 0}).replace("0", "1e999"),
+        json.dumps(ORIGIN | {"x": nested(20)}),
+        json.dumps(ORIGIN | {"x": nested(900)}),
+    ],
+)
+def test_what_a_file_says_of_a_spine_is_checked(store: FeatureStore, origin: str) -> None:
+    given = spine(1).replace_schema_metadata({"featurestore.spine": origin})
+    made = make(store, entity_df=given)
+    assert made.manifest["spine"]["origin"] == {"kind": "table", "type": "pyarrow.Table"}
+    sound = json.dumps(ORIGIN | {"x": nested(19)})
+    given = spine(1).replace_schema_metadata({"featurestore.spine": sound})
+    assert spine_origin(given.schema) == json.loads(sound)
 
 
 def test_a_dataset_has_the_statistics_of_its_columns(store: FeatureStore) -> None:
