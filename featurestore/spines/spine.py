@@ -128,7 +128,7 @@ class Spine:
         """
         target, table = Path(path), self.to_arrow()
         with atomic_file(target) as temporary:
-            write_tables([table], table.schema, temporary, check=lambda: None)
+            write_tables([table], table.schema, temporary, check=lambda: None, what=target)
         return target
 
     # --- fewer rows --------------------------------------------------------------------------

@@ -527,13 +527,33 @@ def test_what_parquet_cannot_keep_is_refused(store: FeatureStore) -> None:
     def given(column: pa.Array) -> pa.Table:
         return spine(1).append_column("extra", column)
 
-    interval = pa.array([pa.MonthDayNano([1, 2, 3])])
+    def refused(column: pa.Array) -> None:
+        job = store.get_historical_features(given(column), FEATURES)
+        job.cancel()  # so that it fails differently once it is computed
+        store.create_dataset("train", job)
+
     with pytest.raises(OutputError, match="cannot be written"):
-        make(store, entity_df=given(interval))
-    with pytest.raises(UnsupportedError, match="which Parquet keeps as"):
-        make(store, entity_df=given(pa.array([1], pa.timestamp("s"))))
+        refused(pa.array([pa.MonthDayNano([1, 2, 3])]))
+    for seconds in (1, 2**62):
+        with pytest.raises(UnsupportedError, match="which Parquet keeps as"):
+            refused(pa.array([seconds], pa.timestamp("s")))
     assert store.list_datasets() == []
-    assert list((store.config.root / "data/datasets/plant/train").iterdir()) == []
+    assert not (store.config.root / "data/datasets").exists()
+
+
+def test_a_value_that_parquet_cannot_keep_is_an_error(store: FeatureStore, tmp_path: Path) -> None:
+    """Seconds become milliseconds, of which there are too many."""
+    column = pa.array([2**62], pa.timestamp("s"))
+    job = store.get_historical_features(spine(1).append_column("extra", column), FEATURES)
+    with pytest.raises(OutputError, match=r"train\.parquet cannot be written"):
+        job.write_parquet(tmp_path / "train.parquet")
+    assert not (tmp_path / "train.parquet").exists()
+    table = pa.table({"extra": column})
+    (tmp_path / "files").mkdir()
+    writer = FilesWriter(tmp_path / "files", table.schema)
+    with pytest.raises(OutputError, match="The dataset cannot be written"):
+        writer.write(table)
+    writer.abandon()
 
 
 def test_spines_of_all_kinds_of_types_are_kept(store: FeatureStore) -> None:
