@@ -310,7 +310,7 @@ def _facts(dataset: "Dataset", facts: "Manifest") -> dict[str, object]:
         "service": request.service,
         "views": listed(views),
         "spine": _origin(facts.spine.origin),
-        "labels": listed(facts.spine.origin.get("labels", ())),
+        "labels": listed(_parts(facts.spine.origin, "labels")),
         "mode": request.mode,
         "time column": f"{request.timestamp_field} (naive times: {request.timezone})",
         "engine": facts.engine.name,
@@ -322,9 +322,17 @@ def _facts(dataset: "Dataset", facts: "Manifest") -> dict[str, object]:
 def _origin(origin: dict[str, Any]) -> str:
     kind = origin.get("kind", "")
     detail = origin.get("sql") or origin.get("path") or origin.get("type") or origin.get("name")
-    steps = [str(step.get("step")) for step in origin.get("made", {}).get("steps", ())]
-    made = f", made by {listed(steps)}" if steps else ""
-    return f"{kind}: {detail}{made}" if detail else f"{kind}{made}"
+    made = origin.get("made")
+    told = _parts(made, "steps") if isinstance(made, dict) else []
+    steps = [str(step.get("step")) for step in told if isinstance(step, dict)]
+    how = f", made by {listed(steps)}" if steps else ""
+    return f"{kind}: {detail}{how}" if detail else f"{kind}{how}"
+
+
+def _parts(origin: dict[str, Any], name: str) -> list[Any]:
+    """Return a list of an origin, in which a manifest may have anything."""
+    found = origin.get(name)
+    return found if isinstance(found, list) else []
 
 
 def _verdict(found: "DatasetVerification") -> str:

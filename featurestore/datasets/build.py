@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from featurestore.datasets.digest import TableDigest, digest_of, logical_type
-from featurestore.datasets.files import FilesWriter, row_groups, write_manifest
+from featurestore.datasets.files import FilesWriter, kept_schema, row_groups, write_manifest
 from featurestore.datasets.manifest import (
     MAX_BYTES,
     NAME,
@@ -34,7 +33,7 @@ from featurestore.datasets.places import (
     remove,
 )
 from featurestore.datasets.steps import Step
-from featurestore.errors import OutputError, UnsupportedError, shown
+from featurestore.errors import UnsupportedError, shown
 from featurestore.materialize.failpoints import hit
 from featurestore.offline.atomic import output_error, sync, umask
 from featurestore.registry.datasets import DatasetRecord
@@ -87,14 +86,15 @@ def build(
         DatasetExistsError: Another dataset's name differs only by case.
         UnsupportedError: A column cannot be kept in Parquet as it is.
         OutputError: Something cannot be written. Nothing is left of it.
+        RegistryError: Somebody who does not see this folder took the version meanwhile.
     """
     target = places.of(name)
+    _check_kept(schema)
     try:
         settle(places, registry, name)
         with building(places.make(name)) as folder:
             hit(Step.STAGED)
             content = _write(folder.path, tables, schema, check=check)
-            _check_kept(folder.path / content.files[0].name, schema)
             sync(folder.path)
             hit(Step.DATA_WRITTEN)
             return _publish(places, registry, folder, describe(content))
@@ -132,6 +132,8 @@ def _settle(places: Places, registry: SqlRegistry, record: DatasetRecord) -> Ite
                 registry.withdraw_dataset(places.project, record)
                 yield f"forgot {what}: its build was not over"
         return
+    if not places.is_there(folder.parent):
+        return  # its builder made that: its disk is not here, so that nothing can be said of it
     if not places.is_there(folder):
         registry.withdraw_dataset(places.project, record)
         yield f"forgot {what}: its folder is gone"
@@ -177,29 +179,19 @@ def _write(
         with ThreadPoolExecutor(1) as pool:
             found = profile(passing(pool), schema)
             return Content(digest=digest, files=writer.finish(), profile=found)
-    except pa.ArrowNotImplementedError as error:
-        raise _not_parquet(str(error)) from None
     finally:
         writer.abandon()
 
 
-def _check_kept(file: Path, schema: pa.Schema) -> None:
-    """Refuse a column of which Parquet would make another type."""
-    written = pq.read_schema(file)
-    for before, after in zip(schema, written, strict=True):
+def _check_kept(schema: pa.Schema) -> None:
+    """Refuse a column of which Parquet would make another type, or for which it has none."""
+    for before, after in zip(schema, kept_schema(schema), strict=True):
         if logical_type(before.type) != logical_type(after.type):
             raise UnsupportedError(
                 f"Column {shown(before.name)} is {str(before.type)[:80]}, which Parquet keeps as"
                 f" {str(after.type)[:80]}.",
                 hint=f"cast the spine's column to {str(after.type)[:80]}",
             )
-
-
-def _not_parquet(reason: str) -> OutputError:
-    return OutputError(
-        f"The dataset cannot be written: {reason.splitlines()[0][:200]}.",
-        hint="cast or drop the spine's column that Parquet has no type for",
-    )
 
 
 def _publish(

@@ -77,6 +77,8 @@ class Datasets:
                 f" {self.places.project!r}."
             )
         check_new_name(name, self.registry.datasets(self.places.project))
+        definitions = definition_facts(job.asked)
+        origin = origin_facts(job.asked, self.root)
         validation = None if gate is None else validation_facts(gate, job)
         now = format_instant(self.clock.now())
         selections = job.asked.selections
@@ -96,9 +98,9 @@ class Datasets:
                 spine=SpineFacts(
                     columns=len(job.spine_names),
                     digest=written.pop("spine_digest"),
-                    origin=origin_facts(job.asked, self.root),
+                    origin=origin,
                 ),
-                definitions=definition_facts(job.asked),
+                definitions=definitions,
                 functions=function_facts(selections),
                 sources=source_facts(job.scans, self.root),
                 clock=ClockFacts(setting=self.clock_setting, now=now),

@@ -17,6 +17,7 @@ from featurestore.datasets.provenance import (
     file_sha256,
     platform_facts,
     relative,
+    roots,
     software_facts,
 )
 from featurestore.definitions import FileSource
@@ -96,9 +97,9 @@ def changes(
 
 
 def listed_paths(manifest: Manifest, root: Path) -> frozenset[str]:
-    """Return the absolute paths of the source files of a dataset, as sources list them."""
-    start = root.absolute()
-    return frozenset(str(start / f.path) for source in manifest.sources for f in source.files)
+    """Return the absolute paths of the source files of a dataset, as sources may list them."""
+    paths = {file.path for source in manifest.sources for file in source.files}
+    return frozenset(str(start / path) for start in roots(root) for path in paths)
 
 
 def _definitions(manifest: Manifest, state: RegistryState, *, current: bool) -> Iterator[Change]:
@@ -150,7 +151,7 @@ def _sources(manifest: Manifest, root: Path, *, current: bool) -> Iterator[Chang
 
 def _source_file(file: SourceFileFacts, root: Path) -> Iterator[Change]:
     before = {"size": file.size, "sha256": file.sha256}
-    path = root.absolute() / file.path
+    path = root / file.path
     sha256 = file_sha256(str(path))
     if sha256 is None:
         yield Change(kind="source file", name=file.path, what="missing", before=before)

@@ -9,7 +9,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from featurestore.datasets.digest import TableDigest, fixed_bytes, logical_type, plain, validity
+from featurestore.datasets.digest import (
+    TableDigest,
+    fixed_bytes,
+    logical_type,
+    plain,
+    stored_as,
+    validity,
+)
 
 MAX_EXAMPLES: Final = 5
 Rows = npt.NDArray[np.int64]
@@ -107,7 +114,7 @@ class _Column:
 
     def compare(self, before: pa.Array, after: pa.Array, first_row: int) -> None:
         old, new = plain(before), plain(after)
-        if old.type == new.type and old.equals(new):
+        if old.type == new.type and not _has_floats(old.type) and old.equals(new):
             return
         differing = differing_rows(old, new)
         self.rows += len(differing)
@@ -171,6 +178,13 @@ def _text_differs(old: pa.Array, new: pa.Array) -> npt.NDArray[np.bool_]:
 
 def _has_text(array: pa.Array) -> bool:
     return logical_type(array.type) in ("string", "binary")
+
+
+def _has_floats(dtype: pa.DataType) -> bool:
+    """Whether values of a type may be equal and have different digests: 0.0 and -0.0."""
+    dtype = stored_as(dtype)
+    parts = (dtype.field(number).type for number in range(dtype.num_fields))
+    return pa.types.is_floating(dtype) or any(map(_has_floats, parts))
 
 
 def _columns_apart(before: pa.Schema, after: pa.Schema) -> Iterator[ColumnDifference]:

@@ -110,7 +110,7 @@ def logical_type(dtype: pa.DataType) -> str:
     Other than for features, units and zones of times are a part of it: a spine's columns are kept
     as they are.
     """
-    dtype = _stored_as(dtype)
+    dtype = stored_as(dtype)
     if pa.types.is_map(dtype):
         return f"map<{logical_type(dtype.key_type)}, {logical_type(dtype.item_type)}>"
     if pa.types.is_struct(dtype):
@@ -122,12 +122,12 @@ def logical_type(dtype: pa.DataType) -> str:
     return "binary" if _is_binary(dtype) else str(dtype)
 
 
-def _stored_as(dtype: pa.DataType) -> pa.DataType:
+def stored_as(dtype: pa.DataType) -> pa.DataType:
     """Return the type that dictionaries, run ends and extension types are about."""
     if pa.types.is_dictionary(dtype) or pa.types.is_run_end_encoded(dtype):
-        return _stored_as(dtype.value_type)
+        return stored_as(dtype.value_type)
     is_extension = isinstance(dtype, pa.BaseExtensionType)
-    return _stored_as(dtype.storage_type) if is_extension else dtype
+    return stored_as(dtype.storage_type) if is_extension else dtype
 
 
 def plain(array: pa.Array) -> pa.Array:
@@ -234,7 +234,7 @@ class _Struct(_Validity):
 
 
 def _streams(dtype: pa.DataType, column: str) -> Streams:
-    dtype = _stored_as(dtype)
+    dtype = stored_as(dtype)
     if pa.types.is_union(dtype):
         raise UnsupportedError(
             f"Column {column!r} is {str(dtype)[:80]}, of which there is no digest.",

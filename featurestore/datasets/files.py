@@ -14,12 +14,13 @@ from featurestore.datasets.manifest import DataFile
 from featurestore.datasets.steps import Step
 from featurestore.materialize.failpoints import hit
 from featurestore.offline.atomic import umask
-from featurestore.training.output import ROW_GROUP_ROWS, dictionary_columns
+from featurestore.training.output import ROW_GROUP_ROWS, dictionary_columns, parquet_errors
 
 FILE_BYTES: Final = 256 << 20
 """A file that has more is not added to: a row group is what one may be larger by."""
 GROUP_BYTES: Final = 128 << 20
 """Of a row group, in memory."""
+WHAT: Final = "The dataset"
 
 
 class _Hashing:
@@ -83,9 +84,14 @@ class FilesWriter:
         self._rows = 0
 
     def write(self, table: pa.Table) -> None:
-        """Append rows: at most a row group."""
-        sink, writer = self._open or self._next()
-        writer.write_table(table)
+        """Append rows: at most a row group.
+
+        Raises:
+            OutputError: Parquet cannot hold a column, or a value.
+        """
+        with parquet_errors(WHAT):
+            sink, writer = self._open or self._next()
+            writer.write_table(table)
         self._rows += table.num_rows
         hit(Step.ROWS_WRITTEN)
         if sink.size >= self._file_bytes:
@@ -107,13 +113,7 @@ class FilesWriter:
     def _next(self) -> tuple[_Hashing, pq.ParquetWriter]:
         sink = _Hashing(self._folder / f"part-{len(self._files) + 1:05}.parquet")
         try:
-            writer = pq.ParquetWriter(
-                pa.PythonFile(sink, mode="w"),
-                self._schema,
-                compression="snappy",
-                use_dictionary=dictionary_columns(self._schema),
-                write_page_checksum=True,
-            )
+            writer = _parquet_writer(pa.PythonFile(sink, mode="w"), self._schema)
         except BaseException:
             sink.abandon()
             raise
@@ -130,6 +130,28 @@ class FilesWriter:
         file = DataFile(name=name, size=sink.size, rows=self._rows, sha256=sink.sha256)
         self._files.append(file)
         hit(Step.FILE_WRITTEN)
+
+
+def kept_schema(schema: pa.Schema) -> pa.Schema:
+    """Return the schema that is read from what a `FilesWriter` of this one wrote.
+
+    Raises:
+        OutputError: Parquet has no type for a column.
+    """
+    buffer = pa.BufferOutputStream()
+    with parquet_errors(WHAT):
+        _parquet_writer(buffer, schema).close()
+    return pq.read_schema(pa.BufferReader(buffer.getvalue()))
+
+
+def _parquet_writer(sink: pa.NativeFile, schema: pa.Schema) -> pq.ParquetWriter:
+    return pq.ParquetWriter(
+        sink,
+        schema,
+        compression="snappy",
+        use_dictionary=dictionary_columns(schema),
+        write_page_checksum=True,
+    )
 
 
 def row_groups(table: pa.Table, *, group_bytes: int = GROUP_BYTES) -> Iterator[pa.Table]:

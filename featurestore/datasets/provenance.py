@@ -23,8 +23,9 @@ from featurestore.datasets.manifest import (
 from featurestore.definitions import Definition, FeatureView, OnDemandFeatureView
 from featurestore.definitions.base import fingerprint
 from featurestore.definitions.service import document_of
+from featurestore.errors import RequestError
 from featurestore.offline.engine import OfflineEngine
-from featurestore.offline.files import SourceFile, check_unchanged
+from featurestore.offline.files import SourceFile, absolute, check_unchanged
 from featurestore.offline.scan import SourceScan
 from featurestore.registry.state import KINDS, parts_of, ref_of
 from featurestore.training.asked import Asked
@@ -53,7 +54,7 @@ def origin_facts(asked: Asked, root: Path) -> dict[str, Any]:
     origin: dict[str, Any] = json.loads(json.dumps(asked.origin, default=str))
     if origin.get("kind") == "file":
         path = Path(origin["path"])
-        origin |= {"path": relative(str(path.absolute()), root), **_size_and_hash(path)}
+        origin |= {"path": relative(str(absolute(path)), root), **_size_and_hash(path)}
     return origin
 
 
@@ -67,7 +68,11 @@ def _size_and_hash(path: Path) -> Mapping[str, Any]:
 
 
 def definition_facts(asked: Asked) -> tuple[DefinitionFacts, ...]:
-    """Return all definitions that were asked for, and what they depend on, in that order."""
+    """Return all definitions that were asked for, and what they depend on, in that order.
+
+    Raises:
+        RequestError: Two different ones have one name, and a manifest cannot tell them apart.
+    """
     return tuple(map(facts_of, _definitions(asked)))
 
 
@@ -78,9 +83,14 @@ def _definitions(asked: Asked) -> list[Definition]:
         pending.append(asked.service)
     while pending:
         definition = pending.pop()
-        if ref_of(definition) not in found:
-            found[ref_of(definition)] = definition
-            pending += parts_of(definition)
+        known = found.setdefault(ref_of(definition), definition)
+        if known is not definition and known.to_document() != definition.to_document():
+            raise RequestError(
+                f"The request has two different definitions of {definition.kind}"
+                f" {definition.name!r}.",
+                hint="give one of them another name",
+            )
+        pending += parts_of(definition)
     order = {kind.kind: number for number, kind in enumerate(KINDS)}
     return sorted(found.values(), key=lambda d: (order[d.kind], d.name))
 
@@ -173,11 +183,20 @@ def file_sha256(path: str) -> str | None:
 
 
 def relative(path: str, root: Path) -> str:
-    """Return a path as a manifest has it: relative to the repository if it lies below it."""
-    try:
-        return str(Path(path).relative_to(root.absolute()))
-    except ValueError:
-        return path
+    """Return a listed path as a manifest has it: relative to the repository if it is below it."""
+    for start in roots(root):
+        if Path(path).is_relative_to(start):
+            return str(Path(path).relative_to(start))
+    return path
+
+
+def roots(root: Path) -> tuple[Path, ...]:
+    """Return the folders that paths of files in the repository may begin with when listed.
+
+    The first is for those that sources give relative to it. Sources with absolute paths, or with
+    "..", may come by another way than the links that lead to the repository here.
+    """
+    return tuple(dict.fromkeys((absolute(root), Path(os.path.realpath(root)))))
 
 
 def engine_facts(engine: OfflineEngine) -> EngineFacts:

@@ -1,6 +1,5 @@
 """The types of columns that views take without declaring them, as the source's files have them."""
 
-from collections.abc import Collection
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,17 +14,17 @@ from featurestore.expressions.errors import InvalidExpressionError
 from featurestore.expressions.tree import Column, Node
 from featurestore.offline.files import SourceFile
 from featurestore.offline.footer import read_footer
-from featurestore.offline.view_files import ViewFiles
+from featurestore.offline.view_files import Listings, ViewFiles
 from featurestore.types import base_type, can_widen, is_known_type, parse_type, type_name
 
 
 def with_file_types(
-    view: FeatureView, root: Path, *, only_files: Collection[str] | None = None
+    view: FeatureView, root: Path, *, listings: Listings | None = None
 ) -> FeatureView:
     """Return the view with the types of all columns that its transform and aggregations take.
 
-    A column that has several types in several files gets the widest of them. With `only_files` the
-    sources consist of these files alone.
+    A column that has several types in several files gets the widest of them. With `listings` the
+    sources consist of the files that these have.
 
     Raises:
         SourceError: No file, or one that is not Parquet.
@@ -36,7 +35,7 @@ def with_file_types(
     """
     if view.is_resolved and not any(a.predicate for a in view.aggregations):
         return view
-    files = ViewFiles(view, root, only=only_files)
+    files = ViewFiles(view, root, listings=listings)
     if (transform := view.row_transform) is not None and not transform.is_resolved:
         _check_bare_names(view, transform, files)
         own = {name: column_type(view.source, files.own, name) for name in transform.inputs}

@@ -3,7 +3,7 @@
 import glob
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -33,7 +33,9 @@ class SourceFile:
     partitions: tuple[tuple[str, str | None], ...] = ()
 
 
-def list_files(source: FileSource, root: Path) -> tuple[SourceFile, ...]:
+def list_files(
+    source: FileSource, root: Path, *, only: Collection[str] | None = None
+) -> tuple[SourceFile, ...]:
     """Return the files of `source` in byte order of their full paths.
 
     A file that links lead to more than once counts once, under the first of its paths.
@@ -41,6 +43,8 @@ def list_files(source: FileSource, root: Path) -> tuple[SourceFile, ...]:
     Args:
         source: A file, a glob or a folder.
         root: Folder that relative paths start at.
+        only: The paths that count of all that are found, of which there may be none; None for all.
+            What else is there is not looked at, were it a link to one of these files.
 
     Raises:
         SourceError: There is no such file or folder, the glob matches nothing, or something is in
@@ -60,6 +64,8 @@ def list_files(source: FileSource, root: Path) -> tuple[SourceFile, ...]:
             file=place.path,
             hint="check the path; relative paths start at the folder of feature_store.yaml",
         )
+    if only is not None:
+        paths = [path for path in paths if path in only]
     if len(paths) > MAX_FILES:
         raise SourceError(
             f"Source {source.name!r} has {len(paths):,} files; {MAX_FILES:,} are allowed.",
@@ -134,6 +140,13 @@ def _stamp(path: str) -> tuple[int, int] | None:
     return found.st_size, found.st_mtime_ns
 
 
+def absolute(path: Path) -> Path:
+    """Return an absolute path without "..", as the paths of listed files begin."""
+    path = path.absolute()
+    # It follows links as the operating system does, so that it cannot just be cut out.
+    return Path(os.path.realpath(path)) if ".." in path.parts else path
+
+
 @dataclass(frozen=True, slots=True)
 class _Place:
     """A source's path from where it starts.
@@ -170,16 +183,13 @@ class _Place:
 
 def _place(path: str, root: Path) -> _Place:
     below = Path(path)
-    start = root.absolute()
+    start = absolute(root)
     if below.is_absolute():
         start = Path(below.anchor)
         below = below.relative_to(start)
     if ".." in below.parts:
         up = len(below.parts) - below.parts[::-1].index("..")
-        start, below = start.joinpath(*below.parts[:up]), Path(*below.parts[up:])
-    if ".." in start.parts:
-        # It follows links as the operating system does, so that it cannot just be cut out.
-        start = Path(os.path.realpath(start))
+        start, below = absolute(start.joinpath(*below.parts[:up])), Path(*below.parts[up:])
     return _Place(start, below)
 
 

@@ -30,7 +30,7 @@ from featurestore.offline.scan_columns import (
     folder_value,
     is_nanoseconds,
 )
-from featurestore.offline.view_files import ViewFiles
+from featurestore.offline.view_files import Listings, ViewFiles
 from featurestore.types import String, Timestamp, base_type, is_known_type
 
 
@@ -169,7 +169,7 @@ def open_scan(
     root: Path,
     *,
     as_served: bool = False,
-    only_files: Collection[str] | None = None,
+    listings: Listings | None = None,
 ) -> SourceScan:
     """Find the files of a view's source and check all columns that `features` needs.
 
@@ -179,13 +179,13 @@ def open_scan(
             the scan has instead the columns that these need, each once.
         root: Folder that the source's relative path starts at.
         as_served: Whether a row's partners are those that were written when it was.
-        only_files: The paths that count of all files found; None for all of them.
+        listings: What lists the files, if they are listed for other views, too.
 
     Raises:
         SourceError: No file, or one that is not Parquet.
         SourceSchemaError: A column is missing in a file or cannot be widened to its declared type.
     """
-    files = ViewFiles(view, root, only=only_files)
+    files = ViewFiles(view, root, listings=listings)
     rows = _Rows(view, files)
     columns, computed = rows.columns(features)
     opened = _opened(view.source, files.own, columns, computed, where=rows.where, dedup=rows.dedup)

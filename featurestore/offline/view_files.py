@@ -1,7 +1,6 @@
 """The files that a view's rows are made of: its source's, and those of what its transform joins."""
 
 from collections.abc import Collection
-from functools import cached_property
 from pathlib import Path
 
 from featurestore.definitions import FeatureView, FileSource
@@ -9,43 +8,34 @@ from featurestore.errors import SourceError
 from featurestore.offline.files import SourceFile, list_files
 
 
-class ViewFiles:
+class Listings:
     """Lists the files of each source once, when they are first asked for.
 
+    Views that are read together share one: a file that arrives meanwhile is there for all of them,
+    or for none.
+
     Args:
-        view: The view.
         root: Folder that relative paths start at.
         only: The paths that count of all files found; None for all of them.
     """
 
-    def __init__(
-        self, view: FeatureView, root: Path, *, only: Collection[str] | None = None
-    ) -> None:
-        self._source = view.source
+    def __init__(self, root: Path, *, only: Collection[str] | None = None) -> None:
         self._root = root
         self._only = only
-        self._joined: dict[str, tuple[SourceFile, ...]] = {}
+        self._found: dict[str, tuple[SourceFile, ...]] = {}
 
-    @cached_property
-    def own(self) -> tuple[SourceFile, ...]:
-        """The files of the view's source.
+    def of(self, source: FileSource) -> tuple[SourceFile, ...]:
+        """Return the files of a source.
 
         Raises:
-            SourceError: See `list_files`.
+            SourceError: See `list_files`; or none of its files is among those that count.
         """
-        return self._listed(self._source)
-
-    def of(self, joined: FileSource) -> tuple[SourceFile, ...]:
-        """Return the files of a source that the view joins; raises like `own`."""
-        if joined.name not in self._joined:
-            self._joined[joined.name] = self._listed(joined)
-        return self._joined[joined.name]
+        if source.path not in self._found:
+            self._found[source.path] = self._listed(source)
+        return self._found[source.path]
 
     def _listed(self, source: FileSource) -> tuple[SourceFile, ...]:
-        files = list_files(source, self._root)
-        if self._only is None:
-            return files
-        files = tuple(file for file in files if file.path in self._only)
+        files = list_files(source, self._root, only=self._only)
         if not files:
             raise SourceError(
                 f"Source {source.name!r} has none of its files any more.",
@@ -53,3 +43,26 @@ class ViewFiles:
                 hint="put them back where they were",
             )
         return files
+
+
+class ViewFiles:
+    """The files of one view's sources.
+
+    Args:
+        view: The view.
+        root: Folder that relative paths start at.
+        listings: What lists them, if they are listed for others, too.
+    """
+
+    def __init__(self, view: FeatureView, root: Path, *, listings: Listings | None = None) -> None:
+        self._source = view.source
+        self._listings = Listings(root) if listings is None else listings
+
+    @property
+    def own(self) -> tuple[SourceFile, ...]:
+        """The files of the view's source; raises like `Listings.of`."""
+        return self._listings.of(self._source)
+
+    def of(self, joined: FileSource) -> tuple[SourceFile, ...]:
+        """Return the files of a source that the view joins; raises like `Listings.of`."""
+        return self._listings.of(joined)

@@ -13,7 +13,6 @@ from featurestore.definitions import FeatureViewSelection
 from featurestore.definitions.names import check_column_name
 from featurestore.errors import (
     NameCollisionError,
-    OutputError,
     SpineError,
     close_names,
     did_you_mean,
@@ -137,13 +136,7 @@ class Spine:
         """
         target, table = Path(path), self.to_arrow()
         with atomic_file(target) as temporary:
-            try:
-                write_tables([table], table.schema, temporary, check=lambda: None)
-            except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
-                raise OutputError(
-                    f"{target} cannot be written: {str(error).splitlines()[0][:200]}.",
-                    hint="cast or drop the column that Parquet has no type for",
-                ) from None
+            write_tables([table], table.schema, temporary, check=lambda: None, what=target)
         return target
 
     # --- fewer rows --------------------------------------------------------------------------

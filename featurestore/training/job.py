@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
-from featurestore.errors import JobCancelledError, OutputError, UnsupportedError
+from featurestore.errors import JobCancelledError, UnsupportedError
 from featurestore.frames import to_pandas
 from featurestore.offline.as_of import explain, fetch, passes_for, reads_for, winners
 from featurestore.offline.atomic import atomic_file
@@ -224,13 +224,8 @@ class RetrievalJob:
         """
         target = Path(path)
         with atomic_file(target) as temporary:
-            try:
-                write_tables(self._chunks(profiler), self.schema, temporary, check=self.check)
-            except pa.ArrowNotImplementedError as error:
-                raise OutputError(
-                    f"{target} cannot be written: {str(error).splitlines()[0][:200]}.",
-                    hint="cast or drop the spine's column that Parquet has no type for",
-                ) from None
+            tables = self._chunks(profiler)
+            write_tables(tables, self.schema, temporary, check=self.check, what=target)
         return target
 
     def cancel(self) -> None:

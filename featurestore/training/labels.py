@@ -6,7 +6,7 @@ files, the Arrow stream of a server, and into the training set.
 
 import json
 import math
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import pyarrow as pa
 
@@ -17,6 +17,8 @@ LABEL: Final = b"featurestore.label"
 ORIGIN: Final = b"featurestore.spine"
 MAX_ORIGIN: Final = 4_000_000
 """Longer documents of a file are not looked at."""
+MAX_DEPTH: Final = 20
+"""Nor are those of more levels: an origin has four."""
 
 
 def label_field(field: pa.Field) -> pa.Field:
@@ -30,13 +32,41 @@ def label_names(schema: pa.Schema) -> tuple[str, ...]:
 
 
 def spine_origin(schema: pa.Schema) -> dict[str, Any] | None:
-    """Return how a spine was made, as its schema says; None if it does not say."""
+    """Return how a spine was made, as its schema says; None if it does not say.
+
+    Anybody may have written the file that the schema is from. What is returned has at least `keys`
+    and `timestamp_field`, which are texts, and `steps`, which are objects, and is JSON that can be
+    written again.
+    """
     text = (schema.metadata or {}).get(ORIGIN, b"")
     try:
         found = _read(text) if len(text) <= MAX_ORIGIN else None
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return found if _is_origin(found) and _is_plain(found, MAX_DEPTH) else None
+
+
+def _is_origin(found: object) -> TypeGuard[dict[str, Any]]:
+    return (
+        isinstance(found, dict)
+        and _is_list_of(str, found.get("keys"))
+        and isinstance(found.get("timestamp_field"), str)
+        and _is_list_of(dict, found.get("steps"))
+    )
+
+
+def _is_list_of(kind: type, values: object) -> bool:
+    return isinstance(values, list) and all(isinstance(value, kind) for value in values)
+
+
+def _is_plain(value: object, depth: int) -> bool:
+    """Whether JSON has finite numbers, no surrogates, and so many levels at most."""
+    if isinstance(value, dict | list):
+        parts = value if isinstance(value, list) else (*value, *value.values())
+        return depth > 0 and all(_is_plain(part, depth - 1) for part in parts)
+    if isinstance(value, str):
+        return not any("\ud800" <= char <= "\udfff" for char in value)
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _read(text: bytes) -> object:

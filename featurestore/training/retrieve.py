@@ -10,9 +10,9 @@ from featurestore.errors import RequestError, SourceError
 from featurestore.functions import FunctionLoader
 from featurestore.offline.column_types import with_file_types
 from featurestore.offline.engine import Mode, OfflineEngine, SqlTable
-from featurestore.offline.files import list_files
 from featurestore.offline.scan import open_scan
 from featurestore.offline.source_roots import check_sources_within
+from featurestore.offline.view_files import Listings
 from featurestore.registry.state import RegistryState
 from featurestore.training.asked import Asked, origin_of, service_of
 from featurestore.training.job import RetrievalJob
@@ -58,8 +58,9 @@ def retrieve(
     for join in query.joins:
         _check_mode(join, mode)
         check_sources_within(source_roots, (join.view.source, *join.view.joins), root=root)
+    listings = Listings(root, only=only_files)
     if isinstance(entity_df, SqlSpine):
-        spine = engine.query(entity_df.text, _tables(state, root, source_roots))
+        spine = engine.query(entity_df.text, _tables(state, listings, root, source_roots))
     else:
         spine = to_table(entity_df, timestamp_field=timestamp_field)
     check_names(query.names, spine.column_names)
@@ -74,7 +75,7 @@ def retrieve(
         query=query,
         revision=state.revision,
         tasks=tuple(
-            join_task(join, spine, times, root=root, mode=mode, only_files=only_files)
+            join_task(join, spine, times, root=root, mode=mode, listings=listings)
             for join in query.joins
         ),
         mode=mode,
@@ -110,21 +111,20 @@ def join_task(
     *,
     root: Path,
     mode: Mode,
-    only_files: Collection[str] | None = None,
+    listings: Listings | None = None,
 ) -> JoinTask:
     """Return what is to be joined to a spine whose times are `times` (int64 microseconds)."""
+    listings = Listings(root) if listings is None else listings
     selection = join.selection
     columns = {"q": times}
     for number, (key, column) in enumerate(selection.key_columns.items()):
         role = f"join key {key!r} of {selection.name!r}"
         columns[f"k{number}"] = key_column(spine, column, join.view.join_keys[key], role=role)
-    view = with_file_types(join.view, root, only_files=only_files)
+    view = with_file_types(join.view, root, listings=listings)
     by_name = {feature.name: feature for feature in view.window_features}
     return JoinTask(
         label=selection.name,
-        scan=open_scan(
-            view, join.features, root, as_served=mode == "as_served", only_files=only_files
-        ),
+        scan=open_scan(view, join.features, root, as_served=mode == "as_served", listings=listings),
         keys=pa.table(columns),
         ttl_us=view.ttl_us,
         windows=tuple(by_name[name] for name in join.features) if by_name else (),
@@ -132,13 +132,13 @@ def join_task(
 
 
 def _tables(
-    state: RegistryState, root: Path, source_roots: Sequence[Path] | None
+    state: RegistryState, listings: Listings, root: Path, source_roots: Sequence[Path] | None
 ) -> Mapping[str, SqlTable]:
     """Return the registered sources whose files can be read; a query may need only some."""
     tables = {}
     for name, source in state.sources.items():
         with contextlib.suppress(SourceError):
             check_sources_within(source_roots, [source], root=root)
-            files = tuple(file.path for file in list_files(source, root))
+            files = tuple(file.path for file in listings.of(source))
             tables[name] = SqlTable(paths=files, renamed=source.field_mapping)
     return tables

@@ -1,7 +1,12 @@
 """dataset create, list, describe, verify, rebuild, tidy."""
 
+import contextlib
+import json
 import os
+import sqlite3
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,6 +42,28 @@ def test_a_dataset_is_created_listed_and_described(repo: Repository) -> None:
         "users.parquet",
     ):
         assert words in shown
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        {"kind": 5, "made": 5, "labels": 5},
+        {"made": {"steps": 5}, "labels": "y", "sql": ["x"]},
+        {"made": {"steps": ["x", {"step": {}}]}, "labels": [{}]},
+    ],
+)
+def test_a_manifest_may_say_anything_of_its_spine(repo: Repository, origin: dict[str, Any]) -> None:
+    path = Path(repo.succeed(*CREATE, "--json").document["path"]) / "manifest.json"
+    manifest = json.loads(path.read_bytes())
+    manifest["spine"]["origin"] = origin
+    content = json.dumps(manifest).encode()
+    path.chmod(0o644)
+    path.write_bytes(content)
+    with contextlib.closing(sqlite3.connect(repo.folder / "data/registry.db")) as registry:
+        changed = "UPDATE featurestore_datasets SET manifest_hash = ?"
+        registry.execute(changed, (sha256(content).hexdigest(),))
+        registry.commit()
+    assert "train, version 1" in repo.succeed("dataset", "describe", "train").out
 
 
 def test_documents_have_it_all(repo: Repository) -> None:

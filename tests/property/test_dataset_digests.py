@@ -263,6 +263,39 @@ def test_rows_are_compared_however_they_are_cut(
         assert [(d.column, d.rows, d.examples[0].row) for d in found] == [("c", 1, len(values) - 1)]
 
 
+@given(COLUMNS, st.data())
+def test_tables_with_different_digests_have_a_difference(
+    drawn: tuple[pa.DataType, list[Any]], data: st.DataObject
+) -> None:
+    dtype, values = drawn
+    others = [data.draw(st.sampled_from(values) | st.none() | VALUES[dtype]) for _ in values]
+    assert_compared(pa.array(values, dtype), pa.array(others, dtype))
+
+
+@pytest.mark.parametrize("dtype", [pa.float16(), pa.float32(), pa.float64()])
+def test_the_two_zeros_differ_however_deep_they_are(dtype: pa.DataType) -> None:
+    old, new = (pa.array([1.5, zero], dtype) for zero in (0.0, -0.0))
+    assert_compared(old, new)
+    assert_compared(*(pa.StructArray.from_arrays([each], ["a"]) for each in (old, new)))
+    assert_compared(*(pa.FixedSizeListArray.from_arrays(each, 1) for each in (old, new)))
+    lists = [pa.ListArray.from_arrays([0, 1, 2], each) for each in (old, new)]
+    assert_compared(*lists)
+    assert_compared(*(pa.StructArray.from_arrays([each], ["a"]) for each in lists))
+    keys = pa.array(["a", "b"])
+    assert_compared(*(pa.MapArray.from_arrays([0, 1, 2], keys, each) for each in (old, new)))
+    held = [each.dictionary_encode() for each in (old, new)]
+    assert_compared(*held)
+    assert_compared(*(pa.ListArray.from_arrays([0, 1, 2], each) for each in held))
+
+
+def assert_compared(old: pa.Array, new: pa.Array) -> None:
+    """Make sure that arrays have a difference just if they have different digests."""
+    before, after = (pa.table({"c": array}) for array in (old, new))
+    comparison = Comparison(before.schema, after.schema)
+    comparison.compare(before.to_batches(), [after])
+    assert bool(comparison.differences()) is (digest(before) != digest(after))
+
+
 def cut(table: pa.Table, sizes: list[int]) -> list[pa.Table]:
     """Cut a table into parts of some sizes, over and over."""
     parts: list[pa.Table] = []

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 from featurestore import FeatureService, FeatureStore, sql
 from featurestore.datasets.dataset import Dataset
 from featurestore.datasets.files import FilesWriter, row_groups
+from featurestore.datasets.steps import Step
 from featurestore.definitions import (
     Aggregation,
     Entity,
@@ -40,8 +42,10 @@ from featurestore.errors import (
     SourceOutsideRootsError,
     UnsupportedError,
 )
+from featurestore.materialize.failpoints import arm
+from featurestore.offline.scan import SourceScan, open_scan
 from featurestore.registry import ObjectRef, plan_deletion
-from featurestore.training.labels import label_names
+from featurestore.training.labels import label_names, spine_origin
 from featurestore.types import Float64, Int64
 from tests.unit.projects import FILE, project, rows, says, spine, view, write
 
@@ -188,6 +192,44 @@ def test_a_spine_that_knows_how_it_was_made_says_so(store: FeatureStore, tmp_pat
         assert [step["step"] for step in origin["made"]["steps"]][-2:] == ["sample", "label"]
         assert label_names(dataset.to_arrow().schema) == ("soon",)
         assert dataset.rebuild().same
+
+
+ORIGIN: dict[str, Any] = {"keys": ["k"], "timestamp_field": "event_timestamp", "steps": []}
+
+
+def nested(depth: int) -> list[Any]:
+    """Return lists in one another."""
+    found: list[Any] = []
+    for _ in range(depth - 1):
+        found = [found]
+    return found
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "5",
+        "[]",
+        json.dumps(ORIGIN | {"keys": "k"}),
+        json.dumps(ORIGIN | {"keys": [1]}),
+        json.dumps(ORIGIN | {"timestamp_field": None}),
+        json.dumps(ORIGIN | {"steps": 5}),
+        json.dumps(ORIGIN | {"steps": ["x"]}),
+        json.dumps(ORIGIN | {"x": "\ud800"}),
+        json.dumps(ORIGIN | {"steps": [{"\udfff": 1}]}),
+        json.dumps(ORIGIN | {"x": float("inf")}),
+        json.dumps(ORIGIN | {"x": 0}).replace("0", "1e999"),
+        json.dumps(ORIGIN | {"x": nested(20)}),
+        json.dumps(ORIGIN | {"x": nested(900)}),
+    ],
+)
+def test_what_a_file_says_of_a_spine_is_checked(store: FeatureStore, origin: str) -> None:
+    given = spine(1).replace_schema_metadata({"featurestore.spine": origin})
+    made = make(store, entity_df=given)
+    assert made.manifest["spine"]["origin"] == {"kind": "table", "type": "pyarrow.Table"}
+    sound = json.dumps(ORIGIN | {"x": nested(19)})
+    given = spine(1).replace_schema_metadata({"featurestore.spine": sound})
+    assert spine_origin(given.schema) == json.loads(sound)
 
 
 def test_a_dataset_has_the_statistics_of_its_columns(store: FeatureStore) -> None:
@@ -485,13 +527,33 @@ def test_what_parquet_cannot_keep_is_refused(store: FeatureStore) -> None:
     def given(column: pa.Array) -> pa.Table:
         return spine(1).append_column("extra", column)
 
-    interval = pa.array([pa.MonthDayNano([1, 2, 3])])
+    def refused(column: pa.Array) -> None:
+        job = store.get_historical_features(given(column), FEATURES)
+        job.cancel()  # so that it fails differently once it is computed
+        store.create_dataset("train", job)
+
     with pytest.raises(OutputError, match="cannot be written"):
-        make(store, entity_df=given(interval))
-    with pytest.raises(UnsupportedError, match="which Parquet keeps as"):
-        make(store, entity_df=given(pa.array([1], pa.timestamp("s"))))
+        refused(pa.array([pa.MonthDayNano([1, 2, 3])]))
+    for seconds in (1, 2**62):
+        with pytest.raises(UnsupportedError, match="which Parquet keeps as"):
+            refused(pa.array([seconds], pa.timestamp("s")))
     assert store.list_datasets() == []
-    assert list((store.config.root / "data/datasets/plant/train").iterdir()) == []
+    assert not (store.config.root / "data/datasets").exists()
+
+
+def test_a_value_that_parquet_cannot_keep_is_an_error(store: FeatureStore, tmp_path: Path) -> None:
+    """Seconds become milliseconds, of which there are too many."""
+    column = pa.array([2**62], pa.timestamp("s"))
+    job = store.get_historical_features(spine(1).append_column("extra", column), FEATURES)
+    with pytest.raises(OutputError, match=r"train\.parquet cannot be written"):
+        job.write_parquet(tmp_path / "train.parquet")
+    assert not (tmp_path / "train.parquet").exists()
+    table = pa.table({"extra": column})
+    (tmp_path / "files").mkdir()
+    writer = FilesWriter(tmp_path / "files", table.schema)
+    with pytest.raises(OutputError, match="The dataset cannot be written"):
+        writer.write(table)
+    writer.abandon()
 
 
 def test_spines_of_all_kinds_of_types_are_kept(store: FeatureStore) -> None:
@@ -539,6 +601,68 @@ def test_two_that_create_at_once_make_two_versions(store: FeatureStore) -> None:
     assert all(dataset.verify().ok for dataset in made)
     folders = sorted(folder.name for folder in made[0].path.parent.iterdir())
     assert folders == [f"v{n}" for n in range(1, 9)]
+
+
+def elsewhere(tmp_path: Path) -> FeatureStore:
+    """Return a store of the same registry that does not see the same folder of datasets."""
+    return project(tmp_path, datasets=str(tmp_path / "not mounted"))
+
+
+@pytest.mark.parametrize("step", [Step.ANNOUNCED, Step.RENAMED])
+def test_a_host_that_does_not_see_the_folder_forgets_nothing(
+    store: FeatureStore, tmp_path: Path, step: Step
+) -> None:
+    done: list[str] = []
+    with elsewhere(tmp_path) as other, at(step, lambda: done.extend(other.tidy_datasets())):
+        made = make(store)
+    assert done == []
+    assert store.get_dataset("train").path == made.path
+
+
+def test_what_was_forgotten_while_it_was_built_is_announced_again(
+    store: FeatureStore, tmp_path: Path
+) -> None:
+    (tmp_path / "not mounted/plant/train").mkdir(parents=True)
+    done: list[str] = []
+    with (
+        elsewhere(tmp_path) as other,
+        at(Step.ANNOUNCED, lambda: done.extend(other.tidy_datasets())),
+    ):
+        made = make(store)
+    assert done == ["forgot train, version 1: its folder is gone"]
+    assert store.list_datasets() == [made.record]
+    assert store.get_dataset("train").verify().ok
+
+
+def test_a_version_that_became_another_ones_is_an_error(
+    store: FeatureStore, tmp_path: Path
+) -> None:
+    (tmp_path / "not mounted/plant/train").mkdir(parents=True)
+    with elsewhere(tmp_path) as other:
+        job = other.get_historical_features(spine(1), FEATURES)
+        with (
+            at(Step.ANNOUNCED, lambda: other.create_dataset("train", job)),
+            pytest.raises(RegistryError, match="Version 1 of dataset 'train' became another"),
+        ):
+            make(store)
+        assert [r.rows for r in store.list_datasets()] == [1]
+        assert other.get_dataset("train").verify().ok
+
+
+@contextlib.contextmanager
+def at(step: Step, act: Callable[[], object]) -> Iterator[None]:
+    """Do something when the next build gets to a step."""
+
+    def reached(point: StrEnum) -> None:
+        if point is step:
+            arm(None)
+            act()
+
+    arm(reached)
+    try:
+        yield
+    finally:
+        arm(None)
 
 
 # --- rebuilding ----------------------------------------------------------------------------------
@@ -593,6 +717,63 @@ def test_it_counts_when_the_files_of_today_are_asked_for(folder: FeatureStore) -
     found = made.rebuild(current=True)
     assert [(d.column, d.rows) for d in found.differences] == [("x", 2)]
     assert [(c.name, c.what, c.matters) for c in found.changes] == [("rows/c.parquet", "new", True)]
+
+
+def test_a_link_to_a_file_that_came_later_does_not_hide_it(folder: FeatureStore) -> None:
+    made = make(folder, entity_df=spine(1, 3))
+    (folder.config.root / "rows/0.parquet").symlink_to("b.parquet")
+    assert made.rebuild().same
+
+
+def test_views_of_one_source_see_the_same_files(
+    folder: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = folder.config.root / "rows/c.parquet"
+
+    def opening(*args: Any, **options: Any) -> SourceScan:
+        scan = open_scan(*args, **options)
+        write(late, rows(2, x=[10.0, 20.0]))
+        return scan
+
+    monkeypatch.setattr("featurestore.training.retrieve.open_scan", opening)
+    views = [view("rows"), view("rows", name="again")]
+    job = folder.get_historical_features(spine(1, 2), views, full_feature_names=True)
+    made = folder.create_dataset("train", job)
+    [source] = made.manifest["sources"]
+    assert [file["path"] for file in source["files"]] == ["rows/a.parquet", "rows/b.parquet"]
+    assert made.to_arrow()["reading__x"].equals(made.to_arrow()["again__x"])
+    assert late.exists()
+
+
+def test_two_sources_of_one_name_are_refused_before_any_work(folder: FeatureStore) -> None:
+    views = [view("rows"), view("rows/a.parquet", name="again")]
+    job = folder.get_historical_features(spine(1), views, full_feature_names=True)
+    job.cancel()  # so that it fails differently once it is computed
+    with pytest.raises(RequestError, match="two different definitions of source 'readings'"):
+        folder.create_dataset("train", job)
+
+
+DOTTED = "beside/../shop"
+
+
+@pytest.mark.parametrize("path", ["rows", "./rows/../rows", "ABSOLUTE"])
+@pytest.mark.parametrize(
+    ("first", "second"), [(DOTTED, DOTTED), ("link", "link"), ("shop", "link"), ("link", DOTTED)]
+)
+def test_a_repository_can_be_reached_by_several_ways(
+    tmp_path: Path, path: str, first: str, second: str
+) -> None:
+    write(tmp_path / "shop/rows/a.parquet", rows(2))
+    (tmp_path / "beside").mkdir()
+    (tmp_path / "link").symlink_to("shop")
+    with project(tmp_path / first) as store:
+        store.apply([view(str(tmp_path / "shop/rows") if path == "ABSOLUTE" else path)])
+        made = make(store)
+        [source] = made.manifest["sources"]
+        assert [file["path"] for file in source["files"]] == ["rows/a.parquet"]
+    with project(tmp_path / second) as store:
+        found = store.get_dataset("train").rebuild()
+        assert (found.same, found.changes) == (True, ())
 
 
 def test_a_file_that_is_missing_is_named(folder: FeatureStore) -> None:

@@ -52,9 +52,24 @@ def announce(connection: Connection, project: str, record: DatasetRecord) -> boo
 
 
 def complete(connection: Connection, project: str, record: DatasetRecord) -> DatasetRecord:
-    """Note that a dataset that was announced is there."""
-    connection.execute(update(DATASETS).where(*_this(project, record)).values(building=None))
-    return replace(record, building=None)
+    """Note that a dataset that was announced is there, even if somebody forgot it meanwhile.
+
+    Raises:
+        RegistryError: Its version has become another one's.
+    """
+    done = replace(record, building=None)
+    query = update(DATASETS).where(*_this(project, record)).values(building=None)
+    if connection.execute(query).rowcount == 1 or announce(connection, project, done):
+        return done
+    for other in read_datasets(connection, project):
+        if (other.name, other.version) == (done.name, done.version):
+            if other.building is None and other.manifest_hash == done.manifest_hash:
+                return done  # somebody took its builder for dead, and did this already
+            break
+    raise RegistryError(
+        f"Version {done.version} of dataset {done.name!r} became another one's while it was built.",
+        hint="do all that create datasets in this project see the same folder of datasets?",
+    )
 
 
 def withdraw(connection: Connection, project: str, record: DatasetRecord) -> None:

@@ -423,7 +423,11 @@ class SqlRegistry:
             return datasets.announce(connection, project, record)
 
     def complete_dataset(self, project: str, record: DatasetRecord) -> DatasetRecord:
-        """Note that a dataset that was announced is complete, and return it as it is now."""
+        """Note that a dataset that was announced is complete, and return it as it is now.
+
+        Raises:
+            RegistryError: It was forgotten meanwhile, and its version is another one's now.
+        """
         with self._database.write() as connection:
             return datasets.complete(connection, project, record)
 
