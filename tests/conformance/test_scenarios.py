@@ -26,7 +26,7 @@ STORES: dict[str, Callable[[pytest.FixtureRequest], dict[str, Any]]] = {
 # Stores are given encoded bytes and never learn which engine found the rows, so one of them is
 # filled by both engines. `test_the_law` crosses all engines with all stores.
 PLAYERS = [
-    ("duckdb", "memory"),
+    pytest.param("duckdb", "memory", marks=pytest.mark.proof),
     ("duckdb", "lmdb"),
     ("duckdb", "redis"),
     ("polars", "memory"),

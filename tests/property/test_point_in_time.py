@@ -6,9 +6,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given, settings
 
-from featurestore.offline.duckdb import DuckDBEngine
 from featurestore.offline.engine import OfflineEngine
-from featurestore.offline.polars import PolarsEngine
 from featurestore.testing.offline import check_training_set
 from featurestore.testing.offline_cases import (
     crowded_history,
@@ -19,12 +17,7 @@ from featurestore.testing.offline_cases import (
 from featurestore.testing.oracle_rows import Mode
 from featurestore.testing.plain import difference
 from featurestore.testing.strategies import TrainingCase, training_cases
-
-ENGINES: dict[str, OfflineEngine] = {
-    f"{kind.name}, {threads}": kind(threads=threads)
-    for kind in (DuckDBEngine, PolarsEngine)
-    for threads in (1, 2)
-}
+from tests.engines import ENGINES, IN_EVERY_RUN
 
 
 @given(case=training_cases())
@@ -42,7 +35,7 @@ def test_twenty_thousand_training_sets_are_the_oracles(case: TrainingCase) -> No
 
 
 @pytest.mark.parametrize("mode", ["complete", "as_served"])
-@pytest.mark.parametrize("engine", ENGINES.values(), ids=list(ENGINES))
+@pytest.mark.parametrize("engine", [ENGINES[name] for name in IN_EVERY_RUN], ids=IN_EVERY_RUN)
 def test_a_crowd_of_ties_has_one_answer_however_often_it_is_asked(
     mode: Mode, engine: OfflineEngine
 ) -> None:

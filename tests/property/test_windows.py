@@ -3,23 +3,15 @@
 import pytest
 from hypothesis import given, settings
 
-from featurestore.offline.duckdb import DuckDBEngine
-from featurestore.offline.engine import OfflineEngine
-from featurestore.offline.polars import PolarsEngine
 from featurestore.testing.offline import check_windows
 from featurestore.testing.strategies import TrainingCase
 from featurestore.testing.window_strategies import window_cases
-
-ENGINES: tuple[OfflineEngine, ...] = (
-    DuckDBEngine(threads=1),
-    DuckDBEngine(threads=2),
-    PolarsEngine(threads=2),
-)
+from tests.engines import ENGINES
 
 
 @given(case=window_cases())
 def test_windows_are_the_oracles(case: TrainingCase) -> None:
-    for engine in ENGINES:
+    for engine in ENGINES.values():
         check_windows(engine, case)
 
 
@@ -27,5 +19,5 @@ def test_windows_are_the_oracles(case: TrainingCase) -> None:
 @settings(max_examples=20_000)
 @given(case=window_cases(max_rows=40, max_spine_rows=20))
 def test_twenty_thousand_windows_are_the_oracles(case: TrainingCase) -> None:
-    for engine in ENGINES:
+    for engine in ENGINES.values():
         check_windows(engine, case)

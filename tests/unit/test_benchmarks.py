@@ -426,6 +426,7 @@ class TestCommands:
             assert {"python", "featurestore", "duckdb"} <= set(line["versions"])
             assert line["machine"]["cores"] >= 1
 
+    @pytest.mark.proof
     def test_lookups_in_the_process_run_and_give_right_answers(
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -74,7 +74,7 @@ def test_the_moments_of_the_minimal_template_show_time_travel_and_honest_nulls(
     ]
 
 
-@pytest.mark.parametrize("template", ["minimal", "flights"])
+@pytest.mark.parametrize("template", ["minimal", pytest.param("flights", marks=pytest.mark.proof)])
 def test_the_commands_of_a_templates_readme_run_in_it(
     template: str, made_from: Callable[[str], Path], tmp_path: Path
 ) -> None:
