@@ -193,10 +193,20 @@ def check_moments(parts: Sequence[Sequence[Any]], tolerance: float) -> None:
     assert apart <= Fraction(1e-15) * size
     if len(numbers) > 1 and merged.stddev is not None:
         squares = sum(((n - mean) ** 2 for n in numbers), Fraction(0)) / (len(numbers) - 1)
-        far = squares > 2**1000  # whose root no float can say at once
-        root = math.sqrt(squares / 2**1100 if far else squares)
-        found = merged.stddev * 2.0**-550 if far else merged.stddev
-        assert found == pytest.approx(root, rel=tolerance, abs=0.0 if far else float(size) * 1e-15)
+        if math.isinf(merged.stddev):
+            assert squares > Fraction(1.7e308) ** 2  # at the end of what a float can say
+            return
+        # Beyond these bounds no float can say the square.
+        shift = -550 if squares > 2**1000 else 550 if 0 < squares < Fraction(1, 2**900) else 0
+        root = math.sqrt(squares * Fraction(2) ** (2 * shift))
+        found = merged.stddev * 2.0**shift
+        nearly = 0.0 if shift else float(size) * 1e-15
+        assert found == pytest.approx(root, rel=tolerance, abs=nearly)
+
+
+def test_moments_of_the_smallest_floats_are_told() -> None:
+    check_moments([[0.0, 4.973032116725897e-258]], 1e-9)
+    check_moments([[1e308, -1e308]], 1e-9)
 
 
 # --- whole profiles -------------------------------------------------------------------------------
