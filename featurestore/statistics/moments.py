@@ -27,7 +27,7 @@ class Moments:
     Attributes:
         count: How many there are.
         total: Their sum: of integers exactly, of floats to the rounding of a chunk's deviations.
-        norm: The root of the sum of squared deviations from the mean.
+        norm: The root of the sum of squared deviations from the mean; infinity beyond the range.
     """
 
     count: int = 0
@@ -82,7 +82,7 @@ class Moments:
 
     @property
     def stddev(self) -> float | None:
-        """The sample standard deviation, or None for fewer than two values."""
+        """The sample standard deviation, or None for fewer than two values; perhaps infinity."""
         return self.norm / math.sqrt(self.count - 1) if self.count > 1 else None
 
 

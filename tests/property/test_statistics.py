@@ -194,7 +194,8 @@ def check_moments(parts: Sequence[Sequence[Any]], tolerance: float) -> None:
     if len(numbers) > 1 and merged.stddev is not None:
         squares = sum(((n - mean) ** 2 for n in numbers), Fraction(0)) / (len(numbers) - 1)
         if math.isinf(merged.stddev):
-            assert squares > Fraction(1.7e308) ** 2  # at the end of what a float can say
+            # Their sum's root is at the end of what a float can say.
+            assert squares * (len(numbers) - 1) > Fraction(1.7e308) ** 2
             return
         # Beyond these bounds no float can say the square.
         shift = -550 if squares > 2**1000 else 550 if 0 < squares < Fraction(1, 2**900) else 0
