@@ -77,9 +77,9 @@ class Datasets:
                 f" {self.places.project!r}."
             )
         check_new_name(name, self.registry.datasets(self.places.project))
-        definitions = definition_facts(job.asked)
+        definitions = definition_facts(job.asked, self.root)
         origin = origin_facts(job.asked, self.root)
-        validation = None if gate is None else validation_facts(gate, job)
+        validation = None if gate is None else validation_facts(gate, job, self.root)
         now = format_instant(self.clock.now())
         selections = job.asked.selections
 

@@ -35,6 +35,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from featurestore.errors import UnsupportedError
+from featurestore.types import Binary, String, base_type
 
 VERSION: Final = 1
 Bytes = npt.NDArray[np.uint8]
@@ -115,11 +116,11 @@ def logical_type(dtype: pa.DataType) -> str:
         return f"map<{logical_type(dtype.key_type)}, {logical_type(dtype.item_type)}>"
     if pa.types.is_struct(dtype):
         return f"struct<{json.dumps([[f.name, logical_type(f.type)] for f in dtype])}>"
-    if _is_list(dtype):
+    if pa.types.is_list(base_type(dtype)):
         return f"list<{logical_type(dtype.value_type)}>"
-    if _is_text(dtype):
+    if base_type(dtype) == String:
         return "string"
-    return "binary" if _is_binary(dtype) else str(dtype)
+    return "binary" if base_type(dtype) == Binary else str(dtype)
 
 
 def stored_as(dtype: pa.DataType) -> pa.DataType:
@@ -244,7 +245,7 @@ def _streams(dtype: pa.DataType, column: str) -> Streams:
         return _nested_streams(dtype, column)
     if pa.types.is_null(dtype):
         return _Validity()
-    return _Text() if _is_text(dtype) or _is_binary(dtype) else _Fixed()
+    return _Text() if base_type(dtype) in (String, Binary) else _Fixed()
 
 
 def _nested_streams(dtype: pa.DataType, column: str) -> Streams:
@@ -329,30 +330,3 @@ def _items(array: pa.Array) -> pa.Array:
     first, last = int(ends[0]), int(ends[-1])
     parts = [part.slice(first, last - first) for part in (array.keys, array.items)]
     return pa.StructArray.from_arrays(parts, names=["key", "value"])
-
-
-def _is_list(dtype: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_list(dtype)
-        or pa.types.is_large_list(dtype)
-        or pa.types.is_fixed_size_list(dtype)
-        or pa.types.is_list_view(dtype)
-        or pa.types.is_large_list_view(dtype)
-    )
-
-
-def _is_text(dtype: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_string(dtype)
-        or pa.types.is_large_string(dtype)
-        or pa.types.is_string_view(dtype)
-    )
-
-
-def _is_binary(dtype: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_binary(dtype)
-        or pa.types.is_large_binary(dtype)
-        or pa.types.is_binary_view(dtype)
-        or pa.types.is_fixed_size_binary(dtype)
-    )

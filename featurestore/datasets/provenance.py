@@ -24,6 +24,7 @@ from featurestore.definitions import Definition, FeatureView, OnDemandFeatureVie
 from featurestore.definitions.base import fingerprint
 from featurestore.definitions.service import document_of
 from featurestore.errors import RequestError
+from featurestore.offline.column_types import with_file_types
 from featurestore.offline.engine import OfflineEngine
 from featurestore.offline.files import SourceFile, absolute, check_unchanged
 from featurestore.offline.scan import SourceScan
@@ -67,16 +68,16 @@ def _size_and_hash(path: Path) -> Mapping[str, Any]:
         return {}  # it was read, and went away since: the dataset has its rows
 
 
-def definition_facts(asked: Asked) -> tuple[DefinitionFacts, ...]:
+def definition_facts(asked: Asked, root: Path) -> tuple[DefinitionFacts, ...]:
     """Return all definitions that were asked for, and what they depend on, in that order.
 
     Raises:
         RequestError: Two different ones have one name, and a manifest cannot tell them apart.
     """
-    return tuple(map(facts_of, _definitions(asked)))
+    return tuple(map(facts_of, _definitions(asked, root)))
 
 
-def _definitions(asked: Asked) -> list[Definition]:
+def _definitions(asked: Asked, root: Path) -> list[Definition]:
     found: dict[object, Definition] = {}
     pending: list[Definition] = [selection.view for selection in asked.selections]
     if asked.service is not None:
@@ -84,7 +85,7 @@ def _definitions(asked: Asked) -> list[Definition]:
     while pending:
         definition = pending.pop()
         known = found.setdefault(ref_of(definition), definition)
-        if known is not definition and known.to_document() != definition.to_document():
+        if not _is_same(known, definition, root):
             raise RequestError(
                 f"The request has two different definitions of {definition.kind}"
                 f" {definition.name!r}.",
@@ -95,7 +96,7 @@ def _definitions(asked: Asked) -> list[Definition]:
     return sorted(found.values(), key=lambda d: (order[d.kind], d.name))
 
 
-def validation_facts(gate: Gate, job: RetrievalJob) -> list[dict[str, Any]]:
+def validation_facts(gate: Gate, job: RetrievalJob, root: Path) -> list[dict[str, Any]]:
     """Check the contracts of all that a job reads, and return what became of each rule.
 
     Examples are left out: a manifest goes where not all rows may.
@@ -103,7 +104,7 @@ def validation_facts(gate: Gate, job: RetrievalJob) -> list[dict[str, Any]]:
     Raises:
         ContractError: A rule whose policy is "fail" is broken.
     """
-    views = [each for each in _definitions(job.asked) if isinstance(each, FeatureView)]
+    views = [each for each in _definitions(job.asked, root) if isinstance(each, FeatureView)]
     paths = {file.path for files in source_files(job.scans).values() for file in files}
     report = gate.let_through(views, files=paths)
     told = ("rule", "text", "policy", "status", "rows", "failed")
@@ -116,6 +117,16 @@ def validation_facts(gate: Gate, job: RetrievalJob) -> list[dict[str, Any]]:
         }
         for each in report.validations
     ]
+
+
+def _is_same(one: Definition, other: Definition, root: Path) -> bool:
+    """Whether two definitions are one; what is registered has types from files besides."""
+    if one is other or one.to_document() == other.to_document():
+        return True
+    if not isinstance(one, FeatureView) or not isinstance(other, FeatureView):
+        return False
+    resolved = (with_file_types(view, root).to_document() for view in (one, other))
+    return next(resolved) == next(resolved)
 
 
 def facts_of(definition: Definition) -> DefinitionFacts:

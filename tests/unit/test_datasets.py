@@ -262,6 +262,17 @@ def test_contracts_are_checked_before_a_dataset_is_built(tmp_path: Path) -> None
         assert unchecked.manifest["validation"] is None
 
 
+def test_a_view_may_be_asked_for_by_name_and_as_it_is_written(tmp_path: Path) -> None:
+    write(tmp_path / FILE, rows(5))
+    written = view(
+        transform="SELECT k, t, x, x * 2 AS y FROM readings", features={"x": Float64, "y": Float64}
+    )
+    with project(tmp_path) as store:
+        store.apply([written])
+        job = store.get_historical_features(spine(1, 2), [written[["x"]], "reading:y"])
+        assert store.create_dataset("train", job).rebuild().same
+
+
 def test_the_digest_is_that_of_equal_rows_in_other_files(store: FeatureStore) -> None:
     first = make(store)
     assert make(store, "again").digest == first.digest
