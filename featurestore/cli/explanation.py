@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from featurestore.cli import exits
-from featurestore.cli.completion import complete_features
-from featurestore.cli.features import feature_request
+from featurestore.cli.features import FeaturesArgument, feature_request
 from featurestore.cli.session import Session
 from featurestore.cli.training import Mode
 
@@ -17,14 +16,7 @@ if TYPE_CHECKING:
 
 def explain(
     context: typer.Context,
-    features: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="SERVICE|VIEW:FEATURE,...",
-            help="A feature service, or features by name.",
-            autocompletion=complete_features,
-        ),
-    ],
+    features: FeaturesArgument,
     *,
     entity: Annotated[
         str,

@@ -1,6 +1,20 @@
 """Features as they are named on the command line."""
 
 from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from featurestore.cli.completion import complete_features
+
+FeaturesArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SERVICE|VIEW:FEATURE,...",
+        help="A feature service, or features by name.",
+        autocompletion=complete_features,
+    ),
+]
 
 
 def feature_request(arguments: Sequence[str]) -> str | list[str]:

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from featurestore.cli.completion import complete_features
-from featurestore.cli.features import feature_request
+from featurestore.cli.features import FeaturesArgument, feature_request
 from featurestore.cli.output import print_table
 from featurestore.cli.session import Session
 from featurestore.errors import MissingExtraError, UnsupportedError
@@ -23,14 +22,7 @@ SERVERS: Final = "featurestore.server"
 
 def get_online(
     context: typer.Context,
-    features: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="SERVICE|VIEW:FEATURE,...",
-            help="A feature service, or features by name.",
-            autocompletion=complete_features,
-        ),
-    ],
+    features: FeaturesArgument,
     *,
     entity: Annotated[
         list[str] | None,
