@@ -12,6 +12,7 @@ from featurestore.definitions import FeatureView
 from featurestore.explanation.left_out import cause_of
 from featurestore.explanation.rows import JoinedRow, Place, SourceRow, Value, Values
 from featurestore.offline.arrow_rows import ArrowRows, Piece
+from featurestore.offline.as_of import fetch
 from featurestore.offline.engine import OfflineEngine, ScanReader
 from featurestore.offline.joined_tables import row_joins
 from featurestore.offline.ordinals import place_of
@@ -70,8 +71,7 @@ class RowDetails:
 
     def scalars(self, ordinals: Sequence[int]) -> pa.Table:
         """Return the features of rows as the engine has them: `f0..`, in this order."""
-        found = self.reader.features(np.array(ordinals, dtype=np.int64))
-        return found.sort_by("n")
+        return fetch(self.reader, self.scan, np.array(ordinals, dtype=np.int64), threads=1)
 
     def _values(self, ordinals: Sequence[int]) -> dict[int, Values]:
         if not ordinals or not self.scan.features:

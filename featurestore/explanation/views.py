@@ -31,7 +31,7 @@ from featurestore.explanation.verdicts import (
     listed,
 )
 from featurestore.explanation.windows import WindowRows
-from featurestore.offline.as_of import winners
+from featurestore.offline.as_of import fetch, winners
 from featurestore.offline.engine import Mode, OfflineEngine, ScanReader
 from featurestore.offline.scan import SourceScan
 from featurestore.offline.timeline import NOBODY
@@ -370,7 +370,7 @@ class _Found:
             )
         table = None
         if found != NOBODY:
-            table = self.reader.features(np.array([found], dtype=np.int64))
+            table = fetch(self.reader, asked.scan, np.array([found], dtype=np.int64), threads=1)
         for column in asked.scan.features:
             name, value = column.name, asked.values[column.name]
             here = pa.scalar(None, column.dtype) if table is None else table.column(column.alias)[0]

@@ -3,7 +3,7 @@
 First only keys, times and ordinals are read, and the winners found; then the winners' features.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -12,11 +12,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from featurestore.offline.engine import Mode, OfflineEngine, ScanReader
-from featurestore.offline.history import LOWEST, Arrived, History
+from featurestore.offline.filled import FilledColumns, WantedRows
+from featurestore.offline.history import LOWEST, Arrived, History, numbers_of
+from featurestore.offline.running import FEW_TIMES, RunningWinners
 from featurestore.offline.scan import SourceScan
-from featurestore.offline.scan_columns import ScanColumn
 from featurestore.offline.spine_keys import NumberedKeys, number_keys
-from featurestore.offline.timeline import NOBODY, Ints, Timeline, distinct_places, rows_at
+from featurestore.offline.timeline import NOBODY, Ints, Timeline, rows_at
 
 BYTES_PER_ROW = 72
 """What a row that was read takes while it is brought into order, with its orders."""
@@ -69,6 +70,9 @@ def winners(
     found = np.full(spine.num_rows, NOBODY, dtype=np.int64)
     if not len(keys.rows):
         return found
+    if _runs(keys, mode):
+        found[keys.rows] = _running(reader, scan, keys, ttl_us)
+        return found
     find = partial(_answers, keys=keys, ttl_us=ttl_us, mode=mode)
     with ThreadPoolExecutor(engine.threads, thread_name_prefix="as-of") as pool:
         for part in key_ranges(range(keys.table.num_rows), reads_for(engine, scan)):
@@ -77,6 +81,23 @@ def winners(
             for places, ordinals in pool.map(partial(find, arrived), some):
                 found[keys.rows[places]] = ordinals
     return found
+
+
+def _runs(keys: NumberedKeys, mode: Mode) -> bool:
+    """Whether winners are found while rows come by; else rows are held, and brought into order."""
+    return mode == "complete" and len(keys.rows) <= FEW_TIMES * keys.table.num_rows
+
+
+def _running(reader: ScanReader, scan: SourceScan, keys: NumberedKeys, ttl_us: int | None) -> Ints:
+    """Return the ordinals of the winners of the keys' rows among all rows, in one reading."""
+    names = ["e", *(["c"] if scan.created else [])]
+    names += [*(("en", "cn") if scan.ties_by_nanoseconds else ()), "o"]
+    running = RunningWinners(keys, len(names) - 1)
+    wanted = keys.wanted(range(keys.table.num_rows), ttl_us)
+    for batch in reader.rows(wanted, from_us=keys.since(ttl_us), until_us=keys.last_us):
+        numbers = [numbers_of(batch.column(name)) for name in names]
+        running.add(batch.column("g").to_numpy(), numbers)
+    return running.ordinals(ttl_us)
 
 
 def _answers(
@@ -113,13 +134,14 @@ def explain(
     spine: pa.Table,
     *,
     ttl_us: int | None,
+    mode: Mode = "complete",
     passes: int | None = None,
 ) -> str:
     """Return how `as_of` would compute it, for people; `passes` is how often it would read."""
     keys = number_keys(spine)
     if not len(keys.rows):
         return "nothing to join: no spine row has both a key and a time"
-    passes = passes or reads_for(engine, scan)
+    passes = passes or (1 if _runs(keys, mode) else reads_for(engine, scan))
     with engine.reader(scan) as reader:
         wanted = keys.wanted(range(keys.table.num_rows), ttl_us)
         text = reader.explain(wanted, from_us=keys.since(ttl_us), until_us=keys.last_us)
@@ -183,28 +205,10 @@ def fetch(reader: ScanReader, scan: SourceScan, ordinals: Ints, *, threads: int)
     Returns:
         Columns `f0..` of the declared types, a row per ordinal.
     """
-    features = scan.features
-    answered = ordinals != NOBODY
-    wanted, wanted_places = distinct_places(ordinals[answered])
-    names = [column.alias for column in features]
-    if not len(wanted):
-        return pa.table([pa.nulls(len(ordinals), c.dtype) for c in features], names=names)
-    found = reader.features(wanted)
-    position = np.empty(len(wanted), dtype=np.int64)
-    position[found["n"].to_numpy()] = np.arange(found.num_rows)
-    places = np.zeros(len(ordinals), dtype=np.int64)
-    places[answered] = position[wanted_places]
-    return take_columns(found, features, pa.array(places, mask=~answered), threads=threads)
-
-
-def take_columns(
-    table: pa.Table, columns: Sequence[ScanColumn], indices: pa.Array, *, threads: int
-) -> pa.Table:
-    """Return the given rows of some columns, several columns at once."""
-
-    def take(column: ScanColumn) -> pa.Array:
-        return table[column.alias].combine_chunks().take(indices)
-
-    with ThreadPoolExecutor(threads, thread_name_prefix="take") as pool:
-        arrays = list(pool.map(take, columns))
-    return pa.table(arrays, names=[column.alias for column in columns])
+    answered = np.flatnonzero(ordinals != NOBODY)
+    wanted = WantedRows(ordinals[answered], answered)
+    filled = FilledColumns(scan.features, len(ordinals))
+    if len(answered):
+        for batch in reader.features(wanted.ordinals):
+            wanted.put(filled, batch, batch.column("n").to_numpy())
+    return filled.table(threads=threads)

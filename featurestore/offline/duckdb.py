@@ -21,7 +21,6 @@ from featurestore.offline import duckdb_dedup as dedup
 from featurestore.offline import duckdb_sql as sql
 from featurestore.offline.arrow_files import plain, read_file
 from featurestore.offline.declared import cast_batch as _cast
-from featurestore.offline.declared import cast_table
 from featurestore.offline.declared import version_columns as _version_columns
 from featurestore.offline.duckdb_connection import DuckDBLimits
 from featurestore.offline.duckdb_connection import translated_errors as _errors
@@ -346,15 +345,16 @@ class _DuckDBReader(ScanReader):
                     yield session.completed(batch, columns)
 
     @override
-    def features(self, ordinals: npt.NDArray[np.int64]) -> pa.Table:
+    def features(self, ordinals: npt.NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
+        session = self._session
         numbers = np.arange(len(ordinals), dtype=np.int64)
-        self._session.make_table("chosen", pa.table({"n": numbers, "o": ordinals}))
-        with self._running():
-            found = self._session.run(sql.select_features(self._session.rows)).to_arrow_table()
-        declared = [(c.alias, c.dtype) for c in self._session.scan.features]
-        batches = found.to_batches() or found.schema.empty_table().to_batches()
-        whole = (self._session.completed(b, [alias for alias, _ in declared]) for b in batches)
-        return cast_table(pa.Table.from_batches(whole), [("n", pa.int64()), *declared])
+        session.make_table("chosen", pa.table({"n": numbers, "o": ordinals}))
+        declared = [(c.alias, c.dtype) for c in session.scan.features]
+        query = sql.select_features(session.rows)
+        with _errors(f"Source {session.scan.source.name!r}", session.scan), self._running():
+            for batch in session.run(query).to_arrow_reader(BATCH_ROWS):
+                whole = session.completed(batch, [alias for alias, _ in declared])
+                yield _cast(whole, [("n", pa.int64()), *declared])
 
     @override
     def explain(self, keys: pa.Table, *, from_us: int | None, until_us: int) -> str:

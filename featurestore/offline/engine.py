@@ -141,14 +141,15 @@ class ScanReader(Protocol):
         """
         ...
 
-    def features(self, ordinals: npt.NDArray[np.int64]) -> pa.Table:
-        """Return the features of some rows, in any order.
+    def features(self, ordinals: npt.NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
+        """Yield the features of some rows, in any order.
 
         Args:
             ordinals: Of rows that `rows` has yielded, sorted, distinct.
 
         Returns:
-            A row for each: `n`, its position in `ordinals` (int64), and `f0..` (declared types).
+            Batches with a row for each ordinal: `n`, its position in `ordinals` (int64), and `f0..`
+            (declared types).
         """
         ...
 

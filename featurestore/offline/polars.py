@@ -355,14 +355,10 @@ class _PolarsReader(ScanReader):
                 yield from to_batches(frame, types)
 
     @override
-    def features(self, ordinals: Ints) -> pa.Table:
-        numbers, runs = [np.empty(0, dtype=np.int64)], []
+    def features(self, ordinals: Ints) -> Iterator[pa.RecordBatch]:
         for first, run in self._session.features(ordinals):
-            numbers.append(np.arange(first, first + run.num_rows, dtype=np.int64))
-            runs.append(run)
-        schema = self._session.rows.schema([c.alias for c in self._session.scan.features])
-        table = pa.Table.from_batches(runs, schema)
-        return table.add_column(0, "n", pa.array(np.concatenate(numbers)))
+            numbers = np.arange(first, first + run.num_rows, dtype=np.int64)
+            yield pa.record_batch([pa.array(numbers), *run.columns], ["n", *run.schema.names])
 
     @override
     def explain(self, keys: pa.Table, *, from_us: int | None, until_us: int) -> str:

@@ -15,6 +15,9 @@ from featurestore.offline.timeline import (
     time_order,
 )
 
+DENSE = 8
+"""Integers that spread over at most so many times their count are numbered without sorting them."""
+
 
 @dataclass(frozen=True, slots=True)
 class NumberedKeys:
@@ -120,6 +123,15 @@ def _encoded(key: pa.Array) -> tuple[npt.NDArray[np.int32], int]:
 
 def _sorted_numbers(values: Ints) -> tuple[npt.NDArray[np.int32], int]:
     """Number integers in their order, which takes less time and memory than a hash table."""
+    low = values.min()
+    span = int(values.max()) - int(low) + 1
+    if span <= DENSE * len(values):
+        offsets = values - low
+        is_there = np.zeros(span, dtype=bool)
+        is_there[offsets] = True
+        of_offset = np.cumsum(is_there, dtype=np.int32)
+        of_offset -= 1
+        return of_offset.take(offsets), int(of_offset[-1]) + 1
     order = time_order(values)
     numbers = np.cumsum(first_of_runs(values[order]), dtype=np.int32)
     numbers -= 1

@@ -246,9 +246,11 @@ class WatchedReader(ScanReader):
                 yield batch
 
     @override
-    def features(self, ordinals: npt.NDArray[np.int64]) -> pa.Table:
+    def features(self, ordinals: npt.NDArray[np.int64]) -> Iterator[pa.RecordBatch]:
         with self._watch.reading(self._reader):
-            return self._reader.features(ordinals)
+            for batch in self._reader.features(ordinals):
+                self._watch.check()
+                yield batch
 
     @override
     def explain(self, keys: pa.Table, *, from_us: int | None, until_us: int) -> str:

@@ -61,11 +61,10 @@ def test_chosen_rows_are_found_wherever_batches_end(scan: SourceScan) -> None:
     chosen = everything["o"].to_numpy()[numbers]
     engine = PolarsEngine(threads=2)
     with engine.reader(scan) as reader:
-        found = reader.features(chosen)
-        nothing = reader.features(chosen[:0])
+        found = pa.Table.from_batches(reader.features(chosen))
+        assert not list(reader.features(chosen[:0]))
     assert sorted(found["n"].to_pylist()) == list(range(len(numbers)))
     assert found.sort_by("n")["f0"].to_pylist() == numbers
-    assert (nothing.num_rows, nothing.schema) == (0, found.schema)
 
 
 def test_newest_rows_keep_their_features_over_all_batches(scan: SourceScan) -> None:

@@ -315,7 +315,7 @@ def test_a_joined_source_beyond_the_engines_memory_is_refused(kind: Any, tmp_pat
     write(tmp_path / "names.parquet", {"id": many, "y": many.cast(pa.float64())})
     scan = open_scan(joined(LOOKUP), ["y"], tmp_path)
     with pytest.raises(ResourceLimitError) as error, kind(memory_limit="30MB").reader(scan) as of:
-        of.features(pa.array([0, 1]).to_numpy())
+        list(of.features(pa.array([0, 1]).to_numpy()))
     assert says(error.value, "'names'", "300,000 rows")
 
 

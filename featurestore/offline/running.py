@@ -1,0 +1,130 @@
+"""Winners found while a source's rows come by: held is the best row so far for each question.
+
+Where keys are asked for a few times each, that takes less time than to hold all rows and to sort
+them, and memory for the spine alone, however long the history.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from featurestore.offline.history import LOWEST
+from featurestore.offline.spine_keys import NumberedKeys
+from featurestore.offline.timeline import NOBODY, Ints, first_of_runs
+
+FEW_TIMES: Final = 8
+"""How often keys may be asked for on average: a row is looked for among the times of its key."""
+
+_SHARED: Final = -1
+
+
+class RunningWinners:
+    """For each time of each key the greatest row of the key that came by and is not after it.
+
+    A row is kept at the first time of its key that sees it. Later times see it, too, unless they
+    have a row of their own, which is newer: that is settled at the end.
+
+    Args:
+        keys: The keys and times that are asked for.
+        versions: How many numbers decide between rows of one key and event time.
+    """
+
+    def __init__(self, keys: NumberedKeys, versions: int) -> None:
+        count = len(keys.rows)
+        self._keys = keys
+        self._bounds = np.append(np.flatnonzero(first_of_runs(keys.groups)), count)
+        self._best = [np.full(count, LOWEST, dtype=np.int64) for _ in range(1 + versions)]
+        self._owners = np.empty(count, dtype=np.int32)
+
+    def add(self, groups: npt.NDArray[np.int32], numbers: Sequence[Ints]) -> None:
+        """Let rows come by, in any order.
+
+        Args:
+            groups: The number of each row's key.
+            numbers: The event time of each row, then what decides between rows that share it, the
+                most important number first. No two rows agree in all. A row after the last time of
+                its key counts for nothing.
+        """
+        rows, places = self._first_to_see(groups, numbers[0])
+        numbers = [each.take(rows) for each in numbers] if len(rows) < len(groups) else numbers
+        newer = np.flatnonzero(self._are_newer(places, numbers))
+        if len(newer) < len(places):
+            places, numbers = places.take(newer), [each.take(newer) for each in numbers]
+        alone = self._without_smaller(places, numbers)
+        if len(alone) < len(places):
+            places, numbers = places.take(alone), [each.take(alone) for each in numbers]
+        for best, each in zip(self._best, numbers, strict=True):
+            best[places] = each
+
+    def ordinals(self, ttl_us: int | None) -> Ints:
+        """Return the last number of the winner of each time, `NOBODY` where there is none.
+
+        Args:
+            ttl_us: Greatest age of a row, or None.
+        """
+        events, ordinals = self._best[0], self._best[-1]
+        places = np.where(ordinals == LOWEST, NOBODY, np.arange(len(ordinals)))
+        np.maximum.accumulate(places, out=places)
+        answers = places >= self._bounds.take(self._keys.groups)
+        if ttl_us is not None:
+            answers &= events.take(places) >= self._keys.times - ttl_us
+        return np.where(answers, ordinals.take(places), NOBODY)
+
+    def _first_to_see(self, groups: npt.NDArray[np.int32], events: Ints) -> tuple[Ints, Ints]:
+        """Return which rows some time of their key is not before, and the place of the first."""
+        times = self._keys.times
+        places = self._bounds.take(groups)
+        late = np.flatnonzero(times.take(places) < events)
+        rows, wanted = late, events[late]
+        low, high = places[late] + 1, self._bounds.take(groups[late] + 1)
+        while len(rows):
+            is_found = low >= high
+            if is_found.any():
+                places[rows[is_found]] = low[is_found]
+                rows, low, high, wanted = (each[~is_found] for each in (rows, low, high, wanted))
+            middle = (low + high) >> 1
+            is_before = times.take(middle) < wanted
+            low, high = np.where(is_before, middle + 1, low), np.where(is_before, high, middle)
+        is_seen = np.ones(len(groups), dtype=bool)
+        is_seen[late] = places[late] < self._bounds.take(groups[late] + 1)
+        if is_seen.all():
+            return np.arange(len(groups)), places
+        seen = np.flatnonzero(is_seen)
+        return seen, places[seen]
+
+    def _are_newer(self, places: Ints, numbers: Sequence[Ints]) -> npt.NDArray[np.bool_]:
+        """Return which rows are greater than the best so far: by the first number that differs."""
+        found = np.zeros(len(places), dtype=bool)
+        tied: Ints | None = None
+        for best, each in zip(self._best, numbers, strict=True):
+            if tied is None:
+                there = best.take(places)
+                found = each > there
+                tied = np.flatnonzero(each == there)
+            else:
+                there, mine = best[places[tied]], each[tied]
+                found[tied] = mine > there
+                tied = tied[mine == there]
+            if not len(tied):
+                break
+        return found
+
+    def _without_smaller(self, places: Ints, numbers: Sequence[Ints]) -> Ints:
+        """Return the rows without those that share their place with a greater one."""
+        rows = np.arange(len(places), dtype=np.int32)
+        owners = self._owners
+        owners[places] = rows
+        others = places[owners.take(places) != rows]
+        if not len(others):
+            return np.arange(len(places))
+        owners[others] = _SHARED
+        is_shared = owners.take(places) == _SHARED
+        shared = np.flatnonzero(is_shared)
+        order = np.lexsort((*(n[shared] for n in reversed(numbers)), places[shared]))
+        shared = shared[order]
+        is_last = np.append(first_of_runs(places[shared])[1:], True)
+        is_left = ~is_shared
+        is_left[shared[is_last]] = True
+        return np.flatnonzero(is_left)

@@ -1,0 +1,118 @@
+"""Winners found while rows come by are those of looking at all rows at once."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from featurestore.offline.filled import FilledColumns, WantedRows
+from featurestore.offline.history import LOWEST
+from featurestore.offline.running import RunningWinners
+from featurestore.offline.scan_columns import ScanColumn
+from featurestore.offline.spine_keys import number_keys
+
+GREATEST = 2**63 - 1
+times = st.sampled_from([LOWEST, LOWEST + 1, GREATEST]) | st.integers(-3, 3)
+spines = st.lists(st.tuples(st.integers(0, 2), times), min_size=1, max_size=20)
+# Of a row its key, its event time, its created time, and the batch that it comes with.
+histories = st.lists(
+    st.tuples(st.integers(0, 3), times, st.integers(-1, 1), st.integers(0, 3)), max_size=40
+)
+
+
+def _winner(question: tuple[int, int], history: list[tuple[Any, ...]], ttl_us: int | None) -> int:
+    """Return the number of the row that answers, -1 for none."""
+    key, time = question
+    visible = [
+        (event, created, number)
+        for number, (own, event, created, _) in enumerate(history)
+        if own == key and event <= time
+    ]
+    if not visible:
+        return -1
+    event, _, number = max(visible)
+    return -1 if ttl_us is not None and event < time - ttl_us else number
+
+
+@settings(max_examples=max(500, settings().max_examples))  # each takes a millisecond
+@given(spine=spines, history=histories, ttl_us=st.none() | st.integers(0, 3), shuffled=st.randoms())
+def test_winners_are_the_greatest_visible_rows_in_whatever_batches_they_come(
+    spine: list[tuple[int, int]],
+    history: list[tuple[int, int, int, int]],
+    ttl_us: int | None,
+    shuffled: Any,
+) -> None:
+    if ttl_us is not None:  # a time less a ttl is a time
+        spine = [(key, max(time, LOWEST + ttl_us)) for key, time in spine]
+    columns = {"q": [time for _, time in spine], "k0": [key for key, _ in spine]}
+    keys = number_keys(pa.table({n: pa.array(v, pa.int64()) for n, v in columns.items()}))
+    group_of = {key: group for group, key in enumerate(keys.table["k0"].to_pylist())}
+    running = RunningWinners(keys, versions=2)
+    for batch in range(4):
+        rows = [
+            (group_of[key], event, created, number)
+            for number, (key, event, created, of) in enumerate(history)
+            if of == batch and key in group_of
+        ]
+        shuffled.shuffle(rows)
+        table = np.array(rows, dtype=np.int64).reshape(len(rows), 4)
+        groups, *numbers = table.T
+        running.add(groups.astype(np.int32), [np.ascontiguousarray(each) for each in numbers])
+    found = np.full(len(spine), -1)
+    found[keys.rows] = running.ordinals(ttl_us)
+    assert found.tolist() == [_winner(question, history, ttl_us) for question in spine]
+
+
+def test_many_rows_at_one_place_in_falling_order_leave_the_greatest() -> None:
+    keys = number_keys(pa.table({"q": pa.array([50], pa.int64()), "k0": pa.array([7], pa.int64())}))
+    running = RunningWinners(keys, versions=1)
+    events = np.arange(40, -40, -1)
+    running.add(np.zeros(80, dtype=np.int32), [events, np.arange(80)])
+    assert running.ordinals(None).tolist() == [0]
+
+
+VALUES: dict[pa.DataType, list[Any]] = {
+    pa.int8(): [1, None, -3],
+    pa.uint64(): [2**64 - 1, None, 0],
+    pa.float32(): [0.5, float("inf"), None],
+    pa.bool_(): [True, None, False],
+    pa.date32(): [1, None, 3],
+    pa.timestamp("us", tz="UTC"): [-1, None, 2**50],
+    pa.string(): ["a", None, ""],
+    pa.list_(pa.int64()): [[1], None, []],
+    pa.decimal128(5, 2): ["1.50", None, "-2.25"],
+}
+
+
+@pytest.mark.parametrize("dtype", VALUES, ids=str)
+@pytest.mark.parametrize("asked", [[0, 1, 2], [2, 0], [1, 1, 0, 0, 2, 1], []], ids=str)
+def test_values_go_to_their_places_whatever_their_type(
+    dtype: pa.DataType, asked: list[int]
+) -> None:
+    raw = VALUES[dtype]
+    values = pa.array(raw).cast(dtype) if pa.types.is_decimal(dtype) else pa.array(raw, dtype)
+    places = [2 * number + 1 for number in range(len(asked))]
+    wanted = WantedRows(np.array(asked, dtype=np.int64), np.array(places, dtype=np.int64))
+    assert wanted.ordinals.tolist() == sorted(set(asked))
+    filled = FilledColumns([ScanColumn("f0", "f", "f", dtype)], 2 * len(asked) + 1)
+    for number in reversed(range(len(wanted.ordinals))):  # in any order
+        row = int(wanted.ordinals[number])
+        batch = pa.record_batch([values.slice(row, 1)], names=["f0"])
+        wanted.put(filled, batch, np.array([number]))
+    table = filled.table(threads=2)
+    table.validate(full=True)
+    expected: list[Any] = [None] * table.num_rows
+    for place, row in zip(places, asked, strict=True):
+        expected[place] = values[row].as_py()
+    assert table["f0"].type == dtype
+    assert table["f0"].to_pylist() == expected
+
+
+def test_what_is_null_has_nothing_of_other_memory_beneath() -> None:
+    filled = FilledColumns([ScanColumn("f0", "f", "f", pa.float64())], 1_000)
+    found = filled.table(threads=1)["f0"].combine_chunks()
+    assert found.null_count == 1_000
+    assert not any(found.buffers()[1].to_pybytes())
