@@ -22,12 +22,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featurestore_sdk.throttling import LoadThrottle
+
 from benchmarks.errors import JobFailedError, WrongAnswerError
 from benchmarks.http2 import Connection
 from benchmarks.job import serve_jobs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 CONNECTIONS = 4
 STREAMS = 4
@@ -108,9 +110,9 @@ class Loop:
         """Send one request that is, or was, due at ``due_at``."""
         self.due[connection, self.connections[connection].send()] = due_at
 
-    def put(self, first: int, last: int, *, started: float, rate: float) -> None:
-        """Send the requests ``first`` to ``last``; each is due at its place in the rate."""
-        for number in range(first, last):
+    def put(self, numbers: Iterable[int], *, started: float, rate: float) -> None:
+        """Send requests by their numbers; each is due at its place in the rate."""
+        for number in numbers:
             at = number % len(self.connections)
             self.due[at, self.connections[at].put()] = started + number / rate
         for connection in self.connections:
@@ -161,22 +163,29 @@ def open_loop(arguments: dict[str, Any]) -> dict[str, Any]:
 def overload(arguments: dict[str, Any]) -> dict[str, Any]:
     """What becomes of ``rate`` requests a second whose callers wait ``timeout_ms`` each.
 
-    Good answers count if they came in time. Refusals are answers without data.
+    Good answers count if they came in time. Refusals are answers without data. With ``throttled``
+    callers keep back what our client would.
     """
     loop = Loop.opened(arguments)
+    throttle = LoadThrottle() if arguments.get("throttled") else None
     rate, seconds = arguments["rate"], arguments["seconds"]
     started = time.perf_counter()
     end = started + seconds
-    sent = 0
+    asked = sent = taken = 0
     while (now := time.perf_counter()) < end + arguments["timeout_ms"] / 1e3:
         due = int((min(now, end) - started) * rate)
-        if due > sent:
-            loop.put(sent, due, started=started, rate=rate)
-            sent = due
+        if due > asked:
+            numbers = [n for n in range(asked, due) if throttle is None or throttle.admits()]
+            loop.put(numbers, started=started, rate=rate)
+            asked, sent = due, sent + len(numbers)
         loop.turn(0.001 if now < end else 0.05)
+        while throttle is not None and taken < len(loop.good_s):
+            throttle.taken()
+            taken += 1
     loop.close()
     latest = arguments["timeout_ms"] / 1e3
     return {
+        "asked": asked / seconds,
         "sent": sent / seconds,
         "good": sum(each <= latest for each in loop.good_s) / seconds,
         "late": sum(each > latest for each in loop.good_s) / seconds,

@@ -59,6 +59,7 @@ class AsyncChannels:
         tries = self._pool.tries(self._pool.seconds(timeout_s), repeatable=call.repeatable)
         while True:
             try:
+                self._pool.admit()
                 return await self.once(call, tries.left_s())
             except ClientError as failure:
                 pause_s = tries.pause_after(failure)

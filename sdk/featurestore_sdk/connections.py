@@ -10,9 +10,10 @@ from typing import Final, Generic, TypeVar
 import grpc
 
 from featurestore_sdk.errors import ClientClosedError, ClientError, UnavailableError
-from featurestore_sdk.failures import Metadata, error_from_status, is_unsent
+from featurestore_sdk.failures import OVERLOADED, Metadata, error_from_status, is_refused, is_unsent
 from featurestore_sdk.options import ClientOptions, Tls, is_local
 from featurestore_sdk.retries import Throttle, Tries
+from featurestore_sdk.throttling import LoadThrottle
 
 MAX_REPLY_BYTES: Final = 256 << 20
 """Replies larger than this fail with LimitExceededError."""
@@ -24,6 +25,7 @@ PASS_OVER_S: Final = 1.0
 _IN_TURN: Final = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
 
 CLOSED_DURING_CALL: Final = "The client was closed while the call was under way."
+NOT_SENT: Final = "The servers refuse most calls, so that this one was not sent; try again later."
 
 Channel = TypeVar("Channel")
 
@@ -124,6 +126,7 @@ class Pool(Generic[Channel]):
         self._options = options
         self._connect = connect
         self._throttle = Throttle()
+        self._load = LoadThrottle()
         self._opened = False
 
     @cached_property
@@ -141,6 +144,15 @@ class Pool(Generic[Channel]):
         if self.closed:
             raise ClientClosedError("This client is closed; make another one.")
         return self.ring.next()
+
+    def admit(self) -> None:
+        """Count a try that is about to be made.
+
+        Raises:
+            UnavailableError: It is not to be sent: servers refuse most calls.
+        """
+        if not self._load.admits() and not self.closed:
+            raise UnavailableError(NOT_SENT, code="UNAVAILABLE", reason=OVERLOADED)
 
     def tries(self, timeout_s: float | None, *, repeatable: bool = True) -> Tries:
         """Return the tries of a new call."""
@@ -160,6 +172,7 @@ class Pool(Generic[Channel]):
         """Take note of a call that was answered."""
         self.ring.succeeded(index)
         self._throttle.succeeded()
+        self._load.taken()
 
     def failed(
         self, index: int, code: grpc.StatusCode, details: str | None, trailers: Metadata | None
@@ -169,6 +182,8 @@ class Pool(Generic[Channel]):
             return ClientClosedError(CLOSED_DURING_CALL)
         failure = error_from_status(code.name, details or "", trailers or ())
         self.ring.failed(index, failure)
+        if not is_refused(failure):
+            self._load.taken()
         return failure
 
     def close(self) -> Sequence[Channel]:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Metadata = Iterable[tuple[str, str | bytes]]
 ERROR_DOMAIN: Final = "featurestore"
+OVERLOADED: Final = "OVERLOADED"
+"""The reason of a call that a server did not take because it has too many."""
 DETAILS_KEY: Final = "grpc-status-details-bin"
 
 _PLAIN: Final[dict[str, type[ClientError]]] = {
@@ -112,6 +114,14 @@ def is_unsent(failure: ClientError) -> bool:
         and not failure.reason
         and failure.message.startswith(_NO_CONNECTION)
     )
+
+
+def is_refused(failure: ClientError) -> bool:
+    """Whether a server did not take a call because it has too many.
+
+    It says so while it has the time, and lets gRPC end calls without a word when it has not.
+    """
+    return failure.reason == OVERLOADED or (failure.code == "CANCELLED" and not failure.reason)
 
 
 def _facts(trailing_metadata: Metadata) -> _Facts:
