@@ -13,7 +13,7 @@ from typing import IO, Final, cast
 from featurestore_server.errors import WorkerError
 from featurestore_server.families import Samples
 from featurestore_server.grpc_core import worker_environment
-from featurestore_server.protocol import Reports, check_report, read_samples
+from featurestore_server.protocol import Reports, check_report, read_samples, says_ready
 
 LOGGER: Final = logging.getLogger("featurestore_server")
 
@@ -78,6 +78,8 @@ class Worker:
         os.set_blocking(self._lifeline.fileno(), False)
         self._pipe = cast("IO[bytes]", self._process.stdout)
         self._reports = Reports(self._pipe.fileno())
+        self._is_ready = False
+        self._samples: Samples = {}
         self._unsaid = memoryview(self._task_line.encode())
         self._read_by = self._started_at + START_TIMEOUT_S
 
@@ -94,17 +96,28 @@ class Worker:
                 f"A worker process was not ready after {START_TIMEOUT_S:.0f} s."
             ) from None
         check_report(report)
+        self._is_ready = True
 
     def latest_samples(self) -> Samples:
         """Return what the process last reported to have counted; nothing if that is not new."""
-        for line in reversed(self._reports.lines()):
+        self._take_reports()
+        samples, self._samples = self._samples, {}
+        return samples
+
+    def _take_reports(self) -> None:
+        for line in self._reports.lines():
             if samples := read_samples(line):
-                return samples
-        return {}
+                self._samples = samples
+            else:
+                self._is_ready = self._is_ready or says_ready(line)
 
     def revive(self) -> None:
-        """Start the process again if it died; the pause before that grows while it keeps dying."""
+        """Start the process again if it died; the pause before that grows while it keeps dying.
+
+        One that was started and does not come to serve is killed.
+        """
         if self._process.poll() is None:
+            self._end_if_stuck()
             return
         if self._restart_at is None:
             if time.monotonic() - self._started_at > STEADY_S:
@@ -121,6 +134,19 @@ class Worker:
             )
         if time.monotonic() >= self._restart_at:
             self._restart()
+
+    def _end_if_stuck(self) -> None:
+        if self._is_ready or time.monotonic() - self._started_at < START_TIMEOUT_S:
+            return
+        self._take_reports()
+        if not self._is_ready:
+            LOGGER.error(
+                "%s %d does not serve after %.0f s and is killed",
+                self._kind,
+                self.pid,
+                START_TIMEOUT_S,
+            )
+            self._process.kill()
 
     def _pause_longer(self) -> None:
         self._pause_s = min(max(2 * self._pause_s, FIRST_RESTART_S), LAST_RESTART_S)

@@ -273,6 +273,11 @@ def check_report(line: str) -> None:
         )
 
 
+def says_ready(line: str) -> bool:
+    """Whether a report is that of a worker that serves."""
+    return json.loads(line).get("ready") is True
+
+
 def report_samples(out: TextIO, samples: Samples) -> None:
     """Tell the parent all that this worker has counted."""
     flat = {name: list(family.items()) for name, family in samples.items()}

@@ -1,9 +1,9 @@
 """The online lookup: bytes in, bytes out."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from typing import Any, Final, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from featurestore_protos.v1.serving_pb2 import DESCRIPTOR
 
@@ -21,9 +21,15 @@ from featurestore_server.options import Limits
 from featurestore_server.requests import Selection
 
 Result = TypeVar("Result")
+_Stored: TypeAlias = Sequence[Sequence[bytes | None]]
+"""What the store answered to each read of a question."""
 
 SERVING_SERVICE: Final = DESCRIPTOR.services_by_name["ServingService"].full_name
 LOOKUP_METHOD: Final = f"/{SERVING_SERVICE}/GetOnlineFeatures"
+
+
+FEW_ENTITIES: Final = 8
+"""Entities of a call that is answered together with others like it."""
 
 
 class Witness(Protocol):
@@ -108,11 +114,14 @@ class OnlineFeatures:
         if isinstance(found, Exception):
             return [_failed(a, call, found) for a, call in zip(asked, calls, strict=True)]
         values = iter(found)
-        return [
-            a
-            if isinstance(a, Exception)
-            else _attempt(self._reply, a, [next(values) for _ in a.question.reads])
+        rows = [
+            [] if isinstance(a, Exception) else [next(values) for _ in a.question.reads]
             for a in asked
+        ]
+        results = _results(asked, rows)
+        return [
+            result if isinstance(result, Exception) else _attempt(self._reply, a, result)
+            for a, result in zip(asked, results, strict=True)
         ]
 
     def _read(
@@ -141,8 +150,7 @@ class OnlineFeatures:
         question = lookup.ask(columns, count=request.entity_count)
         return Asked(call, lookup, question, served.catalog, request)
 
-    def _reply(self, asked: "Asked", answers: Sequence[Sequence[bytes | None]]) -> bytes:
-        result = asked.lookup.answer(asked.question, answers)
+    def _reply(self, asked: "Asked", result: LookupResult) -> bytes:
         asked.call.entities = len(result)
         for witness in self._witnesses:
             witness.answered(asked, result)
@@ -177,6 +185,45 @@ class _Served:
             functions=self._functions,
             max_entities=self._limits.max_entities,
         )
+
+
+def _results(
+    asked: Sequence["Asked | Exception"], rows: Sequence[_Stored]
+) -> list[LookupResult | Exception]:
+    """Return the result of each call, from the rows that were read for it, or what it failed with.
+
+    Small calls that ask for the same are answered together, which costs hardly more than one.
+    """
+    together: dict[int, LookupResult] = {}
+    for lookup, numbers, questions in _alike(asked):
+        found = _attempt(lookup.answer_together, questions, [rows[n] for n in numbers])
+        if not isinstance(found, Exception):  # else each finds out for itself
+            together |= zip(numbers, found, strict=True)
+    return [
+        together[number] if number in together else _result(a, rows[number])
+        for number, a in enumerate(asked)
+    ]
+
+
+def _result(asked: "Asked | Exception", rows: _Stored) -> LookupResult | Exception:
+    if isinstance(asked, Exception):
+        return asked
+    return _attempt(asked.lookup.answer, asked.question, rows)
+
+
+def _alike(
+    asked: Sequence["Asked | Exception"],
+) -> Iterable[tuple[Lookup, list[int], list[Question]]]:
+    """Return each lookup that several small calls ask for, with their numbers and questions."""
+    small: dict[int, tuple[Lookup, list[int], list[Question]]] = {}
+    for number, a in enumerate(asked):
+        if isinstance(a, Exception) or not isinstance(a.question, Question):
+            continue
+        if a.question.size <= FEW_ENTITIES:
+            _, numbers, questions = small.setdefault(id(a.lookup), (a.lookup, [], []))
+            numbers.append(number)
+            questions.append(a.question)
+    return (alike for alike in small.values() if len(alike[1]) > 1)
 
 
 def _failed(asked: "Asked | Exception", call: Call, error: Exception) -> Exception:

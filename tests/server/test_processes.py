@@ -220,6 +220,31 @@ def test_workers_that_do_not_read_hold_up_nobody_and_are_replaced(
         _until_served(server, dial(server.address), 10)
 
 
+def test_a_successor_that_does_not_come_to_serve_is_replaced(
+    online_store: dict[str, Any],
+    dial: Dial,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with Supervisor(ServeOptions(**_options(online_store, workers=1))) as server:
+        [first] = server.worker_pids
+        psutil.Process(first).kill()
+        _wait_until(lambda: _turn(server) and first not in server.worker_pids)
+        [stuck] = server.worker_pids
+        os.kill(stuck, signal.SIGSTOP)  # before it has loaded anything
+        assert _turn(server)
+        assert server.worker_pids == (stuck,)  # it may take a while
+        monkeypatch.setattr(processes, "START_TIMEOUT_S", 0.5)
+        _wait_until(lambda: _turn(server) and not {first, stuck} & {*server.worker_pids})
+        monkeypatch.undo()
+        assert f"worker {stuck} does not serve" in caplog.text
+        [sound] = server.worker_pids
+        _until_served(server, dial(server.address), shop.catalog().revision)
+        monkeypatch.setattr(processes, "START_TIMEOUT_S", 0.0)
+        assert _turn(server)
+        assert server.worker_pids == (sound,)  # one that serves may take as long as it likes
+
+
 def _turn(server: Supervisor) -> bool:
     """What `serve` does again and again."""
     server.gather()
