@@ -1,7 +1,7 @@
 # Needs Python 3.11 or newer, git and make. Everything else is installed into .venv.
 PYTHON ?=
 # More than the two cores that this is sized for: tests of failovers and servers wait more than they compute.
-WORKERS ?= 4
+WORKERS ?= 6
 SUITES ?= tests
 
 # Certificates that the machine trusts, as pip and git do.

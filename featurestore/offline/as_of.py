@@ -70,7 +70,7 @@ def winners(
     found = np.full(spine.num_rows, NOBODY, dtype=np.int64)
     if not len(keys.rows):
         return found
-    if _runs(keys, mode):
+    if _runs(engine, scan, keys, mode):
         found[keys.rows] = _running(reader, scan, keys, ttl_us)
         return found
     find = partial(_answers, keys=keys, ttl_us=ttl_us, mode=mode)
@@ -83,15 +83,22 @@ def winners(
     return found
 
 
-def _runs(keys: NumberedKeys, mode: Mode) -> bool:
+def _runs(engine: OfflineEngine, scan: SourceScan, keys: NumberedKeys, mode: Mode) -> bool:
     """Whether winners are found while rows come by; else rows are held, and brought into order."""
-    return mode == "complete" and len(keys.rows) <= FEW_TIMES * keys.table.num_rows
+    held = len(keys.rows) * (8 * len(_order(scan)) + 4)
+    are_few = len(keys.rows) <= FEW_TIMES * keys.table.num_rows
+    return mode == "complete" and are_few and held <= engine.memory_bytes // MEMORY_SHARE
+
+
+def _order(scan: SourceScan) -> list[str]:
+    """Return what decides between rows of a key, the most important first."""
+    nanoseconds = ("en", "cn") if scan.ties_by_nanoseconds else ()
+    return ["e", *(["c"] if scan.created else []), *nanoseconds, "o"]
 
 
 def _running(reader: ScanReader, scan: SourceScan, keys: NumberedKeys, ttl_us: int | None) -> Ints:
     """Return the ordinals of the winners of the keys' rows among all rows, in one reading."""
-    names = ["e", *(["c"] if scan.created else [])]
-    names += [*(("en", "cn") if scan.ties_by_nanoseconds else ()), "o"]
+    names = _order(scan)
     running = RunningWinners(keys, len(names) - 1)
     wanted = keys.wanted(range(keys.table.num_rows), ttl_us)
     for batch in reader.rows(wanted, from_us=keys.since(ttl_us), until_us=keys.last_us):
@@ -141,7 +148,7 @@ def explain(
     keys = number_keys(spine)
     if not len(keys.rows):
         return "nothing to join: no spine row has both a key and a time"
-    passes = passes or (1 if _runs(keys, mode) else reads_for(engine, scan))
+    passes = passes or (1 if _runs(engine, scan, keys, mode) else reads_for(engine, scan))
     with engine.reader(scan) as reader:
         wanted = keys.wanted(range(keys.table.num_rows), ttl_us)
         text = reader.explain(wanted, from_us=keys.since(ttl_us), until_us=keys.last_us)
