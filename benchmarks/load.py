@@ -171,7 +171,7 @@ def overload(arguments: dict[str, Any]) -> dict[str, Any]:
     rate, seconds = arguments["rate"], arguments["seconds"]
     started = time.perf_counter()
     end = started + seconds
-    asked = sent = taken = 0
+    asked = sent = taken = refused = 0
     while (now := time.perf_counter()) < end + arguments["timeout_ms"] / 1e3:
         due = int((min(now, end) - started) * rate)
         if due > asked:
@@ -182,6 +182,9 @@ def overload(arguments: dict[str, Any]) -> dict[str, Any]:
         while throttle is not None and taken < len(loop.good_s):
             throttle.taken()
             taken += 1
+        while throttle is not None and refused < len(loop.refused_s):
+            throttle.refused()
+            refused += 1
     loop.close()
     latest = arguments["timeout_ms"] / 1e3
     return {

@@ -146,7 +146,7 @@ class Pool(Generic[Channel]):
         return self.ring.next()
 
     def admit(self) -> None:
-        """Count a try that is about to be made.
+        """Return if a call may be sent now.
 
         Raises:
             UnavailableError: It is not to be sent: servers refuse most calls.
@@ -182,7 +182,9 @@ class Pool(Generic[Channel]):
             return ClientClosedError(CLOSED_DURING_CALL)
         failure = error_from_status(code.name, details or "", trailers or ())
         self.ring.failed(index, failure)
-        if not is_refused(failure):
+        if is_refused(failure):
+            self._load.refused()
+        else:
             self._load.taken()
         return failure
 

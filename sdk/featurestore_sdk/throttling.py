@@ -22,10 +22,11 @@ class LoadThrottle:
 
         max(0, (asked - FACTOR * taken - PATIENCE) / (asked + 1))
 
-    where `asked` are the calls that its users made lately, and `taken` those of them that servers
-    did not refuse ("client-side throttling", Beyer and others, Site Reliability Engineering, 2016,
-    chapter 21). What is sent is then FACTOR times what servers take, whatever is asked for, and
-    grows by as much in each half-life once they take more.
+    where `asked` are the calls of late that ended or were kept back, and `taken` those that servers
+    did not refuse; calls under way count as neither, so that a burst is no overload. What is sent
+    is then FACTOR times what servers take, whatever is asked for, and grows by as much in each
+    half-life once they take more. ("Client-side throttling", Beyer and others, Site Reliability
+    Engineering, 2016, chapter 21.)
 
     Threads may race: one call more or less decides nothing.
 
@@ -49,16 +50,22 @@ class LoadThrottle:
         self._taken = 0.0
 
     def admits(self) -> bool:
-        """Count a call that a user made; return whether to send it."""
+        """Return whether to send a call; count it if not."""
         self._age()
         surplus = self._asked - FACTOR * self._taken - PATIENCE
+        if surplus <= 0 or self._chance() * (self._asked + 1) >= surplus:
+            return True
         self._asked += 1
-        return surplus <= 0 or self._chance() * self._asked >= surplus
+        return False
 
     def taken(self) -> None:
-        """Count a call that was sent, and not refused for want of time."""
-        if self._taken < self._asked:  # not all that is sent was asked for here: health checks
-            self._taken += 1
+        """Count a call that ended, and not because a server has too many."""
+        self._asked += 1
+        self._taken += 1
+
+    def refused(self) -> None:
+        """Count a call that a server did not take."""
+        self._asked += 1
 
     def _age(self) -> None:
         half_lives = (self._now() - self._since) // HALF_LIFE_S

@@ -1,11 +1,13 @@
 """How much of what users ask for a client sends to servers that refuse most of it."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from random import Random
 from typing import NoReturn
 
 import grpc
 import pytest
-from featurestore_sdk import RetryPolicy, UnavailableError
+from featurestore_sdk import FeatureStoreClient, RetryPolicy, UnavailableError
 from featurestore_sdk.errors import NotFoundError
 from featurestore_sdk.throttling import FACTOR, HALF_LIFE_S, PATIENCE, LoadThrottle
 from google.rpc.error_details_pb2 import ErrorInfo
@@ -48,6 +50,8 @@ class Asked:
                 if room >= 1:
                     room -= 1
                     self.throttle.taken()
+                else:
+                    self.throttle.refused()
         return sent
 
 
@@ -86,16 +90,20 @@ def test_servers_that_took_nothing_are_tried_now_and_then() -> None:
 
 def test_a_few_refusals_are_no_overload() -> None:
     throttle = LoadThrottle(now=Clock(), chance=lambda: 0.0)
-    assert [throttle.admits() for _ in range(int(PATIENCE) + 1)] == [True] * (int(PATIENCE) + 1)
+    for _ in range(int(PATIENCE)):
+        assert throttle.admits()
+        throttle.refused()
+    assert throttle.admits()
+    throttle.refused()
     assert not throttle.admits()
 
 
-def test_what_is_taken_without_having_been_asked_for_gives_no_credit() -> None:
+def test_calls_under_way_are_no_overload() -> None:
     throttle = LoadThrottle(now=Clock(), chance=lambda: 0.0)
-    for _ in range(1_000):
+    assert all(throttle.admits() for _ in range(10_000))
+    for _ in range(10_000):
         throttle.taken()
-    admitted = [throttle.admits() for _ in range(100)]
-    assert sum(admitted) == PATIENCE + 1
+    assert all(throttle.admits() for _ in range(10_000))
 
 
 def _refuse(_: bytes, context: Context) -> NoReturn:
@@ -126,6 +134,23 @@ def test_a_client_keeps_calls_back_from_a_server_that_refuses_them(
     server.answer = lambda _, __: EMPTY_REPLY
     patient = connect(server.address, timeout_s=30)
     assert patient.get_online_features("any", {"id": [1]}).project == "scripted"
+
+
+def test_many_calls_at_once_are_all_sent(script: Script) -> None:
+    gate = threading.Event()
+
+    def held(_: bytes, __: Context) -> bytes:
+        gate.wait(30)
+        return EMPTY_REPLY
+
+    server = script(held)
+    with (
+        FeatureStoreClient(server.address, retry=ONCE, timeout_s=30) as client,
+        ThreadPoolExecutor(60) as callers,
+    ):
+        calls = [callers.submit(client.get_online_features, "any", {"id": [1]}) for _ in range(60)]
+        threading.Timer(1.0, gate.set).start()
+        assert {call.result().project for call in calls} == {"scripted"}
 
 
 def test_other_failures_keep_nothing_back(script: Script, connect: Connect) -> None:
