@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from featurestore.errors import SourceError
 from featurestore.offline.engine import Mode, OfflineEngine, ScanReader
 from featurestore.offline.filled import FilledColumns, WantedRows
 from featurestore.offline.history import LOWEST, Arrived, History, numbers_of
@@ -211,11 +212,23 @@ def fetch(reader: ScanReader, scan: SourceScan, ordinals: Ints, *, threads: int)
 
     Returns:
         Columns `f0..` of the declared types, a row per ordinal.
+
+    Raises:
+        SourceError: Rows that were found before are not there any more.
     """
     answered = np.flatnonzero(ordinals != NOBODY)
     wanted = WantedRows(ordinals[answered], answered)
     filled = FilledColumns(scan.features, len(ordinals))
-    if len(answered):
+    missing = len(wanted.ordinals)
+    if missing:
         for batch in reader.features(wanted.ordinals):
             wanted.put(filled, batch, batch.column("n").to_numpy())
+            missing -= batch.num_rows
+    if missing:
+        raise SourceError(
+            f"Source {scan.source.name!r}: {missing:,} of the rows that were found are there no"
+            " more.",
+            source=scan.source.name,
+            hint="did a file change while it was read? try again",
+        )
     return filled.table(threads=threads)

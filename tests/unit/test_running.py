@@ -1,5 +1,6 @@
 """Winners found while rows come by are those of looking at all rows at once."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from featurestore.errors import SourceError
+from featurestore.offline.as_of import fetch
 from featurestore.offline.filled import FilledColumns, WantedRows
 from featurestore.offline.history import LOWEST
 from featurestore.offline.running import RunningWinners
@@ -116,3 +119,22 @@ def test_what_is_null_has_nothing_of_other_memory_beneath() -> None:
     found = filled.table(threads=1)["f0"].combine_chunks()
     assert found.null_count == 1_000
     assert not any(found.buffers()[1].to_pybytes())
+
+
+class _Forgetful:
+    """A reader that has lost a row since it was asked for keys and times."""
+
+    def features(self, ordinals: Any) -> Any:
+        numbers = pa.array(range(len(ordinals) - 1), pa.int64())
+        yield pa.record_batch([numbers, numbers], names=["n", "f0"])
+
+
+def test_a_row_that_is_gone_is_no_null() -> None:
+    scan: Any = SimpleNamespace(
+        source=SimpleNamespace(name="payments"),
+        features=[ScanColumn("f0", "f", "f", pa.int64())],
+    )
+    reader: Any = _Forgetful()
+    assert fetch(reader, scan, np.array([-1, -1]), threads=1)["f0"].null_count == 2
+    with pytest.raises(SourceError, match="'payments': 1 of the rows"):
+        fetch(reader, scan, np.array([4, -1, 7, 4]), threads=1)
