@@ -12,6 +12,7 @@ import pytest
 from featurestore.definitions import Aggregation
 from featurestore.errors import JobCancelledError
 from featurestore.store import FeatureStore
+from featurestore.training import job as jobs
 from featurestore.training.job import RetrievalJob
 from featurestore.training.watch import Progress, Watch
 from tests.unit.projects import FILE, LATER, UTC_US, project, rows, says, view, write
@@ -214,6 +215,19 @@ def test_a_preview_ends_with_its_job(store: FeatureStore, kind: str) -> None:
     job.cancel()
     with pytest.raises(JobCancelledError):
         job.preview()
+
+
+def test_many_windows_are_computed_in_parts_that_make_the_same_result(
+    store: FeatureStore, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = job_of(store, kind)
+    expected = job.to_arrow()
+    assert len(list(job.to_tables())) == 1
+    monkeypatch.setattr(jobs, "WINDOWS_AT_ONCE_BYTES", expected.nbytes // 5)
+    parts = list(job.to_tables())
+    # Features of other views would be read again for each part.
+    assert len(parts) == 1 if kind == "latest" else len(parts) > 3
+    assert pa.concat_tables(parts).equals(expected)
 
 
 def test_what_windows_will_take_is_explained(store: FeatureStore) -> None:
