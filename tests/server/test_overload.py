@@ -27,7 +27,7 @@ from tests.server import shop
 from tests.server.calls import Dial, Failure, lookup
 from tests.server.fixtures import Serve
 
-SECONDS = float(os.environ.get("FEATURESTORE_OVERLOAD_SECONDS", "5"))
+SECONDS = float(os.environ.get("FEATURESTORE_OVERLOAD_SECONDS", "10"))
 CALLER_WAITS_MS = 500
 LEAST_GOODPUT = 0.8
 LEAST_WITHOUT_THROTTLE = 0.6
