@@ -29,7 +29,7 @@ from benchmarks.http2 import Connection
 from benchmarks.job import serve_jobs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
 CONNECTIONS = 4
 STREAMS = 4
@@ -91,6 +91,7 @@ class Loop:
     due: dict[tuple[int, int], float] = field(default_factory=dict)
     good_s: list[float] = field(default_factory=list)
     refused_s: list[float] = field(default_factory=list)
+    throttles: list[LoadThrottle] = field(default_factory=list)
 
     @property
     def latencies_s(self) -> list[float]:
@@ -110,13 +111,29 @@ class Loop:
         """Send one request that is, or was, due at ``due_at``."""
         self.due[connection, self.connections[connection].send()] = due_at
 
-    def put(self, numbers: Iterable[int], *, started: float, rate: float) -> None:
-        """Send requests by their numbers; each is due at its place in the rate."""
-        for number in numbers:
-            at = number % len(self.connections)
-            self.due[at, self.connections[at].put()] = started + number / rate
+    def put(self, first: int, last: int, *, started: float, rate: float) -> int:
+        """Send the requests ``first`` to ``last``; each is due at its place in the rate.
+
+        Those are left out that our client would keep back, where there are throttles.
+
+        Returns:
+            How many were sent.
+        """
+        sent = 0
+        for number in range(first, last):
+            at = self._turn_of(number)
+            if at is not None:
+                self.due[at, self.connections[at].put()] = started + number / rate
+                sent += 1
         for connection in self.connections:
             connection.flush()
+        return sent
+
+    def _turn_of(self, number: int) -> int | None:
+        """Which connection a request goes to: the next that admits it, if there are throttles."""
+        count = len(self.connections)
+        turns = ((number + step) % count for step in range(count))
+        return next((at for at in turns if not self.throttles or self.throttles[at].admits()), None)
 
     def turn(self, timeout_s: float) -> list[int]:
         """Wait for the sockets, at most so long; the connections that had an answer each."""
@@ -132,8 +149,11 @@ class Loop:
         now = time.perf_counter()
         least = (self.reply_bytes + GRPC_PREFIX_BYTES) * (1 - BYTES_TOLERANCE)
         for answer in answers:
-            found = self.good_s if answer.data_bytes >= least else self.refused_s
+            is_good = answer.data_bytes >= least
+            found = self.good_s if is_good else self.refused_s
             found.append(now - self.due.pop((number, answer.stream)))
+            for throttle in self.throttles[number : number + 1]:
+                throttle.taken() if is_good else throttle.refused()
         return [number] * len(answers)
 
     def close(self) -> None:
@@ -167,24 +187,18 @@ def overload(arguments: dict[str, Any]) -> dict[str, Any]:
     callers keep back what our client would.
     """
     loop = Loop.opened(arguments)
-    throttle = LoadThrottle() if arguments.get("throttled") else None
+    if arguments.get("throttled"):
+        loop.throttles = [LoadThrottle() for _ in loop.connections]
     rate, seconds = arguments["rate"], arguments["seconds"]
     started = time.perf_counter()
     end = started + seconds
-    asked = sent = taken = refused = 0
+    asked = sent = 0
     while (now := time.perf_counter()) < end + arguments["timeout_ms"] / 1e3:
         due = int((min(now, end) - started) * rate)
         if due > asked:
-            numbers = [n for n in range(asked, due) if throttle is None or throttle.admits()]
-            loop.put(numbers, started=started, rate=rate)
-            asked, sent = due, sent + len(numbers)
+            sent += loop.put(asked, due, started=started, rate=rate)
+            asked = due
         loop.turn(0.001 if now < end else 0.05)
-        while throttle is not None and taken < len(loop.good_s):
-            throttle.taken()
-            taken += 1
-        while throttle is not None and refused < len(loop.refused_s):
-            throttle.refused()
-            refused += 1
     loop.close()
     latest = arguments["timeout_ms"] / 1e3
     return {

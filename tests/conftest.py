@@ -4,7 +4,6 @@ import os
 import signal
 import threading
 
-import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.servers import redis_url, valkey_url
@@ -40,16 +39,6 @@ settings.register_profile(
     "proof", parent=settings.get_profile("ci"), max_examples=5_000, derandomize=False
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
-
-
-# They wait more than they compute, for processes and leases that end: at the end of a run nothing
-# would be left to do beside them.
-WAIT_MOST = ("tests/property/test_kills.py", "tests/server/test_soak.py", "tests/sdk/test_restarts")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that wait most."""
-    items.sort(key=lambda item: not item.nodeid.startswith(WAIT_MOST))
 
 
 def pytest_configure() -> None:

@@ -156,9 +156,7 @@ def _visible_rows(scan: SourceScan, table: pa.Table) -> Iterator[pa.RecordBatch]
     reader = TableRows(scan, table)
     reader.check_local_times()
     aliases = [column.alias for column in (*scan.keys, *scan.features)]
-    aliases += ["o", "e", *(["c"] if scan.created else [])]
-    if scan.ties_by_nanoseconds:
-        aliases += ["en", "cn"]
+    aliases += scan.order
     for piece in reader.pieces:
         for batch in reader.read(piece, aliases):
             if scan.created:

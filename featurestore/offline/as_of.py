@@ -86,20 +86,14 @@ def winners(
 
 def _runs(engine: OfflineEngine, scan: SourceScan, keys: NumberedKeys, mode: Mode) -> bool:
     """Whether winners are found while rows come by; else rows are held, and brought into order."""
-    held = len(keys.rows) * (8 * len(_order(scan)) + 4)
+    held = len(keys.rows) * (8 * len(scan.order) + 4)
     are_few = len(keys.rows) <= FEW_TIMES * keys.table.num_rows
     return mode == "complete" and are_few and held <= engine.memory_bytes // MEMORY_SHARE
 
 
-def _order(scan: SourceScan) -> list[str]:
-    """Return what decides between rows of a key, the most important first."""
-    nanoseconds = ("en", "cn") if scan.ties_by_nanoseconds else ()
-    return ["e", *(["c"] if scan.created else []), *nanoseconds, "o"]
-
-
 def _running(reader: ScanReader, scan: SourceScan, keys: NumberedKeys, ttl_us: int | None) -> Ints:
     """Return the ordinals of the winners of the keys' rows among all rows, in one reading."""
-    names = _order(scan)
+    names = scan.order
     running = RunningWinners(keys, len(names) - 1)
     wanted = keys.wanted(range(keys.table.num_rows), ttl_us)
     for batch in reader.rows(wanted, from_us=keys.since(ttl_us), until_us=keys.last_us):

@@ -187,8 +187,7 @@ def select_rows(
     """
     keys = rows.keys
     created = ["c"] if rows.scan.created else []
-    nanoseconds = ["en", "cn"] if rows.scan.ties_by_nanoseconds else []
-    shown = list(dict.fromkeys(["e", *created, *nanoseconds, "o", *columns]))
+    shown = list(dict.fromkeys([*rows.scan.order, *columns]))
     bounds = [f"r.e <= {until_us}"]
     if from_us is not None:
         bounds.append(f"r.e >= {from_us}")

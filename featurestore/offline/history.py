@@ -57,9 +57,7 @@ class Arrived:
             columns: Aliases of features to read besides.
             mode: Which versions of an event may count, if the scan tells events apart.
         """
-        names = ["g", "e", *(["c"] if scan.created else []), "o"]
-        if scan.ties_by_nanoseconds:
-            names += ["en", "cn"]
+        names = ["g", *scan.order]
         survivors = None
         if scan.dedup:
             names.append("s")

@@ -160,7 +160,7 @@ class _Session:
     @property
     def order(self) -> list[str]:
         """What decides between rows of one key and event time, the most important first."""
-        return [*self.created, *(("en", "cn") if self.scan.ties_by_nanoseconds else ()), "o"]
+        return self.scan.order[1:]
 
     def _chunks(self, aliases: Sequence[str], *, beside: int = 0) -> Iterator[pl.DataFrame]:
         """Yield these columns, an empty frame at least.

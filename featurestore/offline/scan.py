@@ -157,6 +157,13 @@ class SourceScan:
         return list(dict.fromkeys(n for alias in aliases for n in origins.get(alias, (alias,))))
 
     @property
+    def order(self) -> list[str]:
+        """What decides between rows of one key, the most important first: `e`, versions, `o`."""
+        created = ["c"] if self.created else []
+        nanoseconds = ["en", "cn"] if self.ties_by_nanoseconds else []
+        return ["e", *created, *nanoseconds, "o"]
+
+    @property
     def ties_by_nanoseconds(self) -> bool:
         """Whether a time column has nanoseconds that rounding makes equal."""
         times = [c.alias for c in (self.event, self.created) if c]

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from featurestore.offline.key_index import DENSE
 from featurestore.offline.timeline import (
     Ints,
     Timeline,
@@ -14,9 +15,6 @@ from featurestore.offline.timeline import (
     search,
     time_order,
 )
-
-DENSE = 8
-"""Integers that spread over at most so many times their count are numbered without sorting them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """The gRPC channels of an async client, and the loop that makes a call: the twin of channels."""
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import grpc.aio
@@ -59,8 +60,7 @@ class AsyncChannels:
         tries = self._pool.tries(self._pool.seconds(timeout_s), repeatable=call.repeatable)
         while True:
             try:
-                self._pool.admit()
-                return await self.once(call, tries.left_s())
+                return await self._call(self._pool.admitted, call, tries.left_s())
             except ClientError as failure:
                 pause_s = tries.pause_after(failure)
                 if pause_s is None:
@@ -68,17 +68,22 @@ class AsyncChannels:
             await asyncio.sleep(pause_s)
 
     async def once(self, call: Call, timeout_s: float | None) -> bytes:
-        """Make a call a single time.
+        """Make a call a single time, whether or not servers refuse most calls.
 
         Raises:
             ClientError: It failed.
         """
+        return await self._call(self._pool.next, call, timeout_s)
+
+    async def _call(
+        self, choose: Callable[[], tuple[int, Connection]], call: Call, timeout_s: float | None
+    ) -> bytes:
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             if self._loop is not None:
                 raise ClientClosedError("This client belongs to another event loop; make another.")
             self._loop = loop
-        index, connection = self._pool.next()
+        index, connection = choose()
         try:
             reply = await connection.unary(call.method)(
                 call.request, timeout=timeout_s, metadata=self._pool.metadata

@@ -1,7 +1,7 @@
 """The gRPC channels of a client, and the loop that makes a call. Its twin is async_channels."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 import grpc
@@ -61,8 +61,7 @@ class Channels:
         tries = self._pool.tries(self._pool.seconds(timeout_s), repeatable=call.repeatable)
         while True:
             try:
-                self._pool.admit()
-                return self.once(call, tries.left_s())
+                return self._call(self._pool.admitted, call, tries.left_s())
             except ClientError as failure:
                 pause_s = tries.pause_after(failure)
                 if pause_s is None:
@@ -70,12 +69,17 @@ class Channels:
             time.sleep(pause_s)
 
     def once(self, call: Call, timeout_s: float | None) -> bytes:
-        """Make a call a single time.
+        """Make a call a single time, whether or not servers refuse most calls.
 
         Raises:
             ClientError: It failed.
         """
-        index, connection = self._pool.next()
+        return self._call(self._pool.next, call, timeout_s)
+
+    def _call(
+        self, choose: Callable[[], tuple[int, Connection]], call: Call, timeout_s: float | None
+    ) -> bytes:
+        index, connection = choose()
         try:
             reply = connection.unary(call.method)(
                 call.request, timeout=timeout_s, metadata=self._pool.metadata

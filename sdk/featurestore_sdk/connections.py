@@ -10,7 +10,14 @@ from typing import Final, Generic, TypeVar
 import grpc
 
 from featurestore_sdk.errors import ClientClosedError, ClientError, UnavailableError
-from featurestore_sdk.failures import OVERLOADED, Metadata, error_from_status, is_refused, is_unsent
+from featurestore_sdk.failures import (
+    NOT_SENT,
+    OVERLOADED,
+    Metadata,
+    error_from_status,
+    is_refused,
+    is_unsent,
+)
 from featurestore_sdk.options import ClientOptions, Tls, is_local
 from featurestore_sdk.retries import Throttle, Tries
 from featurestore_sdk.throttling import LoadThrottle
@@ -25,7 +32,6 @@ PASS_OVER_S: Final = 1.0
 _IN_TURN: Final = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
 
 CLOSED_DURING_CALL: Final = "The client was closed while the call was under way."
-NOT_SENT: Final = "The servers refuse most calls, so that this one was not sent; try again later."
 
 Channel = TypeVar("Channel")
 
@@ -126,7 +132,6 @@ class Pool(Generic[Channel]):
         self._options = options
         self._connect = connect
         self._throttle = Throttle()
-        self._load = LoadThrottle()
         self._opened = False
 
     @cached_property
@@ -135,8 +140,13 @@ class Pool(Generic[Channel]):
         self._opened = True
         return Ring(self._options, self._connect)
 
+    @cached_property
+    def _loads(self) -> Sequence[LoadThrottle]:
+        """A throttle for each connection: it ends at one process of one server."""
+        return [LoadThrottle() for _ in self.ring.channels]
+
     def next(self) -> tuple[int, Channel]:
-        """Return the connection for the next try, and its position.
+        """Return the position of the connection whose turn it is, and the connection.
 
         Raises:
             ClientClosedError: The client is closed.
@@ -145,14 +155,18 @@ class Pool(Generic[Channel]):
             raise ClientClosedError("This client is closed; make another one.")
         return self.ring.next()
 
-    def admit(self) -> None:
-        """Return if a call may be sent now.
+    def admitted(self) -> tuple[int, Channel]:
+        """Return the same of the next connection on which a call may be sent now.
 
         Raises:
-            UnavailableError: It is not to be sent: servers refuse most calls.
+            ClientClosedError: The client is closed.
+            UnavailableError: There is none: servers refuse most calls.
         """
-        if not self._load.admits() and not self.closed:
-            raise UnavailableError(NOT_SENT, code="UNAVAILABLE", reason=OVERLOADED)
+        for _ in self.ring.channels:
+            index, channel = self.next()
+            if self._loads[index].admits():
+                return index, channel
+        raise UnavailableError(NOT_SENT, code="UNAVAILABLE", reason=OVERLOADED)
 
     def tries(self, timeout_s: float | None, *, repeatable: bool = True) -> Tries:
         """Return the tries of a new call."""
@@ -172,7 +186,7 @@ class Pool(Generic[Channel]):
         """Take note of a call that was answered."""
         self.ring.succeeded(index)
         self._throttle.succeeded()
-        self._load.taken()
+        self._loads[index].taken()
 
     def failed(
         self, index: int, code: grpc.StatusCode, details: str | None, trailers: Metadata | None
@@ -183,9 +197,9 @@ class Pool(Generic[Channel]):
         failure = error_from_status(code.name, details or "", trailers or ())
         self.ring.failed(index, failure)
         if is_refused(failure):
-            self._load.refused()
+            self._loads[index].refused()
         else:
-            self._load.taken()
+            self._loads[index].taken()
         return failure
 
     def close(self) -> Sequence[Channel]:

@@ -26,6 +26,7 @@ Metadata = Iterable[tuple[str, str | bytes]]
 ERROR_DOMAIN: Final = "featurestore"
 OVERLOADED: Final = "OVERLOADED"
 """The reason of a call that a server did not take because it has too many."""
+NOT_SENT: Final = "The servers refuse most calls, so that this one was not sent; try again later."
 DETAILS_KEY: Final = "grpc-status-details-bin"
 
 _PLAIN: Final[dict[str, type[ClientError]]] = {
@@ -114,6 +115,11 @@ def is_unsent(failure: ClientError) -> bool:
         and not failure.reason
         and failure.message.startswith(_NO_CONNECTION)
     )
+
+
+def was_kept_back(failure: ClientError) -> bool:
+    """Whether the client itself did not send a call, because servers would only refuse it."""
+    return failure.message == NOT_SENT
 
 
 def is_refused(failure: ClientError) -> bool:

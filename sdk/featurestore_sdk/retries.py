@@ -5,7 +5,7 @@ import time
 from typing import Final
 
 from featurestore_sdk.errors import ClientError, UnavailableError
-from featurestore_sdk.failures import is_unsent
+from featurestore_sdk.failures import is_unsent, was_kept_back
 from featurestore_sdk.options import RetryPolicy
 
 JITTER: Final = 0.2
@@ -87,7 +87,8 @@ class Tries:
         if unsent and self._others > 0 and self.left_s() != 0.0:
             self._others -= 1
             return 0.0
-        if not self._throttle.failed() or not (self._repeatable or unsent):
+        may_repeat = self._repeatable or unsent or was_kept_back(failure)
+        if not self._throttle.failed() or not may_repeat:
             return None
         if self._tried >= self._policy.attempts:
             return None

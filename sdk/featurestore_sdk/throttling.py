@@ -1,4 +1,4 @@
-"""How many calls a client sends to servers that refuse most of them. Pure, and without a lock."""
+"""How many calls a client sends to a server that refuses most of them. Pure, and without a lock."""
 
 import random
 import time
@@ -6,15 +6,15 @@ from collections.abc import Callable
 from typing import Final
 
 FACTOR: Final = 1.5
-"""How many calls are sent for each that servers take."""
-PATIENCE: Final = 10.0
+"""How many calls are sent for each that a server takes."""
+PATIENCE: Final = 5.0
 """How many refusals there may be besides: a few are no overload."""
 HALF_LIFE_S: Final = 1.0
 """After so long, what was counted counts half."""
 
 
 class LoadThrottle:
-    """Keeps back calls that overloaded servers would only refuse.
+    """Keeps back calls that an overloaded server would only refuse.
 
     A refusal costs a server a good part of what an answer costs. Asked for five times what it can
     do, it spends most of its time on saying no, and fewer callers get an answer than could. So
@@ -22,11 +22,14 @@ class LoadThrottle:
 
         max(0, (asked - FACTOR * taken - PATIENCE) / (asked + 1))
 
-    where `asked` are the calls of late that ended or were kept back, and `taken` those that servers
-    did not refuse; calls under way count as neither, so that a burst is no overload. What is sent
-    is then FACTOR times what servers take, whatever is asked for, and grows by as much in each
-    half-life once they take more. ("Client-side throttling", Beyer and others, Site Reliability
+    where `asked` are the calls of late that ended or were kept back, and `taken` those that the
+    server did not refuse; calls under way count as neither, so that a burst is no overload. What is
+    sent is then FACTOR times what it takes, whatever is asked for, and grows by as much in each
+    half-life once it takes more. ("Client-side throttling", Beyer and others, Site Reliability
     Engineering, 2016, chapter 21.)
+
+    Each connection has its own: a server that refuses everything whatever it is sent, for the sake
+    of others, would stop a client whose other servers are idle.
 
     Threads may race: one call more or less decides nothing.
 

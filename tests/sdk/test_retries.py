@@ -14,7 +14,7 @@ from featurestore_sdk import (
     ServerError,
     UnavailableError,
 )
-from featurestore_sdk.failures import is_unsent
+from featurestore_sdk.failures import NOT_SENT, OVERLOADED, is_unsent
 from featurestore_sdk.retries import JITTER, Throttle, Tries
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
@@ -101,6 +101,13 @@ def test_retries_stop_while_most_calls_fail() -> None:
     for _ in range(200):
         throttle.succeeded()
     assert len(_pauses(_tries(throttle=throttle), GONE)) > 0
+
+
+def test_what_the_client_kept_back_is_tried_again_whatever_it_is() -> None:
+    kept_back = UnavailableError(NOT_SENT, code="UNAVAILABLE", reason=OVERLOADED)
+    refused = UnavailableError("too much", code="UNAVAILABLE", reason=OVERLOADED)
+    assert len(_pauses(_tries(repeatable=False), kept_back)) == POLICY.attempts - 1
+    assert _pauses(_tries(repeatable=False), refused) == []  # who knows how far it came
 
 
 def test_the_policy_of_a_client_is_its_own(script: Script, connect: Connect) -> None:

@@ -168,3 +168,21 @@ def test_other_failures_keep_nothing_back(script: Script, connect: Connect) -> N
             with pytest.raises(error):
                 client.get_online_features("any", {"id": [1]})
     assert len(server.calls) == 120
+
+
+def test_a_server_that_refuses_all_keeps_nothing_back_from_another(
+    script: Script, connect: Connect
+) -> None:
+    busy, free = script(_refuse), script()
+    client = connect([busy.address, free.address], retry=ONCE, timeout_s=30)
+    answered = []
+    for _ in range(400):
+        try:
+            client.get_online_features("any", {"id": [1]})
+        except UnavailableError:
+            answered.append(False)
+        else:
+            answered.append(True)
+    assert sum(answered[200:]) > 160
+    assert len(busy.calls) < 150  # it is tried now and then
+    assert len(free.calls) == sum(answered)
