@@ -22,6 +22,7 @@ from featurestore.offline.local_times import is_naive, local_columns, refused_ki
 from featurestore.offline.ordinals import first_ordinals
 from featurestore.offline.row_expressions import RowExpressions
 from featurestore.offline.row_joins import RowJoins
+from featurestore.offline.row_spans import RowSpan, margin_us, reaches
 from featurestore.offline.scan import SourceScan, folder_values
 from featurestore.offline.scan_columns import FileGroup, ScanColumn
 from featurestore.offline.source_errors import local_time_error
@@ -42,6 +43,7 @@ class Piece:
         number: The row group's.
         first: Ordinal of its first row.
         rows: Its rows.
+        span: Between which event times they lie as written, if that is known.
     """
 
     file: SourceFile
@@ -50,6 +52,7 @@ class Piece:
     number: int
     first: int
     rows: int
+    span: RowSpan | None = None
 
 
 class Reading(Protocol):
@@ -89,15 +92,35 @@ class ArrowRows:
         """All row groups with rows, in the order of their ordinals."""
         firsts = first_ordinals(self.scan)
         of_file = {file.path: group for group in self.scan.groups for file in group.files}
+        spans = iter(self.scan.spans or ())
         pieces = []
         for file in self.scan.files:
             with opened(self.scan, file) as reading:
                 metadata, first = reading.metadata, firsts[file.path]
             for number in range(metadata.num_row_groups):
-                rows = metadata.row_group(number).num_rows
-                pieces.append(Piece(file, of_file[file.path], metadata, number, first, rows))
+                rows, group, span = (
+                    metadata.row_group(number).num_rows,
+                    of_file[file.path],
+                    next(spans, None),
+                )
+                pieces.append(Piece(file, group, metadata, number, first, rows, span))
                 first += rows
         return tuple(piece for piece in pieces if piece.rows)
+
+    def pieces_within(self, since_us: int | None, until_us: int | None) -> tuple[Piece, ...]:
+        """Return the row groups that may have rows in a span of event time.
+
+        A filter that fails for a row does so whatever times are asked for.
+        """
+        if self.scan.where is not None:
+            return self.pieces
+        zone = self.scan.source.timezone
+        return tuple(
+            piece
+            for piece in self.pieces
+            if piece.span is None
+            or reaches(piece.span, since_us, until_us, margin_us(piece.group.types["e"], zone))
+        )
 
     def schema(self, aliases: Sequence[str]) -> pa.Schema:
         """Return the types of these columns."""

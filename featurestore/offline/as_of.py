@@ -15,6 +15,7 @@ from featurestore.errors import SourceError
 from featurestore.offline.engine import Mode, OfflineEngine, ScanReader
 from featurestore.offline.filled import FilledColumns, WantedRows
 from featurestore.offline.history import LOWEST, Arrived, History, numbers_of
+from featurestore.offline.row_spans import newest_first
 from featurestore.offline.running import FEW_TIMES, RunningWinners
 from featurestore.offline.scan import SourceScan
 from featurestore.offline.spine_keys import NumberedKeys, number_keys
@@ -92,13 +93,20 @@ def _runs(engine: OfflineEngine, scan: SourceScan, keys: NumberedKeys, mode: Mod
 
 
 def _running(reader: ScanReader, scan: SourceScan, keys: NumberedKeys, ttl_us: int | None) -> Ints:
-    """Return the ordinals of the winners of the keys' rows among all rows, in one reading."""
+    """Return the ordinals of the winners of the keys' rows among all rows.
+
+    Rows are read from the newest to the oldest, in parts of time, if they lie in the files in about
+    that order: then each part is read only for keys with times that newer rows did not answer.
+    """
     names = scan.order
     running = RunningWinners(keys, len(names) - 1)
-    wanted = keys.wanted(range(keys.table.num_rows), ttl_us)
-    for batch in reader.rows(wanted, from_us=keys.since(ttl_us), until_us=keys.last_us):
-        numbers = [numbers_of(batch.column(name)) for name in names]
-        running.add(batch.column("g").to_numpy(), numbers)
+    for since, until in newest_first(scan.spans, keys.since(ttl_us), keys.last_us):
+        wanted = keys.unanswered(*running.unanswered(), since, until, ttl_us)
+        if not wanted.num_rows:
+            continue
+        for batch in reader.rows(wanted, from_us=since, until_us=until):
+            numbers = [numbers_of(batch.column(name)) for name in names]
+            running.add(batch.column("g").to_numpy(), numbers)
     return running.ordinals(ttl_us)
 
 
@@ -143,11 +151,15 @@ def explain(
     keys = number_keys(spine)
     if not len(keys.rows):
         return "nothing to join: no spine row has both a key and a time"
-    passes = passes or (1 if _runs(engine, scan, keys, mode) else reads_for(engine, scan))
+    runs = passes is None and _runs(engine, scan, keys, mode)
+    passes = passes or (1 if runs else reads_for(engine, scan))
     with engine.reader(scan) as reader:
         wanted = keys.wanted(range(keys.table.num_rows), ttl_us)
         text = reader.explain(wanted, from_us=keys.since(ttl_us), until_us=keys.last_us)
     again = "" if passes == 1 else f", the source read in {passes} passes for a part of them each"
+    slices = len(list(newest_first(scan.spans, keys.since(ttl_us), keys.last_us))) if runs else 1
+    if slices > 1:
+        again = f", rows read in {slices} parts of time, the newest first"
     rows = f"{len(keys.rows):,} rows with a key and a time, {keys.table.num_rows:,} keys"
     return f"{rows}{again}\n{text}"
 

@@ -5,7 +5,7 @@ know no time zone; columns have positional aliases, never users' names.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -13,7 +13,7 @@ from featurestore.expressions.check import columns_of
 from featurestore.expressions.tree import Node
 from featurestore.offline.duckdb_expressions import expression
 from featurestore.offline.duckdb_text import file_pattern, quote, text
-from featurestore.offline.duckdb_values import instant, nanoseconds, value
+from featurestore.offline.duckdb_values import instant, nanoseconds, value, within
 from featurestore.offline.engine import RowFilter
 from featurestore.offline.local_times import is_naive
 from featurestore.offline.ordinals import MAX_ROWS_BITS
@@ -35,12 +35,16 @@ class ScanText:
         spans: Alias of a naive time column in a zone with changing offsets -> its spans.
         tables: Number of a group that is read through Arrow -> the name it is registered under.
         folders: Number of another group with columns from folder names -> the table of these.
+        since_us: Rows before it need not be there, or None.
+        until_us: Rows after it need not be there, or None.
     """
 
     scan: SourceScan
     spans: Mapping[str, Sequence[LocalSpan]]
     tables: Mapping[int, str]
     folders: Mapping[int, str]
+    since_us: int | None = None
+    until_us: int | None = None
 
     def rows(
         self, aliases: Iterable[str], *, ordinal: bool = False, naive: str | None = None
@@ -104,7 +108,20 @@ class ScanText:
             position = "__ordinal" if number in self.tables else self._position
             selected += self._ordinal(group, raw, position)
         wanted = {c.alias for c in columns}
-        return f"SELECT {', '.join(selected)} FROM {self._origin(number, wanted)}"
+        inside = self._inside(number, raw)
+        where = f" WHERE {_all(inside)}" if inside else ""
+        return f"SELECT {', '.join(selected)} FROM {self._origin(number, wanted)}{where}"
+
+    def _inside(self, number: int, raw: Mapping[str, str]) -> list[str]:
+        """Return predicates by which DuckDB skips row groups that only have rows nobody needs.
+
+        A filter that fails for a row does so whatever times are asked for.
+        """
+        scan = self.scan
+        if number in self.tables or scan.event is None or scan.where is not None:
+            return []
+        found, zone = scan.groups[number].types["e"], scan.source.timezone
+        return within(raw["e"], found, self.since_us, self.until_us, zone=zone)
 
     def _origin(self, number: int, wanted: set[str]) -> str:
         if number in self.tables:
@@ -192,6 +209,7 @@ def select_rows(
     if from_us is not None:
         bounds.append(f"r.e >= {from_us}")
     own = ["until", "since"] if has_since else ["until"]
+    rows = replace(rows, since_us=from_us, until_us=until_us)
     inner = rows.rows(dict.fromkeys([*keys, "e", *created, *columns]), ordinal=True)
     joined = (
         f"SELECT {_names(['g', *own], 'w')}, {_names(shown, 'r')} FROM ({inner}) r"
@@ -217,6 +235,10 @@ def create_latest(rows: ScanText, selected: RowFilter) -> str:
     """
     keys = rows.keys
     has_created = rows.scan.created is not None
+    after_us = selected.after_us
+    rows = replace(
+        rows, since_us=None if after_us is None else after_us + 1, until_us=selected.until_us
+    )
     inner = rows.rows([*keys, "e", *(["c"] if has_created else [])], ordinal=True)
     predicate = _all([rows.usable, *_bounds(selected, has_created=has_created)])
     greatest_created = "max(c)" if has_created else "NULL::BIGINT"
@@ -314,6 +336,7 @@ def select_times(rows: ScanText, *, after_us: int | None, until_us: int | None) 
     """Return a SELECT of `e` and `c` of rows in a span of event time."""
     bounds = [f"e > {after_us}"] if after_us is not None else []
     bounds += [f"e <= {until_us}"] if until_us is not None else []
+    rows = replace(rows, since_us=after_us, until_us=until_us)
     return f"SELECT e, c FROM ({rows.rows(['e', 'c'])}) WHERE {_all(bounds) or 'true'}"
 
 

@@ -5,11 +5,13 @@ from collections.abc import Callable, Collection, Sequence
 import pyarrow as pa
 
 from featurestore.offline.duckdb_text import sql_type
+from featurestore.offline.row_spans import margin_us
 from featurestore.offline.scan_columns import is_nanoseconds
 from featurestore.time import LocalSpan
 from featurestore.types import base_type
 
 LAST = 2**63 - 1
+_FAR = 2**62
 
 
 def instant(raw: str, found: pa.DataType, spans: Sequence[LocalSpan], *, up: bool) -> str:
@@ -41,6 +43,33 @@ def _is_infinite(raw: str, found: pa.DataType) -> str:
     if is_nanoseconds(found) and found.tz is not None:  # DuckDB 2.0.0 has no isinf for these
         return f"{raw} IN ('infinity'::TIMESTAMPTZ_NS, '-infinity'::TIMESTAMPTZ_NS)"
     return f"isinf({raw})"
+
+
+def within(
+    raw: str, found: pa.DataType, since_us: int | None, until_us: int | None, *, zone: str
+) -> list[str]:
+    """Return predicates that hold for a time column at least where its instant is in a span.
+
+    They compare what is written, so that DuckDB skips row groups by their statistics.
+    """
+    if not pa.types.is_timestamp(found) or found.unit == "s":
+        return []
+    per_us = 1_000 if found.unit == "ns" else 1
+    margin = margin_us(found, zone)
+    bounds = [(">=", since_us, -margin), ("<=", until_us, margin)]
+    return [
+        f"{raw} {sign} {_written(found, (us + off) * per_us)}"
+        for sign, us, off in bounds
+        if us is not None and abs(us + off) * per_us < _FAR
+    ]
+
+
+def _written(found: pa.DataType, number: int) -> str:
+    """Return a constant of a timestamp column's type."""
+    if found.unit == "ns":
+        zoned = "::TIMESTAMPTZ_NS" if found.tz is not None else ""
+        return f"make_timestamp_ns({number}){zoned}"
+    return f"make_timestamp{'tz' if found.tz is not None else ''}({number})"
 
 
 def nanoseconds(raw: str, found: pa.DataType) -> str:

@@ -1,6 +1,7 @@
 """What a Parquet file says of itself: columns, their types, rows, where nothing is null."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import pyarrow as pa
@@ -8,6 +9,7 @@ import pyarrow.parquet as pq
 
 from featurestore.errors import SourceError
 from featurestore.offline.files import SourceFile
+from featurestore.offline.row_spans import RowSpan, time_spans
 
 RESERVED_COLUMNS = frozenset({"filename", "file_row_number", "file_index"})
 """Names that readers give to columns of their own; a file that has one is read through Arrow."""
@@ -22,12 +24,14 @@ class Footer:
         row_count: Rows.
         surely_not_null: Flat columns in which, by the statistics, nothing is null.
         misleading: Columns that an engine's own reader may confuse with others or misread.
+        spans: By time columns with statistics, all row groups.
     """
 
     schema: pa.Schema
     row_count: int
     surely_not_null: frozenset[str]
     misleading: frozenset[str]
+    spans: Mapping[str, tuple[RowSpan, ...]] = field(default_factory=dict)
 
 
 @lru_cache(maxsize=20_000)
@@ -47,7 +51,13 @@ def read_footer(source: str, file: SourceFile) -> Footer:
             file=file.path,
             hint="is it complete? a writer that was interrupted leaves a file without a footer",
         ) from None
-    return Footer(schema, metadata.num_rows, _never_null(metadata, schema), _misleading(schema))
+    return Footer(
+        schema,
+        metadata.num_rows,
+        surely_not_null=_never_null(metadata, schema),
+        misleading=_misleading(schema),
+        spans=time_spans(metadata, schema),
+    )
 
 
 def _brief(error: BaseException) -> str:
@@ -71,9 +81,9 @@ def _corrected(metadata: pq.FileMetaData) -> pa.Schema:
 
 
 def _replaced(schema: pa.Schema, path: str, old: pa.DataType, new: pa.DataType) -> pa.Schema:
-    for index, field in enumerate(schema):
-        if path == field.name or path.startswith(f"{field.name}."):
-            schema = schema.set(index, field.with_type(_with_leaf(field.type, old, new)))
+    for index, column in enumerate(schema):
+        if path == column.name or path.startswith(f"{column.name}."):
+            schema = schema.set(index, column.with_type(_with_leaf(column.type, old, new)))
     return schema
 
 

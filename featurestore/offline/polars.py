@@ -162,17 +162,32 @@ class _Session:
         """What decides between rows of one key and event time, the most important first."""
         return self.scan.order[1:]
 
-    def _chunks(self, aliases: Sequence[str], *, beside: int = 0) -> Iterator[pl.DataFrame]:
+    def _chunks(
+        self,
+        aliases: Sequence[str],
+        *,
+        beside: int = 0,
+        since_us: int | None = None,
+        until_us: int | None = None,
+    ) -> Iterator[pl.DataFrame]:
         """Yield these columns, an empty frame at least.
 
         Chunks are larger if what they are joined to (`beside` rows) is large, since each join goes
-        over all of that.
+        over all of that. Rows before `since_us` and after `until_us` need not be there.
         """
         yield empty_frame(self.rows, aliases)
-        least = max(self._chunk_rows, 2 * beside)
-        self.meter.begin(self.scan.row_count)
-        yield from chunks(self.rows, aliases, least=least, threads=self.threads, meter=self.meter)
+        pieces = self.rows.pieces_within(since_us, until_us)
+        self.meter.begin(sum(piece.rows for piece in pieces))
+        yield from self._read(self.rows, pieces, aliases, beside)
         self.meter.end()
+
+    def _read(
+        self, rows: ArrowRows, pieces: Sequence[Piece], aliases: Sequence[str], beside: int
+    ) -> Iterator[pl.DataFrame]:
+        least = max(self._chunk_rows, 2 * beside)
+        yield from chunks(
+            rows, pieces, aliases, least=least, threads=self.threads, meter=self.meter
+        )
 
     @cached_property
     def superseded(self) -> pl.DataFrame:
@@ -181,8 +196,7 @@ class _Session:
         def read(rows: ArrowRows, aliases: Sequence[str], beside: int) -> Iterator[pl.DataFrame]:
             yield empty_frame(rows, aliases)
             self.meter.begin(0)  # nobody counts these rows, but they can be interrupted
-            least = max(self._chunk_rows, 2 * beside)
-            yield from chunks(rows, aliases, least=least, threads=self.threads, meter=self.meter)
+            yield from self._read(rows, rows.pieces, aliases, beside)
 
         return find_superseded(self.rows, read, memory_bytes=self._memory_bytes)
 
@@ -204,7 +218,8 @@ class _Session:
         wanted = pl.DataFrame(keys).lazy()
         superseded = self.superseded if self.scan.dedup else None
         aliases = [*self.keys, "e", *self.order, *columns]
-        for chunk in self._chunks(aliases, beside=keys.num_rows):
+        read = self._chunks(aliases, beside=keys.num_rows, since_us=from_us, until_us=until_us)
+        for chunk in read:
             rows = chunk.lazy().filter(inside)
             known = rows.join(wanted, on=self.keys) if self.keys else rows.join(wanted, how="cross")
             found = collect(known.filter(own).select("g", "e", *self.order, *columns))
@@ -237,13 +252,12 @@ class _Session:
 
         First the newest time of each key is found, then what is tied at it is compared.
         """
-        offered = usable(self.keys) & passes(wanted, has_created=bool(self.created))
-        newest = self._newest(offered)
+        newest = self._newest(wanted)
         at = newest.lazy().select(*self.keys, "e")
         aliases = [*self.keys, "e", *self.order]
         tied = pl.concat(
-            collect(chunk.lazy().filter(offered).join(at, on=[*self.keys, "e"]))
-            for chunk in self._chunks(aliases, beside=newest.height)
+            collect(chunk.lazy().join(at, on=[*self.keys, "e"]))
+            for chunk in self._offered(wanted, aliases, beside=newest.height)
         )
         if tied.height > newest.height:
             tied = tied.sort(self.order)
@@ -252,7 +266,16 @@ class _Session:
         winners = cast_table(self._with_created(tied).sort("o").to_arrow(), columns)
         return winners, self._summary(newest)
 
-    def _newest(self, offered: pl.Expr) -> pl.DataFrame:
+    def _offered(
+        self, wanted: RowFilter, aliases: Sequence[str], *, beside: int = 0
+    ) -> Iterator[pl.DataFrame]:
+        """Yield these columns of the rows that a materialization looks at; see `_chunks`."""
+        offered = usable(self.keys) & passes(wanted, has_created=bool(self.created))
+        since, until = wanted.after_us, wanted.until_us
+        for chunk in self._chunks(aliases, beside=beside, since_us=since, until_us=until):
+            yield chunk.filter(offered)
+
+    def _newest(self, wanted: RowFilter) -> pl.DataFrame:
         """Return of each key how many rows it has (`n`), and their greatest times (`e`, `c`)."""
 
         def greatest(rows: pl.LazyFrame) -> pl.LazyFrame:
@@ -262,8 +285,8 @@ class _Session:
             return rows.select(found).filter(pl.col("n") > 0)
 
         one = pl.lit(1, pl.Int64).alias("n")
-        read = self._chunks([*self.keys, "e", *self.created])
-        rows = (self._with_created(chunk.filter(offered)).with_columns(one) for chunk in read)
+        read = self._offered(wanted, [*self.keys, "e", *self.created])
+        rows = (self._with_created(chunk).with_columns(one) for chunk in read)
         return self._reduced(rows, greatest)
 
     def _with_created(self, rows: pl.DataFrame) -> pl.DataFrame:
@@ -305,7 +328,7 @@ class _Session:
             inside &= pl.col("e") > after_us
         if until_us is not None:
             inside &= pl.col("e") <= until_us
-        for chunk in self._chunks(["e", "c"]):
+        for chunk in self._chunks(["e", "c"], since_us=after_us, until_us=until_us):
             yield chunk.filter(inside)
 
     def find_ties(self) -> pl.DataFrame:

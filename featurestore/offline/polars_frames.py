@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import polars as pl
 import pyarrow as pa
 
-from featurestore.offline.arrow_rows import ArrowRows
+from featurestore.offline.arrow_rows import ArrowRows, Piece
 from featurestore.offline.declared import Columns, cast_table
 from featurestore.offline.engine import RowFilter
 from featurestore.offline.meter import Meter
@@ -31,12 +31,19 @@ def chunk_rows(memory_bytes: int) -> int:
 
 
 def chunks(
-    rows: ArrowRows, aliases: Sequence[str], *, least: int, threads: int, meter: Meter
+    rows: ArrowRows,
+    pieces: Sequence[Piece],
+    aliases: Sequence[str],
+    *,
+    least: int,
+    threads: int,
+    meter: Meter,
 ) -> Iterator[pl.DataFrame]:
-    """Yield these columns of all rows, in any order.
+    """Yield these columns of the rows of some row groups, in any order.
 
     Args:
         rows: The source.
+        pieces: The row groups.
         aliases: The columns.
         least: The rows of a chunk, but for the last; row groups are read in batches that may be
             larger.
@@ -45,7 +52,7 @@ def chunks(
     """
     held: list[pa.RecordBatch] = []
     count = 0
-    for batch in as_they_come(lambda p: rows.read(p, aliases), rows.pieces, threads=threads):
+    for batch in as_they_come(lambda p: rows.read(p, aliases), pieces, threads=threads):
         meter.advance(batch.num_rows)
         held.append(batch)
         count += batch.num_rows

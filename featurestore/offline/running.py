@@ -72,6 +72,16 @@ class RunningWinners:
             answers &= events.take(places) >= self._keys.times - ttl_us
         return np.where(answers, ordinals.take(places), NOBODY)
 
+    def unanswered(self) -> tuple[Ints, Ints]:
+        """Return the keys of which some time has no row yet, and of each the greatest such time."""
+        found = np.flatnonzero(self._best[-1] != LOWEST)
+        groups = self._keys.groups.take(found)
+        is_first = first_of_runs(groups)
+        behind = self._bounds[1:].copy()
+        behind[groups[is_first]] = found[is_first]
+        keys = np.flatnonzero(behind > self._bounds[:-1])
+        return keys, self._keys.times.take(behind[keys] - 1)
+
     def _first_to_see(self, groups: npt.NDArray[np.int32], events: Ints) -> tuple[Ints, Ints]:
         """Return which rows some time of their key is not before, and the place of the first."""
         times = self._keys.times

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,6 +24,7 @@ from featurestore.offline.files import SourceFile, check_unchanged, list_files
 from featurestore.offline.footer import Footer, read_footer
 from featurestore.offline.hidden_rows import filter_name, source_filter, view_filter
 from featurestore.offline.join_columns import JoinColumns, JoinedColumns
+from featurestore.offline.row_spans import RowSpan
 from featurestore.offline.scan_columns import (
     FileGroup,
     ScanColumn,
@@ -84,6 +86,7 @@ class SourceScan:
             where every row is an event of its own.
         row_count: Rows in all files.
         nulls_possible: Whether a join key or time may be null, from the files' statistics.
+        spans: The row groups of all files by the event time; None if not all are known.
     """
 
     source: FileSource
@@ -100,6 +103,7 @@ class SourceScan:
     where_name: str = ""
     dedup: tuple[ScanColumn, ...] = ()
     joins: tuple[JoinScan, ...] = ()
+    spans: tuple[RowSpan, ...] | None = None
 
     @property
     def columns(self) -> tuple[ScanColumn, ...]:
@@ -343,15 +347,18 @@ def _opened(
 ) -> SourceScan:
     groups: dict[object, tuple[list[SourceFile], FileGroup]] = {}
     count, nulls = 0, False
+    spans: list[tuple[RowSpan, ...] | None] = []
+    by_alias = {c.alias: c for c in (*columns, *computed)}
+    event = by_alias["e"].in_file if "e" in by_alias else ""
     for file in files:
         footer = footer_of(source.name, file)
         group = check_file(source, file, footer, columns)
         key = (tuple(group.types.items()), group.from_folders, group.through_arrow)
         groups.setdefault(key, ([], group))[0].append(file)
         count += footer.row_count
+        spans.append(footer.spans.get(event))
         needed = {c.in_file for c in columns if c.alias[0] not in "fxd"}
         nulls = nulls or bool(group.from_folders) or not footer.surely_not_null >= needed
-    by_alias = {c.alias: c for c in (*columns, *computed)}
     return SourceScan(
         source=source,
         files=files,
@@ -365,6 +372,7 @@ def _opened(
         dedup=tuple(by_alias[alias] for alias in dedup),
         row_count=count,
         nulls_possible=nulls,
+        spans=None if None in spans else tuple(chain.from_iterable(s for s in spans if s)),
     )
 
 
@@ -383,6 +391,7 @@ def only_files(scan: SourceScan, paths: Collection[str]) -> SourceScan:
         files=tuple(file for file in scan.files if file.path in paths),
         groups=tuple(group for group in groups if group.files),
         joins=tuple(replace(j, scan=only_files(j.scan, paths)) for j in scan.joins),
+        spans=None,
     )
 
 

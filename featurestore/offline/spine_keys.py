@@ -47,20 +47,43 @@ class NumberedKeys:
         return None if age_us is None else int(self.firsts.min()) - age_us
 
     def wanted(self, keys: range, age_us: int | None) -> pa.Table:
-        """Return some keys with the event times that can matter to them; see `ScanReader.rows`.
-
-        A beginning of their own is given to keys whose rows may be far younger than the first of
-        all; else looking at it would cost more than it saves.
-        """
+        """Return some keys with the event times that can matter to them; see `ScanReader.rows`."""
         some = slice(keys.start, keys.stop)
         found = self.table.slice(keys.start, len(keys))
         found = found.append_column("until", pa.array(self.lasts[some]))
+        return self._with_since(found, self.firsts[some], age_us)
+
+    def unanswered(
+        self, keys: Ints, untils: Ints, since_us: int | None, until_us: int, age_us: int | None
+    ) -> pa.Table:
+        """Return those of some keys to which rows of a span of time may matter, as `wanted` does.
+
+        Args:
+            keys: Numbers of keys.
+            untils: For each the greatest time that has no answer; the smallest has none either.
+            since_us: Where the span begins, or None.
+            until_us: Where it ends.
+            age_us: How much older than a time that asks a row may be, or None.
+        """
+        matters = np.ones(len(keys), dtype=bool) if since_us is None else untils >= since_us
+        if age_us is not None and until_us < np.iinfo(np.int64).max - age_us:
+            matters &= self.firsts[keys] <= until_us + age_us
+        keys = keys[matters]
+        found = self.table if len(keys) == self.table.num_rows else self.table.take(keys)
+        found = found.append_column("until", pa.array(untils[matters]))
+        return self._with_since(found, self.firsts[keys], age_us)
+
+    def _with_since(self, wanted: pa.Table, firsts: Ints, age_us: int | None) -> pa.Table:
+        """Return keys with where rows that can matter to them begin.
+
+        That is of use only where they may be far younger than the first of all; else looking at it
+        would cost more than it saves.
+        """
         if age_us is None or age_us >= self.last_us - int(self.firsts.min()):
-            return found
+            return wanted
         lowest = np.iinfo(np.int64).min
-        firsts = self.firsts[some]
         since = np.where(firsts < lowest + age_us, lowest, firsts - age_us)
-        return found.append_column("since", pa.array(since))
+        return wanted.append_column("since", pa.array(since))
 
     def places(self, keys: range) -> slice:
         """Return where the rows of some keys are."""

@@ -155,8 +155,8 @@ class _Reading:
             return
         wanted = self._wanted()
         with self._engine.reader(self.scan) as opened:
-            what, rows = f"{self._view.name}: reading", self.scan.row_count
-            reader = WatchedReader(opened, watch, what=what, rows=rows)
+            what = f"{self._view.name}: reading"
+            reader = WatchedReader(opened, watch, what=what, scan=self.scan)
             first = None if self._after_us is None else self._after_us + 1
             read = reader.rows(wanted, aliases, from_us=first, until_us=self._until_us)
             for batch in read:

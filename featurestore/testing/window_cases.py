@@ -14,7 +14,7 @@ from featurestore.definitions import Aggregation
 from featurestore.errors import SumOverflowError, UnsupportedError
 from featurestore.offline.engine import OfflineEngine
 from featurestore.testing.local_time import instant_ns, round_down
-from featurestore.testing.offline_cases import DAY, history, training_set
+from featurestore.testing.offline_cases import DAY, ROW_GROUP_ROWS, history, training_set
 from featurestore.testing.oracle_rows import Mode, as_raw_time, key_of, read_source
 from featurestore.testing.oracle_windows import Cell, window_cells, with_types_of
 from featurestore.testing.plain import PlainTable, difference, from_array, same_value
@@ -57,7 +57,7 @@ def check_windows(engine: OfflineEngine, case: TrainingCase) -> None:
     """
     expected = expected_windows(case)
     with TemporaryDirectory() as folder:
-        case.history.write(Path(folder))
+        case.history.write(Path(folder), row_group_rows=ROW_GROUP_ROWS)
         try:
             found = training_set(engine, case, root=Path(folder))
         except SumOverflowError as error:

@@ -346,7 +346,7 @@ class RetrievalJob:
             stack.enter_context(engine.reader(scan)),
             watch,
             what=f"{task.label}: reading",
-            rows=scan.row_count,
+            scan=scan,
             passes=(passes_for if task.windows else reads_for)(engine, scan),
         )
         join: Join

@@ -19,6 +19,8 @@ from typing_extensions import override
 
 from featurestore.errors import JobCancelledError
 from featurestore.offline.engine import ScanReader
+from featurestore.offline.row_spans import rows_within
+from featurestore.offline.scan import SourceScan
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, rows done, rows in all)."""
@@ -206,23 +208,23 @@ class WatchedReader(ScanReader):
         reader: Does the work.
         watch: Is told.
         what: What reading rows is called.
-        rows: How many rows the source has.
-        passes: How often they are read.
+        scan: What is read.
+        passes: How often all of it is read.
     """
 
     def __init__(
-        self, reader: ScanReader, watch: Watch, *, what: str, rows: int, passes: int = 1
+        self, reader: ScanReader, watch: Watch, *, what: str, scan: SourceScan, passes: int = 1
     ) -> None:
         self._reader = reader
         self._watch = watch
         self._what = what
-        self._rows = rows
-        self._passes = passes
-        self._calls = 0
+        self._scan = scan
+        self._total = passes * scan.row_count
+        self._done = 0
 
     def all_read(self) -> None:
-        """Say that the rows have been read, in fewer passes perhaps than there might have been."""
-        self._watch.ended(self._what, max(self._passes, self._calls) * self._rows)
+        """Say that the rows have been read, perhaps fewer than there might have been."""
+        self._watch.ended(self._what, self._total)
 
     @override
     def rows(
@@ -233,12 +235,15 @@ class WatchedReader(ScanReader):
         from_us: int | None,
         until_us: int,
     ) -> Iterator[pa.RecordBatch]:
-        low = self._calls * self._rows
-        self._calls += 1
-        total = max(self._passes, self._calls) * self._rows
+        scan, low = self._scan, self._done
+        count = scan.row_count
+        if scan.spans is not None:
+            count = min(count, rows_within(scan.spans, from_us, until_us))
+        self._done += count
+        self._total = max(self._total, self._done)
         batches = self._reader.rows(keys, columns, from_us=from_us, until_us=until_us)
         with (
-            self._watch.phase(self._what, low, low + self._rows, total),
+            self._watch.phase(self._what, low, self._done, self._total),
             self._watch.reading(self._reader),
         ):
             for batch in batches:

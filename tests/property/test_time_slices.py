@@ -1,0 +1,146 @@
+"""A source that is read in parts of time, from the newest, has the oracle's answers."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+
+from featurestore.errors import SourceError
+from featurestore.offline import row_spans
+from featurestore.offline.as_of import explain, winners
+from featurestore.offline.duckdb import DuckDBEngine
+from featurestore.offline.engine import OfflineEngine, ScanReader
+from featurestore.offline.polars import PolarsEngine
+from featurestore.offline.scan import open_scan
+from featurestore.testing.offline_cases import DAY, expected_training_set, history, training_set
+from featurestore.testing.plain import difference
+from featurestore.testing.strategies import TrainingCase, training_cases
+from featurestore.testing.text_tables import read_table
+
+ENGINES = [DuckDBEngine(threads=2), PolarsEngine(threads=2)]
+
+
+@pytest.fixture(autouse=True)
+def every_row_is_a_part() -> Iterator[None]:
+    with patch.object(row_spans, "SLICE_ROWS", 1):
+        yield
+
+
+def _check(engine: OfflineEngine, case: TrainingCase) -> None:
+    with TemporaryDirectory() as folder:
+        case.history.write(Path(folder), row_group_rows=1)
+        found = training_set(engine, case, root=Path(folder))
+    assert (text := difference(found, expected_training_set(case))) is None, text
+
+
+@settings(max_examples=max(40, settings().max_examples))
+@given(case=training_cases())
+def test_a_training_set_is_the_oracles_in_parts_of_time(case: TrainingCase) -> None:
+    for engine in ENGINES:
+        _check(engine, case)
+
+
+ROWS = """
+user_id: int64 | at: time | score: float64
+1              | 10:00    | 1.0
+2              | 10:01    | 2.0
+1              | 10:02    | 3.0
+3              | 10:03    | 4.0
+2              | 10:04    | 5.0
+1              | 10:05    | 6.0
+"""
+SPINE = """
+user_id: int64 | event_timestamp: time
+1              | 10:04
+1              | 10:05
+2              | 10:03
+"""
+
+
+class _Recording:
+    """A reader that remembers how many keys it was asked for."""
+
+    def __init__(self, reader: ScanReader) -> None:
+        self._reader = reader
+        self.asked: list[int] = []
+
+    def rows(self, keys: pa.Table, **span: Any) -> Iterator[pa.RecordBatch]:
+        self.asked.append(keys.num_rows)
+        return self._reader.rows(keys, **span)
+
+
+@pytest.mark.parametrize(
+    ("spine", "asked"),
+    [(SPINE, [1, 1, 2, 2, 1]), (f"{SPINE}4 | 10:05\n", [2, 2, 3, 3, 2, 1])],
+    ids=["all are answered", "a key is nowhere"],
+)
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
+def test_a_part_is_read_for_keys_that_newer_rows_did_not_answer(
+    engine: OfflineEngine, spine: str, asked: list[int], tmp_path: Path
+) -> None:
+    of = history(ROWS)
+    of.write(tmp_path, row_group_rows=1)
+    scan = open_scan(of.view, of.view.feature_names, tmp_path)
+    rows = read_table(spine, day=DAY).to_arrow()
+    keyed = pa.table({"q": rows["event_timestamp"].cast(pa.int64()), "k0": rows["user_id"]})
+    with engine.reader(scan) as reader:
+        recording: Any = _Recording(reader)
+        found = winners(engine, recording, scan, keyed, ttl_us=None, mode="complete")
+    assert found.tolist() == [2, 5, 1, -1][: rows.num_rows]
+    assert recording.asked == asked
+    assert "in 6 parts of time, the newest first" in explain(engine, scan, keyed, ttl_us=None)
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
+def test_a_time_that_only_old_rows_could_answer_keeps_no_other_from_its_own(
+    engine: OfflineEngine,
+) -> None:
+    spine = read_table(
+        "user_id: int64 | event_timestamp: time\n2 | 10:01\n2 | 12:00\n1 | 10:03", day=DAY
+    )
+    of = history(ROWS, ttl="1m")
+    _check(engine, TrainingCase(history=of, spine=spine, timezone="UTC", mode="complete"))
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
+def test_row_groups_outside_of_the_span_are_not_read(engine: OfflineEngine, tmp_path: Path) -> None:
+    """What is broken there is noticed by nobody who does not need it."""
+    rows = 5_000
+    seconds = np.arange(4 * rows, dtype=np.int64) * 1_000_000
+    table = pa.table(
+        {
+            "user_id": np.arange(4 * rows) % 7,
+            "at": pa.array(seconds, pa.timestamp("us", "UTC")),
+            "score": np.random.default_rng(7).random(4 * rows),
+        }
+    )
+    of = history(ROWS)
+    path = tmp_path / "data" / "a.parquet"
+    path.parent.mkdir()
+    pq.write_table(table, path, row_group_size=rows, compression="none", use_dictionary=False)
+    column = pq.read_metadata(path).row_group(1).column(0)
+    content = bytearray(path.read_bytes())
+    first = column.data_page_offset
+    content[first : first + column.total_compressed_size] = b"\xff" * column.total_compressed_size
+    path.write_bytes(content)
+    scan = open_scan(of.view, of.view.feature_names, tmp_path)
+    keys = pa.table(
+        {"g": pa.array([0], pa.int32()), "k0": [3], "until": [int(seconds[-1])]},
+    )
+
+    def read(first_us: int, last_us: int) -> int:
+        with engine.reader(scan) as reader:
+            batches = reader.rows(keys, from_us=first_us, until_us=last_us)
+            return sum(batch.num_rows for batch in batches)
+
+    assert read(int(seconds[2 * rows]), int(seconds[-1])) == 2 * rows // 7
+    assert read(0, int(seconds[rows - 1])) > 0
+    with pytest.raises(SourceError):
+        read(0, int(seconds[rows]))
