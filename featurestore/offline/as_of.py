@@ -101,7 +101,7 @@ def _running(reader: ScanReader, scan: SourceScan, keys: NumberedKeys, ttl_us: i
     names = scan.order
     running = RunningWinners(keys, len(names) - 1)
     for since, until in newest_first(scan.spans, keys.since(ttl_us), keys.last_us):
-        wanted = keys.unanswered(*running.unanswered(), since, until, ttl_us)
+        wanted = keys.asking(running.unanswered(), since, until, ttl_us)
         if not wanted.num_rows:
             continue
         for batch in reader.rows(wanted, from_us=since, until_us=until):

@@ -33,22 +33,31 @@ class RunningWinners:
 
     def __init__(self, keys: NumberedKeys, versions: int) -> None:
         count = len(keys.rows)
+        is_first = first_of_runs(keys.groups)
         self._keys = keys
-        self._bounds = np.append(np.flatnonzero(first_of_runs(keys.groups)), count)
+        self._bounds = np.append(np.flatnonzero(is_first), count)
+        self._before = np.where(is_first, LOWEST, np.roll(keys.times, 1))
         self._best = [np.full(count, LOWEST, dtype=np.int64) for _ in range(1 + versions)]
         self._owners = np.empty(count, dtype=np.int32)
 
-    def add(self, groups: npt.NDArray[np.int32], numbers: Sequence[Ints]) -> None:
+    def unanswered(self) -> Ints:
+        """Return of each key with times that no row is before yet the place of the last of them."""
+        found = np.flatnonzero(self._best[-1] != LOWEST)
+        groups = self._keys.groups.take(found)
+        is_first = first_of_runs(groups)
+        behind = self._bounds[1:].copy()
+        behind[groups[is_first]] = found[is_first]
+        return behind[behind > self._bounds[:-1]] - 1
+
+    def add(self, lasts: npt.NDArray[np.int32], numbers: Sequence[Ints]) -> None:
         """Let rows come by, in any order.
 
         Args:
-            groups: The number of each row's key.
+            lasts: For each row the place of a time of its key that it is not after.
             numbers: The event time of each row, then what decides between rows that share it, the
-                most important number first. No two rows agree in all. A row after the last time of
-                its key counts for nothing.
+                most important number first. No two rows agree in all.
         """
-        rows, places = self._first_to_see(groups, numbers[0])
-        numbers = [each.take(rows) for each in numbers] if len(rows) < len(groups) else numbers
+        places = self._first_to_see(lasts, numbers[0])
         newer = np.flatnonzero(self._are_newer(places, numbers))
         if len(newer) < len(places):
             places, numbers = places.take(newer), [each.take(newer) for each in numbers]
@@ -72,37 +81,18 @@ class RunningWinners:
             answers &= events.take(places) >= self._keys.times - ttl_us
         return np.where(answers, ordinals.take(places), NOBODY)
 
-    def unanswered(self) -> tuple[Ints, Ints]:
-        """Return the keys of which some time has no row yet, and of each the greatest such time."""
-        found = np.flatnonzero(self._best[-1] != LOWEST)
-        groups = self._keys.groups.take(found)
-        is_first = first_of_runs(groups)
-        behind = self._bounds[1:].copy()
-        behind[groups[is_first]] = found[is_first]
-        keys = np.flatnonzero(behind > self._bounds[:-1])
-        return keys, self._keys.times.take(behind[keys] - 1)
-
-    def _first_to_see(self, groups: npt.NDArray[np.int32], events: Ints) -> tuple[Ints, Ints]:
-        """Return which rows some time of their key is not before, and the place of the first."""
-        times = self._keys.times
-        places = self._bounds.take(groups)
-        late = np.flatnonzero(times.take(places) < events)
-        rows, wanted = late, events[late]
-        low, high = places[late] + 1, self._bounds.take(groups[late] + 1)
-        while len(rows):
-            is_found = low >= high
-            if is_found.any():
-                places[rows[is_found]] = low[is_found]
-                rows, low, high, wanted = (each[~is_found] for each in (rows, low, high, wanted))
+    def _first_to_see(self, lasts: npt.NDArray[np.int32], events: Ints) -> Ints:
+        """Return for each row the place of the first time of its key that it is not after."""
+        places = lasts.astype(np.int64)
+        earlier = np.flatnonzero(self._before.take(places) >= events)
+        wanted, high = events[earlier], places[earlier]
+        low = self._bounds.take(self._keys.groups.take(high))
+        while (low < high).any():
             middle = (low + high) >> 1
-            is_before = times.take(middle) < wanted
+            is_before = self._keys.times.take(middle) < wanted
             low, high = np.where(is_before, middle + 1, low), np.where(is_before, high, middle)
-        is_seen = np.ones(len(groups), dtype=bool)
-        is_seen[late] = places[late] < self._bounds.take(groups[late] + 1)
-        if is_seen.all():
-            return np.arange(len(groups)), places
-        seen = np.flatnonzero(is_seen)
-        return seen, places[seen]
+        places[earlier] = low
+        return places
 
     def _are_newer(self, places: Ints, numbers: Sequence[Ints]) -> npt.NDArray[np.bool_]:
         """Return which rows are greater than the best so far: by the first number that differs."""

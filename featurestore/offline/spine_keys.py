@@ -51,29 +51,36 @@ class NumberedKeys:
         some = slice(keys.start, keys.stop)
         found = self.table.slice(keys.start, len(keys))
         found = found.append_column("until", pa.array(self.lasts[some]))
-        return self._with_since(found, self.firsts[some], age_us)
+        return self._with_since(found, some, age_us)
 
-    def unanswered(
-        self, keys: Ints, untils: Ints, since_us: int | None, until_us: int, age_us: int | None
+    def asking(
+        self, lasts: Ints, since_us: int | None, until_us: int, age_us: int | None
     ) -> pa.Table:
-        """Return those of some keys to which rows of a span of time may matter, as `wanted` does.
+        """Return the keys to which rows of a span of time may matter, as `wanted` does.
 
         Args:
-            keys: Numbers of keys.
-            untils: For each the greatest time that has no answer; the smallest has none either.
+            lasts: Of each key that asks, where in `times` the last time is that matters; from the
+                first of its times on all do. It takes the place of the key's number.
             since_us: Where the span begins, or None.
             until_us: Where it ends.
             age_us: How much older than a time that asks a row may be, or None.
         """
-        matters = np.ones(len(keys), dtype=bool) if since_us is None else untils >= since_us
-        if age_us is not None and until_us < np.iinfo(np.int64).max - age_us:
-            matters &= self.firsts[keys] <= until_us + age_us
-        keys = keys[matters]
-        found = self.table if len(keys) == self.table.num_rows else self.table.take(keys)
-        found = found.append_column("until", pa.array(untils[matters]))
-        return self._with_since(found, self.firsts[keys], age_us)
+        untils = self.times.take(lasts)
+        if since_us is not None:
+            late = np.flatnonzero(untils >= since_us)
+            lasts, untils = lasts.take(late), untils.take(late)
+        keys = self.groups.take(lasts)
+        if age_us is not None and until_us + age_us < self.last_us:
+            young = np.flatnonzero(self.firsts.take(keys) <= until_us + age_us)
+            lasts, untils, keys = lasts.take(young), untils.take(young), keys.take(young)
+        found = self.table.drop_columns("g")
+        found = found.take(keys) if len(keys) < found.num_rows else found
+        found = found.add_column(0, "g", pa.array(lasts.astype(np.int32)))
+        return self._with_since(found.append_column("until", pa.array(untils)), keys, age_us)
 
-    def _with_since(self, wanted: pa.Table, firsts: Ints, age_us: int | None) -> pa.Table:
+    def _with_since(
+        self, wanted: pa.Table, keys: slice | npt.NDArray[np.int32], age_us: int | None
+    ) -> pa.Table:
         """Return keys with where rows that can matter to them begin.
 
         That is of use only where they may be far younger than the first of all; else looking at it
@@ -81,7 +88,7 @@ class NumberedKeys:
         """
         if age_us is None or age_us >= self.last_us - int(self.firsts.min()):
             return wanted
-        lowest = np.iinfo(np.int64).min
+        lowest, firsts = np.iinfo(np.int64).min, self.firsts[keys]
         since = np.where(firsts < lowest + age_us, lowest, firsts - age_us)
         return wanted.append_column("since", pa.array(since))
 

@@ -53,17 +53,18 @@ def test_winners_are_the_greatest_visible_rows_in_whatever_batches_they_come(
     columns = {"q": [time for _, time in spine], "k0": [key for key, _ in spine]}
     keys = number_keys(pa.table({n: pa.array(v, pa.int64()) for n, v in columns.items()}))
     group_of = {key: group for group, key in enumerate(keys.table["k0"].to_pylist())}
+    last_of = {key: keys.places(range(g, g + 1)).stop - 1 for key, g in group_of.items()}
     running = RunningWinners(keys, versions=2)
     for batch in range(4):
         rows = [
-            (group_of[key], event, created, number)
+            (last_of[key], event, created, number)
             for number, (key, event, created, of) in enumerate(history)
-            if of == batch and key in group_of
+            if of == batch and key in last_of and event <= keys.times[last_of[key]]
         ]
         shuffled.shuffle(rows)
         table = np.array(rows, dtype=np.int64).reshape(len(rows), 4)
-        groups, *numbers = table.T
-        running.add(groups.astype(np.int32), [np.ascontiguousarray(each) for each in numbers])
+        lasts, *numbers = table.T
+        running.add(lasts.astype(np.int32), [np.ascontiguousarray(each) for each in numbers])
     found = np.full(len(spine), -1)
     found[keys.rows] = running.ordinals(ttl_us)
     assert found.tolist() == [_winner(question, history, ttl_us) for question in spine]
