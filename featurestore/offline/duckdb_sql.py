@@ -16,7 +16,7 @@ from featurestore.offline.duckdb_text import file_pattern, quote, text
 from featurestore.offline.duckdb_values import instant, nanoseconds, value, within
 from featurestore.offline.engine import RowFilter
 from featurestore.offline.local_times import is_naive
-from featurestore.offline.ordinals import MAX_ROWS_BITS
+from featurestore.offline.ordinals import MAX_ROWS_BITS, reading_between
 from featurestore.offline.scan import SourceScan
 from featurestore.offline.scan_columns import FileGroup, ScanColumn
 from featurestore.time import LocalSpan
@@ -74,6 +74,11 @@ class ScanText:
             shown += self._order
         filtered = "" if where is None else f" WHERE {self._sql(where)}"
         return f"SELECT {', '.join(shown)} FROM ({inner}){filtered}"
+
+    def between(self, since_us: int | None, until_us: int | None) -> "ScanText":
+        """Return the same where only rows in a span of event time are needed."""
+        scan = reading_between(self.scan, since_us, until_us)
+        return replace(self, scan=scan, since_us=since_us, until_us=until_us)
 
     def _passing(self, aliases: Sequence[str], *, ordinal: bool) -> str:
         """Return a SELECT of columns that are in the files, of the rows in table `passing` (o)."""
@@ -209,7 +214,7 @@ def select_rows(
     if from_us is not None:
         bounds.append(f"r.e >= {from_us}")
     own = ["until", "since"] if has_since else ["until"]
-    rows = replace(rows, since_us=from_us, until_us=until_us)
+    rows = rows.between(from_us, until_us)
     inner = rows.rows(dict.fromkeys([*keys, "e", *created, *columns]), ordinal=True)
     joined = (
         f"SELECT {_names(['g', *own], 'w')}, {_names(shown, 'r')} FROM ({inner}) r"
@@ -236,9 +241,7 @@ def create_latest(rows: ScanText, selected: RowFilter) -> str:
     keys = rows.keys
     has_created = rows.scan.created is not None
     after_us = selected.after_us
-    rows = replace(
-        rows, since_us=None if after_us is None else after_us + 1, until_us=selected.until_us
-    )
+    rows = rows.between(None if after_us is None else after_us + 1, selected.until_us)
     inner = rows.rows([*keys, "e", *(["c"] if has_created else [])], ordinal=True)
     predicate = _all([rows.usable, *_bounds(selected, has_created=has_created)])
     greatest_created = "max(c)" if has_created else "NULL::BIGINT"
@@ -336,7 +339,7 @@ def select_times(rows: ScanText, *, after_us: int | None, until_us: int | None) 
     """Return a SELECT of `e` and `c` of rows in a span of event time."""
     bounds = [f"e > {after_us}"] if after_us is not None else []
     bounds += [f"e <= {until_us}"] if until_us is not None else []
-    rows = replace(rows, since_us=after_us, until_us=until_us)
+    rows = rows.between(after_us, until_us)
     return f"SELECT e, c FROM ({rows.rows(['e', 'c'])}) WHERE {_all(bounds) or 'true'}"
 
 

@@ -12,7 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from featurestore.offline.files import SourceFile
+from featurestore.offline.footer import read_footer
+from featurestore.offline.row_spans import margin_us, reaches
 from featurestore.offline.scan import SourceScan
+from featurestore.offline.scan_columns import FileGroup
 
 MAX_ROWS_BITS = 40  # a file has fewer than 2^40 rows
 BEYOND = 2**63 - 1  # no row has this ordinal
@@ -54,6 +57,28 @@ def reading_only(scan: SourceScan, ordinals: range) -> SourceScan:
         replace(group, files=tuple(f for f in group.files if f.path in inside))
         for group in scan.groups
     )
+    return replace(scan, groups=tuple(groups))
+
+
+def reading_between(scan: SourceScan, since_us: int | None, until_us: int | None) -> SourceScan:
+    """Return a scan that reads only files which may have rows in a span of event time, or one.
+
+    It still lists all files, because ordinals count them. A filter that fails for a row does so
+    whatever times are asked for.
+    """
+    if scan.spans is None or scan.where is not None or len(scan.files) == 1:
+        return scan
+    column, zone = scan.event_column.in_file, scan.source.timezone
+
+    def may_have_some(group: FileGroup, file: SourceFile) -> bool:
+        margin = margin_us(group.types["e"], zone)
+        spans = read_footer(scan.source.name, file).spans[column]
+        return any(reaches(span, since_us, until_us, margin) for span in spans)
+
+    files = [tuple(f for f in group.files if may_have_some(group, f)) for group in scan.groups]
+    if not any(files):
+        files[0] = scan.groups[0].files[:1]
+    groups = (replace(g, files=some) for g, some in zip(scan.groups, files, strict=True))
     return replace(scan, groups=tuple(groups))
 
 

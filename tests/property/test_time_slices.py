@@ -144,3 +144,30 @@ def test_row_groups_outside_of_the_span_are_not_read(engine: OfflineEngine, tmp_
     assert read(0, int(seconds[rows - 1])) > 0
     with pytest.raises(SourceError):
         read(0, int(seconds[rows]))
+
+
+def test_duckdb_opens_only_files_that_reach_into_the_span(tmp_path: Path) -> None:
+    header, *rows = ROWS.strip().splitlines()
+    halves = {"a.parquet": rows[:3], "b.parquet": rows[3:]}
+    of = history({path: "\n".join([header, *half]) for path, half in halves.items()})
+    of.write(tmp_path)
+    scan = open_scan(of.view, of.view.feature_names, tmp_path)
+    start = int(
+        read_table(SPINE, day=DAY).to_arrow()["event_timestamp"].cast(pa.int64())[0].as_py()
+    )
+    minute = 60_000_000
+    keys = pa.table({"g": pa.array([0], pa.int32()), "k0": [1], "until": [start + 99 * minute]})
+
+    def opened(first: int, last: int) -> tuple[set[str], list[int]]:
+        with ENGINES[0].reader(scan) as reader:
+            span: Any = {"from_us": start + first * minute, "until_us": start + last * minute}
+            text = reader.explain(keys, **span).split(";")[0]
+            found = [o for batch in reader.rows(keys, **span) for o in batch["o"].to_pylist()]
+        files = text[text.index("read_parquet") :]
+        return {name for name in halves if name in files}, [o & 0xFF for o in found]
+
+    assert opened(1, 60) == ({"b.parquet"}, [2])
+    assert opened(-60, -2) == ({"a.parquet"}, [0, 2])
+    assert sorted(opened(-60, 60)[0]) == ["a.parquet", "b.parquet"]
+    files, found = opened(60, 90)
+    assert (len(files), found) == (1, [])
