@@ -201,7 +201,7 @@ def has_table(connection: Connection, name: str) -> bool:
     return _raw(connection).execute(query, (name,)).fetchone() is not None
 
 
-def _engine(connect: Callable[[], sqlite3.Connection], *, begin: str) -> Engine:
+def _engine(connect: Callable[[], Any], *, begin: str) -> Engine:
     """Return an engine that shares with all others what statements were compiled to."""
     dialect = _dialect()
     engine = Engine(
