@@ -1,9 +1,12 @@
 """How deep the property tests dig: `make test` runs the profile ci, `make proof` proof."""
 
+import gc
 import os
 import signal
 import threading
+from collections.abc import Generator
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.servers import redis_url, valkey_url
@@ -51,3 +54,18 @@ def pytest_configure() -> None:
         and threading.current_thread() is threading.main_thread()
     ):
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Let the garbage collector pass over what thousands of collected tests consist of.
+
+    Nothing of that is ever garbage: looking at it again and again took a third of the collection's
+    time, and some of each test's.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()

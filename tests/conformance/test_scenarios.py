@@ -23,15 +23,15 @@ STORES: dict[str, Callable[[pytest.FixtureRequest], dict[str, Any]]] = {
     "redis": lambda request: {"type": "redis", "url": request.getfixturevalue("redis_url")},
 }
 
-# Stores are given encoded bytes and never learn which engine found the rows, so one of them is
-# filled by both engines. `test_the_law` crosses all engines with all stores.
+# Stores are given encoded bytes and never learn which engine found the rows: every engine and every
+# store plays, and the engine that starts faster more often. `test_the_law` crosses them all.
 PLAYERS = [
     pytest.param("duckdb", "memory", marks=pytest.mark.proof),
     ("duckdb", "lmdb"),
-    ("duckdb", "redis"),
+    pytest.param("duckdb", "redis", marks=pytest.mark.proof),
     ("polars", "memory"),
     pytest.param("polars", "lmdb", marks=pytest.mark.proof),
-    pytest.param("polars", "redis", marks=pytest.mark.proof),
+    ("polars", "redis"),
 ]
 
 

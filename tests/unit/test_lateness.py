@@ -1,5 +1,6 @@
 """How late rows are: counted, sorted into percentiles, and turned into a suggestion."""
 
+import contextlib
 import importlib.util
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featurestore.errors import NotFoundError, RequestError
@@ -30,12 +31,16 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FeatureSto
         yield opened
 
 
+def write_late(store: FeatureStore, late: Sequence[timedelta | None]) -> None:
+    created = pa.array([None if d is None else THEN + d for d in late], UTC_US)
+    write(store.config.root / FILE, rows(len(late), made=created))
+
+
 def measured(
     store: FeatureStore, late: Sequence[timedelta | None], *, declared: str = "0s", **bounds: Any
 ) -> LatenessReport:
     """Return the report on rows that were created so long after `THEN`."""
-    created = pa.array([None if d is None else THEN + d for d in late], UTC_US)
-    write(store.config.root / FILE, rows(len(late), made=created))
+    write_late(store, late)
     store.apply([view(reads={"created_timestamp_column": "made", "lateness": declared})])
     return store.lateness("readings", **bounds)
 
@@ -151,24 +156,35 @@ def test_progress_counts_rows(store: FeatureStore) -> None:
     assert said[-1] == ("readings", 10, 10)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, FeatureStore]]:
+    """Stores of one source, whose file each example writes anew."""
+    with contextlib.ExitStack() as stack:
+        opened = {}
+        for name in ENGINES:
+            folder = tmp_path_factory.mktemp(name)
+            opened[name] = stack.enter_context(project(folder, offline_store=name))
+            measured(opened[name], [HOUR])
+        yield opened
+
+
+@settings(max_examples=25)
 @given(
     late=st.lists(st.none() | st.integers(-(10**12), 10**12), min_size=1, max_size=60),
     held=st.sampled_from([0, lateness.ROWS_HELD]),
 )
 def test_any_times_have_the_percentiles_of_numpy(
-    tmp_path: Path, late: list[int | None], held: int
+    stores: dict[str, FeatureStore], late: list[int | None], held: int
 ) -> None:
     found = {}
-    for name in ENGINES:
-        with project(tmp_path / name, offline_store=name) as store:
-            measured(store, [None if us is None else timedelta(microseconds=us) for us in late])
-            found[name] = measure_lateness(
-                store.get_source("readings"),
-                engine=store.engine,
-                root=store.config.root,
-                rows_held=held,
-            )
+    for name, store in stores.items():
+        write_late(store, [None if us is None else timedelta(microseconds=us) for us in late])
+        found[name] = measure_lateness(
+            store.get_source("readings"),
+            engine=store.engine,
+            root=store.config.root,
+            rows_held=held,
+        )
     assert found["duckdb"] == found["polars"]
     known = np.array([us for us in late if us is not None], dtype=np.int64)
     if len(known):

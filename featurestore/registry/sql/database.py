@@ -11,7 +11,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from featurestore.errors import ConfigError, RegistryError, RegistryVersionError
-from featurestore.registry.sql.sqlite import SqliteFile
+from featurestore.registry.sql.sqlite import SqliteFile, has_table
 from featurestore.registry.sql.tables import META, METADATA, SCHEMA_VERSION
 from featurestore.registry.sql.upgrade import upgrade
 
@@ -92,7 +92,7 @@ class Database:
 
     def _is_registry(self, connection: Connection) -> bool:
         """Whether the tables are there; False for an empty database."""
-        if not inspect(connection).has_table(META.name):
+        if not has_table(connection, META.name):
             if inspect(connection).get_table_names():
                 raise RegistryError(
                     f"The database {self} is not a registry: it holds other tables.",
@@ -119,7 +119,7 @@ class Database:
 
 
 def _create_tables(connection: Connection) -> None:
-    METADATA.create_all(connection)
+    METADATA.create_all(connection, checkfirst=False)  # an empty database, as was just seen
     connection.execute(insert(META).values(key="schema_version", value=str(SCHEMA_VERSION)))
 
 

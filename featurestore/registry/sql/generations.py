@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, delete, func, insert, inspect, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from featurestore.definitions import FeatureView
 from featurestore.registry.generations import (
@@ -20,6 +20,7 @@ from featurestore.registry.plan import Change
 from featurestore.registry.runs import RunRecord, Watermark
 from featurestore.registry.sql.objects import plain, read_state
 from featurestore.registry.sql.runs import read_watermark
+from featurestore.registry.sql.sqlite import has_table
 from featurestore.registry.sql.tables import LOG, OBJECTS, PROJECTS, SERVING
 from featurestore.registry.state import RegisteredView, RegistryState
 from featurestore.time import from_micros, to_micros
@@ -34,7 +35,7 @@ class Stamp(NamedTuple):
 
 def read_stamp(connection: Connection, project: str) -> Stamp:
     """Return the project's stamp; (0, 0) where nothing was ever applied."""
-    if not inspect(connection).has_table(SERVING.name):  # of version 1, and only read since
+    if not has_table(connection, SERVING.name):  # of version 1, and only read since
         query = select(PROJECTS.c.revision).where(PROJECTS.c.project == project)
         return Stamp(connection.execute(query).scalar_one_or_none() or 0, 0)
     columns = (PROJECTS.c.revision, PROJECTS.c.switches)

@@ -1,11 +1,14 @@
 """Everything that is SQLite's alone: the file, its locks, its triggers, its errors."""
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
-from typing import Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event
+from sqlalchemy import Connection, Dialect, Engine, Table, create_engine, event
+from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
 from featurestore.errors import RegistryError
@@ -40,10 +43,8 @@ class SqliteFile:
         self.path = path.absolute()
         self.lock_timeout_s = lock_timeout_s
         self._watch = Watch(self.path, self._open_to_watch)
-        self.reader = create_engine("sqlite://", creator=self._open_to_read, poolclass=NullPool)
-        self.writer = create_engine("sqlite://", creator=self._open_to_write, poolclass=NullPool)
-        _begin_with(self.reader, "BEGIN")
-        _begin_with(self.writer, "BEGIN IMMEDIATE")
+        self.reader = _engine(self._open_to_read, begin="BEGIN")
+        self.writer = _engine(self._open_to_write, begin="BEGIN IMMEDIATE")
 
     def __str__(self) -> str:
         return str(self.path)
@@ -194,9 +195,37 @@ def _has_wal(path: Path) -> bool:
     return wal.exists() and wal.stat().st_size > 0
 
 
-def _begin_with(engine: Engine, statement: str) -> None:
+def has_table(connection: Connection, name: str) -> bool:
+    """Whether there is a table; SQLAlchemy's inspection finds out the same in a millisecond."""
+    query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+    return _raw(connection).execute(query, (name,)).fetchone() is not None
+
+
+def _engine(connect: Callable[[], Any], *, begin: str) -> Engine:
+    """Return an engine that shares with all others what statements were compiled to."""
+    dialect = _dialect()
+    engine = Engine(
+        NullPool(connect, dialect=dialect),
+        dialect,
+        _URL,
+        execution_options={"compiled_cache": _COMPILED},
+    )
     # sqlite3 would begin by itself before the first write only, and never with IMMEDIATE.
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(statement))
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    return engine
+
+
+_URL: Final = make_url("sqlite://")
+_COMPILED: Final[dict[Any, Any]] = {}
+"""As many entries as this package has statements: their values are parameters."""
+
+
+@cache
+def _dialect() -> Dialect:
+    """Return one that has seen a connection, from which it takes what the library can do."""
+    engine = create_engine(_URL)
+    engine.connect().close()
+    return engine.dialect
 
 
 def _raw(connection: Connection) -> sqlite3.Connection:

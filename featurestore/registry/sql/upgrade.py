@@ -8,8 +8,9 @@ was registered, and all of them are one transaction.
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from sqlalchemy import Connection, inspect, select, update
+from sqlalchemy import Connection, select, update
 
+from featurestore.registry.sql.sqlite import has_table
 from featurestore.registry.sql.tables import (
     CHUNKS,
     DATASETS,
@@ -36,22 +37,22 @@ def upgrade(connection: Connection) -> None:
 
 def has_tasks(connection: Connection) -> bool:
     """Whether the registry keeps tasks: one of version 1 that was only read since does not."""
-    return inspect(connection).has_table(TASKS.name)
+    return has_table(connection, TASKS.name)
 
 
 def has_keys(connection: Connection) -> bool:
     """Whether the registry keeps keys: one before version 3 that was only read since does not."""
-    return inspect(connection).has_table(KEYS.name)
+    return has_table(connection, KEYS.name)
 
 
 def has_datasets(connection: Connection) -> bool:
     """Whether the registry keeps datasets: one before version 4 that was only read does not."""
-    return inspect(connection).has_table(DATASETS.name)
+    return has_table(connection, DATASETS.name)
 
 
 def has_validations(connection: Connection) -> bool:
     """Whether the registry keeps validations: one before version 4 that was only read does not."""
-    return inspect(connection).has_table(VALIDATIONS.name)
+    return has_table(connection, VALIDATIONS.name)
 
 
 def _keep_datasets(connection: Connection) -> None:
