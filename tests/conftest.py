@@ -3,9 +3,13 @@
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.forked import forking
 from tests.servers import redis_url, valkey_url
 from tests.topologies import (
     redis_cluster_url,
@@ -51,3 +55,10 @@ def pytest_configure() -> None:
         and threading.current_thread() is threading.main_thread()
     ):
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def forked() -> Iterator[Path]:
+    """A `featurestore` program whose commands cost no imports."""
+    with forking() as program:
+        yield program
