@@ -16,6 +16,7 @@ import atexit
 import contextlib
 import gc
 import importlib
+import io
 import marshal
 import os
 import selectors
@@ -131,17 +132,21 @@ class Server:
 
     def __init__(self, listener: socket.socket) -> None:
         self._listener = listener
+        self._forks = set[int]()  # by their descriptors, which cannot come to mean another process
         self._events = selectors.DefaultSelector()
         self._events.register(listener, selectors.EVENT_READ, self._fork)
         self._events.register(0, selectors.EVENT_READ, lambda: False)
 
     def serve(self) -> bool:
         """Return true in a fork, ready to run its command; false when standard input ends."""
-        answer = None
+        answer: bool | None = None
         while answer is None:
             # One at a time: what an event does may make another one void.
             answer = self._events.select()[0][0].data()
-        return bool(answer)
+        if not answer:
+            for process in self._forks:
+                signal.pidfd_send_signal(process, signal.SIGKILL)
+        return answer
 
     def _fork(self) -> bool | None:
         caller, _ = self._listener.accept()
@@ -156,6 +161,7 @@ class Server:
         for stream in streams:
             os.close(stream)
         process = os.pidfd_open(pid)
+        self._forks.add(process)
         self._events.register(
             process, selectors.EVENT_READ, partial(self._end, process, pid, caller)
         )
@@ -177,6 +183,7 @@ class Server:
         with caller, contextlib.suppress(BrokenPipeError):
             caller.sendall(b"%d" % code)
         self._events.unregister(process)
+        self._forks.remove(process)
         os.close(process)
 
 
@@ -188,9 +195,7 @@ def _become(streams: list[int], request: bytes) -> None:
         os.dup2(stream, number)
         os.close(stream)
     for number, name in enumerate(("stdin", "stdout", "stderr")):
-        was = getattr(sys, name)
-        lines = 1 if name == "stderr" else -1
-        opened = open(number, was.mode, lines, was.encoding, was.errors, closefd=False)  # noqa: SIM115
+        opened = _open_stream(number, like=getattr(sys, name))
         setattr(sys, name, opened)
         setattr(sys, f"__{name}__", opened)
     for passed in PASSED_ON:
@@ -201,6 +206,19 @@ def _become(streams: list[int], request: bytes) -> None:
     os.umask(umask)
     os.chdir(folder)
     sys.argv[1:] = map(os.fsdecode, arguments)
+
+
+def _open_stream(number: int, like: io.TextIOWrapper) -> io.TextIOWrapper:
+    """Open a standard stream as the interpreter does."""
+    unbuffered = like.write_through
+    return io.TextIOWrapper(
+        open(number, f"{like.mode}b", 0 if unbuffered and number else -1, closefd=False),
+        like.encoding,
+        like.errors,
+        newline="\n",
+        line_buffering=not unbuffered and (number == 2 or os.isatty(number)),
+        write_through=unbuffered,
+    )
 
 
 def _write_program(folder: str, address: str) -> None:
