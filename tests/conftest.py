@@ -4,11 +4,13 @@ import gc
 import os
 import signal
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.forked import forking
 from tests.servers import redis_url, valkey_url
 from tests.topologies import (
     redis_cluster_url,
@@ -69,3 +71,10 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+@pytest.fixture(scope="session")
+def forked() -> Iterator[Path]:
+    """A `featurestore` program whose commands cost no imports."""
+    with forking() as program:
+        yield program

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from featurestore.cli.app import run
 from featurestore.cli.session import Session
 
-COMMAND = str(Path(sysconfig.get_path("scripts")) / "featurestore")
+COMMAND = Path(sysconfig.get_path("scripts")) / "featurestore"
 BIG = 2**53 + 1
 """An integer that a JSON number would round."""
 
@@ -84,6 +84,8 @@ class Repository:
     """A folder with feature_store.yaml, definitions and data."""
 
     folder: Path
+    program: Path = COMMAND
+    """What `spawn` and `execute` start: fresh processes, or forks (tests/forked.py)."""
 
     def run(self, *arguments: str) -> Outcome:
         """Run a command in this process."""
@@ -103,7 +105,7 @@ class Repository:
     ) -> subprocess.Popen[str]:
         """Start a command as users do, in the repository."""
         return subprocess.Popen(
-            [COMMAND, *arguments],
+            [self.program, *arguments],
             cwd=self.folder,
             stdout=stdout,
             stderr=subprocess.PIPE,
@@ -133,14 +135,14 @@ def at(month: int, day: int) -> datetime:
     return datetime(2026, month, day, tzinfo=UTC)
 
 
-def make_repository(folder: Path) -> Repository:
+def make_repository(folder: Path, program: Path = COMMAND) -> Repository:
     """Write a repository: three users (the third has expired by the clock), two routes."""
     (folder / "data").mkdir(parents=True)
     (folder / "feature_store.yaml").write_text(SETTINGS)
     (folder / "features.py").write_text(DEFINITIONS)
     pq.write_table(_users(), folder / "data" / "users.parquet")
     pq.write_table(_routes(), folder / "data" / "routes.parquet")
-    return Repository(folder=folder)
+    return Repository(folder=folder, program=program)
 
 
 def _users() -> pa.Table:

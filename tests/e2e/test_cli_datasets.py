@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import sqlite3
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,8 @@ def test_a_difference_is_shown_and_ends_with_1(repo: Repository) -> None:
     assert document["changes"][0]["matters"] is True
 
 
-def test_the_shell_completes_the_names_of_datasets(repo: Repository) -> None:
+def test_the_shell_completes_the_names_of_datasets(repo: Repository, forked: Path) -> None:
+    repo = replace(repo, program=forked)
     repo.succeed(*CREATE)
     asked = {"_FEATURESTORE_COMPLETE": "complete_bash", "COMP_CWORD": "3"}
     words = {"COMP_WORDS": "featurestore dataset verify tr"}

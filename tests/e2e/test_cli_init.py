@@ -8,7 +8,7 @@ import pytest
 from featurestore.cli import exits
 from featurestore.cli.start import Template
 
-from .command_line import COMMAND, Repository
+from .command_line import Repository
 
 
 @pytest.fixture
@@ -18,14 +18,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
     return Repository(folder=tmp_path)
 
 
-def test_what_init_says_to_do_next_works(tmp_path: Path) -> None:
-    command = [COMMAND, "init", "shop front"]
+def test_what_init_says_to_do_next_works(tmp_path: Path, forked: Path) -> None:
+    command = [str(forked), "init", "shop front"]
     made = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     _, _, steps = made.stdout.partition("Next:\n")
     script = "\n".join(line.strip() for line in steps.splitlines())
-    path = str(Path(COMMAND).parent)
     ran = subprocess.run(
-        ["sh", "-ec", f'PATH="{path}:$PATH"\n{script}'],
+        ["sh", "-ec", f'PATH="{forked.parent}:$PATH"\n{script}'],
         cwd=tmp_path,
         capture_output=True,
         text=True,

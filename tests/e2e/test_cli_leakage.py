@@ -28,9 +28,9 @@ FEW = ("--points", "12", "--rounds", "3")
 
 
 @pytest.fixture
-def repo(tmp_path: Path) -> Repository:
+def repo(tmp_path: Path, forked: Path) -> Repository:
     """A repository that was applied, with rows of a few users at many times."""
-    repo = make_repository(tmp_path / "repo")
+    repo = make_repository(tmp_path / "repo", forked)
     days = [at(1, 1 + n % 28) for n in range(84)]
     pl.DataFrame(
         {

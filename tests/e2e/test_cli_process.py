@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,12 @@ def repo(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     made.succeed("apply")
     made.succeed("materialize")
     return made
+
+
+@pytest.fixture
+def quick(repo: Repository, forked: Path) -> Repository:
+    """The same for tests that are about what a command says, not about how its process starts."""
+    return replace(repo, program=forked)
 
 
 def test_help_names_every_command_and_every_exit_code(repo: Repository) -> None:
@@ -55,8 +62,8 @@ def test_help_loads_next_to_nothing() -> None:
     assert ran.stderr.strip() == ""
 
 
-def test_no_command_is_a_usage_error_that_shows_the_help(repo: Repository) -> None:
-    outcome = repo.execute()
+def test_no_command_is_a_usage_error_that_shows_the_help(quick: Repository) -> None:
+    outcome = quick.execute()
     assert (outcome.code, outcome.out) == (exits.USAGE, "")
     assert outcome.err.startswith("Usage: featurestore")
 
@@ -90,8 +97,8 @@ def test_json_is_one_document_on_standard_output(
     assert repo.succeed(*command).out[:1] != "{"
 
 
-def test_json_goes_to_standard_output_and_nothing_else_does(repo: Repository) -> None:
-    outcome = repo.execute("materialize", "--json", "-vv")
+def test_json_goes_to_standard_output_and_nothing_else_does(quick: Repository) -> None:
+    outcome = quick.execute("materialize", "--json", "-vv")
     assert outcome.document["runs"][0]["view"] == "profile"
 
 
@@ -204,9 +211,9 @@ def test_an_error_document_knows_the_facts(repo: Repository) -> None:
     assert error["hint"] == "did you mean 'profile'?"
 
 
-def test_a_traceback_is_shown_only_when_asked_for(repo: Repository) -> None:
-    plain = repo.execute("describe", "nope")
-    asked = repo.execute("describe", "nope", "--debug")
+def test_a_traceback_is_shown_only_when_asked_for(quick: Repository) -> None:
+    plain = quick.execute("describe", "nope")
+    asked = quick.execute("describe", "nope", "--debug")
     assert (plain.code, "Traceback" in plain.err) == (exits.ERROR, False)
     assert (asked.code, "Traceback" in asked.err) == (exits.ERROR, True)
     assert "\nerror: There is no object" in asked.err
@@ -224,7 +231,7 @@ def test_what_may_succeed_later_has_an_exit_code_of_its_own(tmp_path: Path) -> N
 
 def test_the_repository_may_come_from_the_environment(repo: Repository, tmp_path: Path) -> None:
     env = {**os.environ, "FEATURESTORE_REPO": str(repo.folder)}
-    command = [COMMAND, "list", "services", "--json"]
+    command = [str(COMMAND), "list", "services", "--json"]
     ran = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, check=True)
     assert json.loads(ran.stdout)["services"][0]["name"] == "scoring"
 
@@ -305,11 +312,11 @@ def test_a_store_of_one_process_is_not_served(tmp_path: Path) -> None:
     ],
 )
 def test_the_shell_completes_commands_and_registered_names(
-    repo: Repository, words: str, found: list[str]
+    quick: Repository, words: str, found: list[str]
 ) -> None:
     count = str(len(words.split()) - 1)
     asked = {"_FEATURESTORE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": count}
-    outcome = repo.execute(env={**os.environ, **asked})
+    outcome = quick.execute(env={**os.environ, **asked})
     assert (outcome.out.split(), outcome.err) == (found, "")
 
 
@@ -320,8 +327,8 @@ def test_names_that_a_terminal_cannot_show_are_escaped(repo: Repository) -> None
     assert r"'h\xe9'" in outcome.err
 
 
-def test_colours_are_for_terminals(tmp_path: Path) -> None:
-    repo = make_repository(tmp_path / "repo")
+def test_colours_are_for_terminals(tmp_path: Path, forked: Path) -> None:
+    repo = make_repository(tmp_path / "repo", forked)
     forced = {**os.environ, "FORCE_COLOR": "1"}
     assert "\x1b[32m+ create" in repo.execute("plan", env=forced).out
     assert "\x1b" not in repo.execute("plan").out

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture(params=["sentinel", "cluster", "tls"])
 def repo(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forked: Path
 ) -> Repository:
     """A repository whose online store is such a Redis, shared with other projects."""
-    made = make_repository(tmp_path / "repo")
+    made = make_repository(tmp_path / "repo", forked)
     if request.param == "tls":
         server: TlsServer = request.getfixturevalue("redis_tls")
         for setting, file in server.options.items():

@@ -1,6 +1,6 @@
 """Runs the code of one Markdown page from top to bottom, as a reader would, in the current folder.
 
-    python tests/repo/doc_page.py docs/page.md
+    python tests/repo/doc_page.py docs/page.md [folder of programs]
 
 CONTRIBUTING.md ("Documents run") says which blocks run and how.
 """
@@ -185,7 +185,7 @@ def _node() -> list[str]:
 def main(arguments: list[str]) -> int:
     """Run the page that is named; return the exit code."""
     page = Path(arguments[0]).resolve()
-    folders = [str(Path(sys.executable).parent), *_node()]
+    folders = [*arguments[1:], str(Path(sys.executable).parent), *_node()]
     plain = {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "100"}
     os.environ.update(plain, PATH=os.pathsep.join([*folders, os.environ["PATH"]]))
     sys.path.insert(0, "")

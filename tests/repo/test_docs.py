@@ -11,8 +11,13 @@ from .tree import ROOT, files
 PAGES = [p for p in files() if p == "README.md" or (p.startswith("docs/") and p.endswith(".md"))]
 
 
-def _run(page: Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", str(ROOT / "tests/repo/doc_page.py"), str(page)]
+FRESH = {"README.md"}
+"""Pages whose commands are fresh processes, as readers' are; those of the others are forks."""
+
+
+def _run(page: Path, folder: Path, *programs: Path) -> subprocess.CompletedProcess[str]:
+    runner = str(ROOT / "tests/repo/doc_page.py")
+    command = [sys.executable, "-W", "error", runner, str(page), *map(str, programs)]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
@@ -24,8 +29,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_code_of_a_page_runs_from_top_to_bottom(page: str, folder: Path) -> None:
-    ran = _run(ROOT / page, folder)
+def test_the_code_of_a_page_runs_from_top_to_bottom(page: str, folder: Path, forked: Path) -> None:
+    programs = [] if page in FRESH else [forked.parent]
+    ran = _run(ROOT / page, folder, *programs)
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 

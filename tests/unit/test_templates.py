@@ -76,7 +76,7 @@ def test_the_moments_of_the_minimal_template_show_time_travel_and_honest_nulls(
 
 @pytest.mark.parametrize("template", ["minimal", pytest.param("flights", marks=pytest.mark.proof)])
 def test_the_commands_of_a_templates_readme_run_in_it(
-    template: str, made_from: Callable[[str], Path], tmp_path: Path
+    template: str, made_from: Callable[[str], Path], tmp_path: Path, forked: Path
 ) -> None:
     repo = made_from(template)
     readme = (repo / "README.md").read_text(encoding="utf-8")
@@ -84,7 +84,7 @@ def test_the_commands_of_a_templates_readme_run_in_it(
     page = tmp_path / "page.md"
     page.write_text(readme.replace("127.0.0.1:6566", address), encoding="utf-8")
     ran = subprocess.run(
-        [sys.executable, RUN_PAGE, page],
+        [sys.executable, RUN_PAGE, page, forked.parent],
         cwd=repo,
         env={**os.environ, "FEATURESTORE_SERVER__ADDRESS": address},
         capture_output=True,
