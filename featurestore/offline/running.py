@@ -53,11 +53,16 @@ class RunningWinners:
         """Let rows come by, in any order.
 
         Args:
-            lasts: For each row the place of a time of its key that it is not after.
+            lasts: For each row the place of the last time of its key that asks.
             numbers: The event time of each row, then what decides between rows that share it, the
-                most important number first. No two rows agree in all.
+                most important number first. No two rows agree in all. A row after that time counts
+                for nothing.
         """
-        places = self._first_to_see(lasts, numbers[0])
+        places = lasts.astype(np.int64)
+        seen = np.flatnonzero(self._keys.times.take(places) >= numbers[0])
+        if len(seen) < len(places):
+            places, numbers = places.take(seen), [each.take(seen) for each in numbers]
+        places = self._first_to_see(places, numbers[0])
         newer = np.flatnonzero(self._are_newer(places, numbers))
         if len(newer) < len(places):
             places, numbers = places.take(newer), [each.take(newer) for each in numbers]
@@ -81,9 +86,13 @@ class RunningWinners:
             answers &= events.take(places) >= self._keys.times - ttl_us
         return np.where(answers, ordinals.take(places), NOBODY)
 
-    def _first_to_see(self, lasts: npt.NDArray[np.int32], events: Ints) -> Ints:
-        """Return for each row the place of the first time of its key that it is not after."""
-        places = lasts.astype(np.int64)
+    def _first_to_see(self, places: Ints, events: Ints) -> Ints:
+        """Return for each row the place of the first time of its key that it is not after.
+
+        Args:
+            places: For each row the place of some such time.
+            events: The event time of each row.
+        """
         earlier = np.flatnonzero(self._before.take(places) >= events)
         wanted, high = events[earlier], places[earlier]
         low = self._bounds.take(self._keys.groups.take(high))
@@ -91,8 +100,9 @@ class RunningWinners:
             middle = (low + high) >> 1
             is_before = self._keys.times.take(middle) < wanted
             low, high = np.where(is_before, middle + 1, low), np.where(is_before, high, middle)
-        places[earlier] = low
-        return places
+        found = places.copy()
+        found[earlier] = low
+        return found
 
     def _are_newer(self, places: Ints, numbers: Sequence[Ints]) -> npt.NDArray[np.bool_]:
         """Return which rows are greater than the best so far: by the first number that differs."""
