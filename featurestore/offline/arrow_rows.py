@@ -98,22 +98,14 @@ class ArrowRows:
             with opened(self.scan, file) as reading:
                 metadata, first = reading.metadata, firsts[file.path]
             for number in range(metadata.num_row_groups):
-                rows, group, span = (
-                    metadata.row_group(number).num_rows,
-                    of_file[file.path],
-                    next(spans, None),
-                )
+                rows, span = metadata.row_group(number).num_rows, next(spans, None)
+                group = of_file[file.path]
                 pieces.append(Piece(file, group, metadata, number, first, rows, span))
                 first += rows
         return tuple(piece for piece in pieces if piece.rows)
 
     def pieces_within(self, since_us: int | None, until_us: int | None) -> tuple[Piece, ...]:
-        """Return the row groups that may have rows in a span of event time.
-
-        A filter that fails for a row does so whatever times are asked for.
-        """
-        if self.scan.where is not None:
-            return self.pieces
+        """Return the row groups that may have rows in a span of event time."""
         zone = self.scan.source.timezone
         return tuple(
             piece

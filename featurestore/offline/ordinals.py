@@ -63,17 +63,16 @@ def reading_only(scan: SourceScan, ordinals: range) -> SourceScan:
 def reading_between(scan: SourceScan, since_us: int | None, until_us: int | None) -> SourceScan:
     """Return a scan that reads only files which may have rows in a span of event time, or one.
 
-    It still lists all files, because ordinals count them. A filter that fails for a row does so
-    whatever times are asked for.
+    It still lists all files, because ordinals count them.
     """
-    if scan.spans is None or scan.where is not None or len(scan.files) == 1:
+    if scan.spans is None or len(scan.files) == 1:
         return scan
     column, zone = scan.event_column.in_file, scan.source.timezone
 
     def may_have_some(group: FileGroup, file: SourceFile) -> bool:
         margin = margin_us(group.types["e"], zone)
-        spans = read_footer(scan.source.name, file).spans[column]
-        return any(reaches(span, since_us, until_us, margin) for span in spans)
+        spans = read_footer(scan.source.name, file).spans.get(column)
+        return spans is None or any(reaches(s, since_us, until_us, margin) for s in spans)
 
     files = [tuple(f for f in group.files if may_have_some(group, f)) for group in scan.groups]
     if not any(files):

@@ -86,7 +86,8 @@ class SourceScan:
             where every row is an event of its own.
         row_count: Rows in all files.
         nulls_possible: Whether a join key or time may be null, from the files' statistics.
-        spans: The row groups of all files by the event time; None if not all are known.
+        spans: The row groups of all files by the event time; None if not all are known, or if
+            rows that are not needed have to be looked at all the same.
     """
 
     source: FileSource
@@ -372,8 +373,21 @@ def _opened(
         dedup=tuple(by_alias[alias] for alias in dedup),
         row_count=count,
         nulls_possible=nulls,
-        spans=None if None in spans else tuple(chain.from_iterable(s for s in spans if s)),
+        spans=None if where is not None else _all_spans(spans, groups.values()),
     )
+
+
+def _all_spans(
+    spans: Sequence[tuple[RowSpan, ...] | None], groups: Iterable[tuple[object, FileGroup]]
+) -> tuple[RowSpan, ...] | None:
+    """Return the row groups of all files.
+
+    A filter that fails for a row does so whatever times are asked for, and what is read through
+    Arrow is read as a whole.
+    """
+    if None in spans or any(group.through_arrow for _, group in groups):
+        return None
+    return tuple(chain.from_iterable(span for span in spans if span is not None))
 
 
 def _count(aliases: Iterable[str], kind: str) -> int:

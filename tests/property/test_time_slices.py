@@ -18,6 +18,7 @@ from featurestore.offline.as_of import explain, winners
 from featurestore.offline.duckdb import DuckDBEngine
 from featurestore.offline.engine import OfflineEngine, ScanReader
 from featurestore.offline.polars import PolarsEngine
+from featurestore.offline.row_spans import newest_first
 from featurestore.offline.scan import open_scan
 from featurestore.testing.offline_cases import DAY, expected_training_set, history, training_set
 from featurestore.testing.plain import difference
@@ -96,6 +97,14 @@ def test_a_part_is_read_for_keys_that_newer_rows_did_not_answer(
     assert found.tolist() == [2, 5, 1, -1][: rows.num_rows]
     assert recording.asked == asked
     assert "in 6 parts of time, the newest first" in explain(engine, scan, keyed, ttl_us=None)
+
+
+def test_rows_that_are_all_looked_at_are_read_in_one_part(tmp_path: Path) -> None:
+    """A filter is decided for every row, which no statistics can spare."""
+    of = history(ROWS, transform="SELECT score FROM source WHERE score > 0")
+    of.write(tmp_path, row_group_rows=1)
+    scan = open_scan(of.view, of.view.feature_names, tmp_path)
+    assert list(newest_first(scan.spans, None, 2**60)) == [(None, 2**60)]
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
