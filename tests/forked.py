@@ -75,8 +75,11 @@ READ_EARLY: Final = (
 PASSED_ON: Final = tuple(map(int, (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)))
 START_TIMEOUT_S: Final = 120
 
+# A shell starts it, as it does installed programs: folders may have spaces and long names.
 PROGRAM: Final = """\
-#!{python} -IS
+#!/bin/sh
+'''exec' "{python}" -IS "$0" "$@"
+' '''
 import array, marshal, os, signal, sys
 import _socket as socket  # socket.py takes longer than all the rest
 

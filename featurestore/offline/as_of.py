@@ -87,7 +87,7 @@ def winners(
 
 def _runs(engine: OfflineEngine, scan: SourceScan, keys: NumberedKeys, mode: Mode) -> bool:
     """Whether winners are found while rows come by; else rows are held, and brought into order."""
-    held = len(keys.rows) * (8 * len(scan.order) + 4)
+    held = len(keys.rows) * (8 * (len(scan.order) + 1) + 4)
     are_few = len(keys.rows) <= FEW_TIMES * keys.table.num_rows
     return mode == "complete" and are_few and held <= engine.memory_bytes // MEMORY_SHARE
 

@@ -113,20 +113,12 @@ class ScanText:
             position = "__ordinal" if number in self.tables else self._position
             selected += self._ordinal(group, raw, position)
         wanted = {c.alias for c in columns}
-        inside = self._inside(number, raw)
+        inside: list[str] = []
+        if self.scan.spans is not None:
+            zone = self.scan.source.timezone
+            inside = within(raw["e"], group.types["e"], self.since_us, self.until_us, zone=zone)
         where = f" WHERE {_all(inside)}" if inside else ""
         return f"SELECT {', '.join(selected)} FROM {self._origin(number, wanted)}{where}"
-
-    def _inside(self, number: int, raw: Mapping[str, str]) -> list[str]:
-        """Return predicates by which DuckDB skips row groups that only have rows nobody needs.
-
-        A filter that fails for a row does so whatever times are asked for.
-        """
-        scan = self.scan
-        if number in self.tables or scan.event is None or scan.where is not None:
-            return []
-        found, zone = scan.groups[number].types["e"], scan.source.timezone
-        return within(raw["e"], found, self.since_us, self.until_us, zone=zone)
 
     def _origin(self, number: int, wanted: set[str]) -> str:
         if number in self.tables:

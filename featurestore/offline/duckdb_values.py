@@ -48,12 +48,10 @@ def _is_infinite(raw: str, found: pa.DataType) -> str:
 def within(
     raw: str, found: pa.DataType, since_us: int | None, until_us: int | None, *, zone: str
 ) -> list[str]:
-    """Return predicates that hold for a time column at least where its instant is in a span.
+    """Return predicates that hold for a timestamp column at least where its instant is in a span.
 
     They compare what is written, so that DuckDB skips row groups by their statistics.
     """
-    if not pa.types.is_timestamp(found) or found.unit == "s":
-        return []
     per_us = 1_000 if found.unit == "ns" else 1
     margin = margin_us(found, zone)
     bounds = [(">=", since_us, -margin), ("<=", until_us, margin)]

@@ -4,6 +4,7 @@ Row groups without rows in a span of time need not be read for it; and where few
 parts of time, a source can be read in such parts.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -36,8 +37,9 @@ def time_spans(metadata: pq.FileMetaData, schema: pa.Schema) -> dict[str, tuple[
     """Return the row groups of a file by each time column of which all have statistics."""
     spans = {}
     paths = [metadata.schema.column(index).path for index in range(metadata.num_columns)]
+    counts = Counter(paths)  # a column inside another has the path of one called "outer.inner"
     for index, name in enumerate(paths):
-        at = schema.get_field_index(name) if paths.count(name) == 1 else -1
+        at = schema.get_field_index(name) if counts[name] == 1 else -1
         if at < 0 or not pa.types.is_timestamp(schema.field(at).type):
             continue
         unit = schema.field(at).type.unit

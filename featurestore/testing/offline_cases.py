@@ -22,6 +22,7 @@ from featurestore.testing.strategies import History, TrainingCase
 from featurestore.testing.text_tables import read_table
 from featurestore.time import parse_duration
 from featurestore.training.retrieve import retrieve
+from featurestore.training.watch import Progress
 from featurestore.types import parse_type
 
 DAY: Final = "2024-03-05"
@@ -54,7 +55,9 @@ def check_training_set(engine: OfflineEngine, case: TrainingCase) -> None:
     assert (text := difference(found, expected_training_set(case))) is None, text
 
 
-def training_set(engine: OfflineEngine, case: TrainingCase, *, root: Path) -> pa.Table:
+def training_set(
+    engine: OfflineEngine, case: TrainingCase, *, root: Path, progress: Progress | None = None
+) -> pa.Table:
     """Return a case's training set as `engine` computes it from files below `root`."""
     return retrieve(
         entity_df=case.spine.to_arrow(),
@@ -66,6 +69,7 @@ def training_set(engine: OfflineEngine, case: TrainingCase, *, root: Path) -> pa
         timestamp_field="event_timestamp",
         timezone=case.timezone,
         mode=case.mode,
+        progress=progress,
     ).to_arrow()
 
 

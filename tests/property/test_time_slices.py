@@ -1,6 +1,7 @@
 """A source that is read in parts of time, from the newest, has the oracle's answers."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,7 +17,7 @@ from featurestore.errors import SourceError
 from featurestore.offline import row_spans
 from featurestore.offline.as_of import explain, winners
 from featurestore.offline.duckdb import DuckDBEngine
-from featurestore.offline.engine import OfflineEngine, ScanReader
+from featurestore.offline.engine import OfflineEngine, RowFilter, ScanReader
 from featurestore.offline.polars import PolarsEngine
 from featurestore.offline.row_spans import newest_first
 from featurestore.offline.scan import open_scan
@@ -99,6 +100,20 @@ def test_a_part_is_read_for_keys_that_newer_rows_did_not_answer(
     assert "in 6 parts of time, the newest first" in explain(engine, scan, keyed, ttl_us=None)
 
 
+@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
+def test_progress_counts_the_rows_of_each_part_once(engine: OfflineEngine, tmp_path: Path) -> None:
+    of = history(ROWS)
+    of.write(tmp_path, row_group_rows=1)
+    spine = read_table(f"{SPINE}4 | 10:05\n", day=DAY)
+    case = TrainingCase(history=of, spine=spine, timezone="UTC", mode="complete")
+    told: list[tuple[str, int, int]] = []
+    training_set(engine, case, root=tmp_path, progress=lambda *step: told.append(step))
+    read = [(done, total) for what, done, total in told if what == "profile: reading"]
+    assert {total for _, total in read} == {6}
+    assert [done for done, _ in read] == sorted(done for done, _ in read)
+    assert {done for done, _ in read} >= {1, 2, 3, 4, 5, 6}
+
+
 def test_rows_that_are_all_looked_at_are_read_in_one_part(tmp_path: Path) -> None:
     """A filter is decided for every row, which no statistics can spare."""
     of = history(ROWS, transform="SELECT score FROM source WHERE score > 0")
@@ -149,10 +164,19 @@ def test_row_groups_outside_of_the_span_are_not_read(engine: OfflineEngine, tmp_
             batches = reader.rows(keys, from_us=first_us, until_us=last_us)
             return sum(batch.num_rows for batch in batches)
 
+    def newest(first_us: int, last_us: int) -> int:
+        wanted = RowFilter(after_us=first_us - 1, until_us=last_us)
+        with closing(engine.latest(scan, wanted)) as latest:
+            return sum(batch.num_rows for batch in latest.batches(100))
+
     assert read(int(seconds[2 * rows]), int(seconds[-1])) == 2 * rows // 7
     assert read(0, int(seconds[rows - 1])) > 0
     with pytest.raises(SourceError):
         read(0, int(seconds[rows]))
+    assert newest(int(seconds[2 * rows]), int(seconds[-1])) == 7
+    assert newest(0, int(seconds[rows - 1]) - 1) == 7
+    with pytest.raises(SourceError):
+        newest(0, int(seconds[rows]))
 
 
 def test_duckdb_opens_only_files_that_reach_into_the_span(tmp_path: Path) -> None:

@@ -185,6 +185,6 @@ def test_a_server_that_refuses_all_keeps_nothing_back_from_another(
             answered.append(False)
         else:
             answered.append(True)
-    assert sum(answered[200:]) > 150  # of 200, 100 of them if half were sent to either
+    assert sum(answered[200:]) > 160
     assert len(busy.calls) < 150  # it is tried now and then
     assert len(free.calls) == sum(answered)
