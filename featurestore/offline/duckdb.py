@@ -336,7 +336,7 @@ class _DuckDBReader(ScanReader):
             session.scan.read_for(columns),
             from_us=from_us,
             until_us=until_us,
-            has_since="since" in keys.schema.names,
+            bounds=keys.schema.names,
         )
         with _errors(f"Source {session.scan.source.name!r}", session.scan):
             query = session.with_superseded(query)
@@ -359,8 +359,8 @@ class _DuckDBReader(ScanReader):
     @override
     def explain(self, keys: pa.Table, *, from_us: int | None, until_us: int) -> str:
         rows = self._session.rows
-        has_since = "since" in keys.schema.names
-        select = sql.select_rows(rows, (), from_us=from_us, until_us=until_us, has_since=has_since)
+        bounds = keys.schema.names
+        select = sql.select_rows(rows, (), from_us=from_us, until_us=until_us, bounds=bounds)
         before = ""
         if rows.scan.dedup:
             before = f"{dedup.create_superseded(rows)};\n"

@@ -4,7 +4,7 @@ Inside, instants are BIGINT microseconds of UTC, so that comparisons and differe
 know no time zone; columns have positional aliases, never users' names.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -13,7 +13,13 @@ from featurestore.expressions.check import columns_of
 from featurestore.expressions.tree import Node
 from featurestore.offline.duckdb_expressions import expression
 from featurestore.offline.duckdb_text import file_pattern, quote, text
-from featurestore.offline.duckdb_values import instant, nanoseconds, value, within
+from featurestore.offline.duckdb_values import (
+    instant,
+    is_exactly_within,
+    nanoseconds,
+    value,
+    within,
+)
 from featurestore.offline.engine import RowFilter
 from featurestore.offline.local_times import is_naive
 from featurestore.offline.ordinals import MAX_ROWS_BITS, reading_between
@@ -24,6 +30,7 @@ from featurestore.types import base_type
 
 _BEYOND_ORDINAL = 2**64
 LOWEST = -(2**63)  # what a null created time counts as: below every instant
+_OWN_BOUNDS = {"until": "e <= until", "since": "e >= since"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +86,16 @@ class ScanText:
         """Return the same where only rows in a span of event time are needed."""
         scan = reading_between(self.scan, since_us, until_us)
         return replace(self, scan=scan, since_us=since_us, until_us=until_us)
+
+    @property
+    def is_exactly_between(self) -> bool:
+        """Whether no other rows are there than those of the span that is needed."""
+        types = [group.types["e"] for group in self.scan.groups if group.files]
+        bounds = [us for us in (self.since_us, self.until_us) if us is not None]
+        zone = self.scan.source.timezone
+        return self.scan.spans is not None and all(
+            is_exactly_within(found, bounds, zone=zone) for found in types
+        )
 
     def _passing(self, aliases: Sequence[str], *, ordinal: bool) -> str:
         """Return a SELECT of columns that are in the files, of the rows in table `passing` (o)."""
@@ -192,28 +209,30 @@ def select_rows(
     *,
     from_us: int | None,
     until_us: int,
-    has_since: bool,
+    bounds: Collection[str],
 ) -> str:
     """Return a SELECT of the rows of the keys in table `wanted`; see `ScanReader.rows`.
 
-    The bounds of each key are looked at behind the join: as a condition of
-    the join they cost twice the join itself, and without OFFSET they would be made one.
+    Bounds that each key has for itself (`bounds`: "until", "since") are looked at behind the join:
+    as a condition of the join they cost twice the join itself, and without OFFSET they would be
+    made one.
     """
     keys = rows.keys
     created = ["c"] if rows.scan.created else []
     shown = list(dict.fromkeys([*rows.scan.order, *columns]))
-    bounds = [f"r.e <= {until_us}"]
-    if from_us is not None:
-        bounds.append(f"r.e >= {from_us}")
-    own = ["until", "since"] if has_since else ["until"]
     rows = rows.between(from_us, until_us)
+    inside = [] if rows.is_exactly_between else [f"r.e <= {until_us}"]
+    if inside and from_us is not None:
+        inside.append(f"r.e >= {from_us}")
     inner = rows.rows(dict.fromkeys([*keys, "e", *created, *columns]), ordinal=True)
-    joined = (
-        f"SELECT {_names(['g', *own], 'w')}, {_names(shown, 'r')} FROM ({inner}) r"
-        f" JOIN wanted w ON {_equal(keys, 'r', 'w')} {_all(bounds)} OFFSET 0"
-    )
-    inside = f"e <= until{' AND e >= since' if has_since else ''}"
-    return f"SELECT {_names(['g', *shown])} FROM ({joined}) WHERE {inside}"
+    matching = _all([*(f"r.{k} = w.{k}" for k in keys), *inside]) or "true"
+    joined = f"FROM ({inner}) r JOIN wanted w ON {matching}"
+    own = [name for name in _OWN_BOUNDS if name in bounds]
+    if not own:
+        return f"SELECT w.g, {_names(shown, 'r')} {joined}"
+    joined = f"SELECT {_names(['g', *own], 'w')}, {_names(shown, 'r')} {joined} OFFSET 0"
+    kept = _all(_OWN_BOUNDS[name] for name in own)
+    return f"SELECT {_names(['g', *shown])} FROM ({joined}) WHERE {kept}"
 
 
 def select_features(rows: ScanText) -> str:
@@ -353,11 +372,6 @@ def _names(names: Iterable[str], table: str = "", *, trailing: bool = False) -> 
     prefix = f"{table}." if table else ""
     listed = ", ".join(f"{prefix}{name}" for name in names)
     return f"{listed}," if trailing and listed else listed
-
-
-def _equal(keys: Sequence[str], left: str, right: str) -> str:
-    """Return `left.k0 = right.k0 AND ... AND`, ready for one more condition."""
-    return "".join(f"{left}.{k} = {right}.{k} AND " for k in keys)
 
 
 def _all(predicates: Iterable[str]) -> str:

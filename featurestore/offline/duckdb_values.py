@@ -1,6 +1,6 @@
 """SQL that reads columns as DuckDB finds them as instants, keys and features, as pure text."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import pyarrow as pa
 
@@ -50,7 +50,8 @@ def within(
 ) -> list[str]:
     """Return predicates that hold for a timestamp column at least where its instant is in a span.
 
-    They compare what is written, so that DuckDB skips row groups by their statistics.
+    They compare what is written, so that DuckDB skips row groups by their statistics. See
+    `is_exactly_within`.
     """
     per_us = 1_000 if found.unit == "ns" else 1
     margin = margin_us(found, zone)
@@ -60,6 +61,12 @@ def within(
         for sign, us, off in bounds
         if us is not None and abs(us + off) * per_us < _FAR
     ]
+
+
+def is_exactly_within(found: pa.DataType, bounds_us: Iterable[int], *, zone: str) -> bool:
+    """Whether what `within` returns for such bounds holds nowhere else."""
+    per_us = 1_000 if found.unit == "ns" else 1
+    return margin_us(found, zone) == 0 and all(abs(us) * per_us < _FAR for us in bounds_us)
 
 
 def _written(found: pa.DataType, number: int) -> str:

@@ -122,9 +122,9 @@ class ScanReader(Protocol):
 
         Args:
             keys: Column `g` (int32, distinct, not null); the join keys `k0..` (declared types,
-                not null, distinct as a whole); `until` and, if there is one, `since`: the greatest
-                and the smallest event time of the rows of this key (int64 microseconds, not null).
-                A view without join keys has one row, g = 0.
+                not null, distinct as a whole); and either, both or none of `until` and `since`: the
+                greatest and the smallest event time of the rows of this key (int64 microseconds,
+                not null). A view without join keys has one row.
             columns: Aliases of features to read besides.
             from_us: Smallest event time of any key, or None.
             until_us: Greatest event time of any key.

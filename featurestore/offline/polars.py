@@ -212,9 +212,9 @@ class _Session:
         inside = pl.col("e") <= until_us
         if from_us is not None:
             inside &= pl.col("e") >= from_us
-        own = pl.col("e") <= pl.col("until")
+        own = [pl.col("e") <= pl.col("until")] if "until" in keys.schema.names else []
         if "since" in keys.schema.names:
-            own &= pl.col("e") >= pl.col("since")
+            own.append(pl.col("e") >= pl.col("since"))
         wanted = pl.DataFrame(keys).lazy()
         superseded = self.superseded if self.scan.dedup else None
         aliases = [*self.keys, "e", *self.order, *columns]
@@ -222,7 +222,7 @@ class _Session:
         for chunk in read:
             rows = chunk.lazy().filter(inside)
             known = rows.join(wanted, on=self.keys) if self.keys else rows.join(wanted, how="cross")
-            found = collect(known.filter(own).select("g", "e", *self.order, *columns))
+            found = collect(known.filter(*own).select("g", "e", *self.order, *columns))
             yield found if superseded is None else with_superseded(found, superseded)
 
     def features(self, ordinals: Ints) -> Iterator[tuple[int, pa.RecordBatch]]:

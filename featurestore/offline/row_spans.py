@@ -62,7 +62,9 @@ def _span(group: pq.RowGroupMetaData, index: int, unit: str) -> RowSpan | None:
 
 def margin_us(written: pa.DataType, zone: str) -> int:
     """Return how far an instant may be from what is written, by rounding and by a source's zone."""
-    return 1 if written.tz is not None or zone == "UTC" else _DAYS_US
+    if written.tz is None and zone != "UTC":
+        return _DAYS_US
+    return 1 if written.unit == "ns" else 0
 
 
 def reaches(span: RowSpan, since_us: int | None, until_us: int | None, margin: int = 0) -> bool:

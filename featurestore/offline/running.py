@@ -44,10 +44,10 @@ class RunningWinners:
         """Return of each key with times that no row is before yet the place of the last of them."""
         found = np.flatnonzero(self._best[-1] != LOWEST)
         groups = self._keys.groups.take(found)
-        is_first = first_of_runs(groups)
+        firsts = np.flatnonzero(first_of_runs(groups))
         behind = self._bounds[1:].copy()
-        behind[groups[is_first]] = found[is_first]
-        return behind[behind > self._bounds[:-1]] - 1
+        behind[groups.take(firsts)] = found.take(firsts)
+        return behind.take(np.flatnonzero(behind > self._bounds[:-1])) - 1
 
     def add(self, lasts: npt.NDArray[np.int32], numbers: Sequence[Ints]) -> None:
         """Let rows come by, in any order.

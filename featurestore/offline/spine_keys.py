@@ -56,7 +56,10 @@ class NumberedKeys:
     def asking(
         self, lasts: Ints, since_us: int | None, until_us: int, age_us: int | None
     ) -> pa.Table:
-        """Return the keys to which rows of a span of time may matter, as `wanted` does.
+        """Return the keys to which rows of a span of time may matter, for `ScanReader.rows`.
+
+        They come without `until`: to look at it costs an engine more than the rows that are after
+        the last time of their key.
 
         Args:
             lasts: Of each key that asks, where in `times` the last time is that matters; from the
@@ -65,18 +68,16 @@ class NumberedKeys:
             until_us: Where it ends.
             age_us: How much older than a time that asks a row may be, or None.
         """
-        untils = self.times.take(lasts)
         if since_us is not None:
-            late = np.flatnonzero(untils >= since_us)
-            lasts, untils = lasts.take(late), untils.take(late)
+            lasts = lasts.take(np.flatnonzero(self.times.take(lasts) >= since_us))
         keys = self.groups.take(lasts)
         if age_us is not None and until_us + age_us < self.last_us:
             young = np.flatnonzero(self.firsts.take(keys) <= until_us + age_us)
-            lasts, untils, keys = lasts.take(young), untils.take(young), keys.take(young)
+            lasts, keys = lasts.take(young), keys.take(young)
         found = self.table.drop_columns("g")
         found = found.take(keys) if len(keys) < found.num_rows else found
         found = found.add_column(0, "g", pa.array(lasts.astype(np.int32)))
-        return self._with_since(found.append_column("until", pa.array(untils)), keys, age_us)
+        return self._with_since(found, keys, age_us)
 
     def _with_since(
         self, wanted: pa.Table, keys: slice | npt.NDArray[np.int32], age_us: int | None
@@ -109,36 +110,36 @@ def number_keys(spine: pa.Table) -> NumberedKeys:
     if len(rows) < spine.num_rows:
         columns = [column.take(pa.array(rows)) for column in columns]
     times, *keys = columns
-    groups, firsts = _number(keys, len(rows))
-    table = {"g": pa.array(np.arange(len(firsts), dtype=np.int32))}
-    table |= {f"k{n}": key.take(pa.array(firsts)) for n, key in enumerate(keys)}
     instants = times.to_numpy()
-    order = Timeline(groups, instants).order
-    groups, instants = groups[order], instants[order]
-    is_first = first_of_runs(groups)
+    timeline = Timeline(_number(keys, len(rows)), instants)
+    order, groups = timeline.order, timeline.groups
+    firsts = np.flatnonzero(first_of_runs(groups))
+    lasts = np.append(firsts[1:], len(groups))[: len(firsts)] - 1
+    ordered = instants.take(order)
+    one_of_each = pa.array(order.take(firsts))
+    table = {"g": pa.array(np.arange(len(firsts), dtype=np.int32))}
+    table |= {f"k{n}": key.take(one_of_each) for n, key in enumerate(keys)}
     return NumberedKeys(
-        rows=rows[order],
+        rows=order if len(rows) == spine.num_rows else rows.take(order),
         groups=groups,
-        times=instants,
+        times=ordered,
         table=pa.table(table),
-        firsts=instants[is_first],
-        lasts=instants[np.roll(is_first, -1)],
+        firsts=ordered.take(firsts),
+        lasts=ordered.take(lasts),
     )
 
 
-def _number(keys: list[pa.Array], count: int) -> tuple[npt.NDArray[np.int32], Ints]:
-    """Return the group of each row, and for each group the position of one of its rows."""
+def _number(keys: list[pa.Array], count: int) -> npt.NDArray[np.int32]:
+    """Return the group of each row."""
     if not keys:
-        return np.zeros(count, dtype=np.int32), np.zeros(min(count, 1), dtype=np.int64)
-    groups, size = _encoded(keys[0])
+        return np.zeros(count, dtype=np.int32)
+    groups, _ = _encoded(keys[0])
     for key in keys[1:]:
         more, more_size = _encoded(key)
         pairs = groups.astype(np.int64) * more_size + more
         known = distinct(pairs)
-        groups, size = search(known, pairs).astype(np.int32), len(known)
-    firsts = np.empty(size, dtype=np.int64)
-    firsts[groups] = np.arange(count)
-    return groups, firsts
+        groups = search(known, pairs).astype(np.int32)
+    return groups
 
 
 def _encoded(key: pa.Array) -> tuple[npt.NDArray[np.int32], int]:

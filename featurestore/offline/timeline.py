@@ -53,6 +53,11 @@ class Timeline:
         return self._times[self._ranks]
 
     @property
+    def groups(self) -> npt.NDArray[np.int32]:
+        """The group of the row at each place, computed anew each time."""
+        return (self._places >> self._bits).astype(np.int32)
+
+    @property
     def _ranks(self) -> Ints:
         return self._places & ((1 << self._bits) - 1)
 

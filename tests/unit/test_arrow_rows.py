@@ -106,9 +106,64 @@ def test_rows_outside_the_times_of_their_own_key_are_left_out(
         }
     )
     with engine.reader(scan) as reader:
-        rows = reader.rows(keys, from_us=None, until_us=2**60)
-        found = pa.Table.from_batches(rows)
-        without = reader.rows(keys.drop(["since"]), from_us=None, until_us=2**60)
-        unbound = pa.Table.from_batches(without)
-    assert sorted(found["e"].to_pylist()) == [10, 30]
-    assert sorted(unbound["e"].to_pylist()) == [10, 30, 40]
+
+        def times(*dropped: str, from_us: int | None = None, until_us: int = 2**60) -> list[int]:
+            rows = reader.rows(keys.drop([*dropped]), from_us=from_us, until_us=until_us)
+            return sorted(e for batch in rows for e in batch["e"].to_pylist())
+
+        assert times() == [10, 30]
+        assert times("since") == [10, 30, 40]
+        assert times("until") == [10, 20, 30]
+        assert times("until", "since") == [10, 20, 30, 40]
+        assert times("until", "since", from_us=20, until_us=30) == [20, 30]
+        assert times("until", "since", from_us=21, until_us=29) == []
+
+
+LAST = 2**63 - 1
+
+
+@pytest.mark.parametrize("engine", [DuckDBEngine(threads=2), PolarsEngine(threads=2)])
+@pytest.mark.parametrize("group", [1, 100])
+@pytest.mark.parametrize(
+    ("written", "zone"),
+    [
+        (pa.timestamp("us", "UTC"), "UTC"),
+        (pa.timestamp("us", "UTC"), "Asia/Tokyo"),
+        (pa.timestamp("us"), "UTC"),
+        (pa.timestamp("us"), "Asia/Tokyo"),
+        (pa.timestamp("ms", "UTC"), "UTC"),
+        (pa.timestamp("ns", "UTC"), "UTC"),
+        (pa.timestamp("ns"), "UTC"),
+    ],
+    ids=str,
+)
+def test_a_span_of_time_ends_to_the_microsecond(
+    engine: OfflineEngine, tmp_path: Path, written: pa.DataType, zone: str, group: int
+) -> None:
+    """However times are written: exactly the rows inside come, also of times "for ever"."""
+    per = {"ms": (1_000, 1), "us": (1, 1), "ns": (1, 1_000)}[written.unit]
+    hours = 9 if zone == "Asia/Tokyo" and written.tz is None else 0
+    middle = 1_700_000_000_000_000 * per[1] // per[0]
+    raw = [middle + by for by in (-1_001, -1_000, -999, -1, 0, 1, 999, 1_000, 1_001)]
+    raw += [-LAST, LAST] if written.unit == "us" and not hours else []
+    instants = [-(-number * per[0] // per[1]) - hours * 3_600_000_000 for number in raw]
+    times = pa.array(raw, pa.int64()).cast(written)
+    table = pa.table({"k": range(len(raw)), "t": times, "x": range(len(raw))})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=group)
+    source = FileSource(name="files", path="*.parquet", timestamp_field="t", timezone=zone)
+    view = FeatureView(
+        name="numbers",
+        entities=[Entity(name="one", join_keys={"k": Int64})],
+        source=source,
+        schema=[Field(name="x", dtype=Int64)],
+    )
+    keys = pa.table({"g": pa.array(range(len(raw)), pa.int32()), "k0": range(len(raw))})
+    at = 1_700_000_000_000_000 - hours * 3_600_000_000
+    ends = [at + by for by in (-1_000_000, -1, 0, 1, 1_000)]
+    with engine.reader(open_scan(view, ["x"], tmp_path)) as reader:
+        for first in (None, *ends):
+            for last in (*ends, 2**62):
+                rows = reader.rows(keys, from_us=first, until_us=last)
+                found = sorted(e for batch in rows for e in batch["e"].to_pylist())
+                since = -LAST if first is None else first
+                assert found == sorted(us for us in instants if since <= us <= last)

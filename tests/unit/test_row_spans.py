@@ -73,7 +73,9 @@ def test_a_row_group_reaches_into_a_span_up_to_its_very_ends() -> None:
 
 def test_local_times_may_be_days_from_their_instants() -> None:
     assert margin_us(pa.timestamp("ns"), "UTC") == 1
-    assert margin_us(pa.timestamp("us", "Asia/Tokyo"), "Asia/Tokyo") == 1
+    assert margin_us(pa.timestamp("ns", "Asia/Tokyo"), "Asia/Tokyo") == 1
+    assert margin_us(pa.timestamp("us", "Asia/Tokyo"), "Asia/Tokyo") == 0
+    assert margin_us(pa.timestamp("ms"), "UTC") == 0
     assert margin_us(pa.timestamp("us"), "Pacific/Kiritimati") >= 26 * 3_600 * SECOND
 
 

@@ -115,6 +115,36 @@ def test_values_go_to_their_places_whatever_their_type(
     assert table["f0"].to_pylist() == expected
 
 
+def test_many_columns_of_all_types_are_filled_side_by_side() -> None:
+    """More columns than are held row by row together, and more rows than become columns at once."""
+    rng = np.random.default_rng(5)
+    count, rows = 12_000, 30_000
+    dtypes = [*VALUES, *VALUES, pa.int8(), pa.uint64(), pa.float32()]
+    columns = [ScanColumn(f"f{n}", "f", "f", dtype) for n, dtype in enumerate(dtypes)]
+
+    def drawn(dtype: pa.DataType) -> pa.Array:
+        raw = VALUES.get(dtype, [1, None, 3])
+        values = pa.array(raw).cast(dtype) if pa.types.is_decimal(dtype) else pa.array(raw, dtype)
+        return values.take(pa.array(rng.integers(0, 3, count)))
+
+    source = pa.table({column.alias: drawn(column.dtype) for column in columns})
+    asked = rng.integers(0, count, 25_000)
+    places = rng.permutation(rows)[: len(asked)]
+    wanted = WantedRows(asked, places)
+    filled = FilledColumns(columns, rows)
+    numbers = rng.permutation(len(wanted.ordinals))
+    for some in np.array_split(numbers, 7):
+        batch = source.take(pa.array(wanted.ordinals[some])).combine_chunks().to_batches()[0]
+        wanted.put(filled, batch, some)
+    indices = np.full(rows, -1)
+    indices[places] = asked
+    expected = source.take(pa.array(indices, mask=indices < 0))
+    found = filled.table(threads=2)
+    found.validate(full=True)
+    assert found.schema == expected.schema
+    assert found.equals(expected)
+
+
 def test_what_is_null_has_nothing_of_other_memory_beneath() -> None:
     filled = FilledColumns([ScanColumn("f0", "f", "f", pa.float64())], 1_000)
     found = filled.table(threads=1)["f0"].combine_chunks()
