@@ -149,7 +149,7 @@ class _Numbers:
 
     def arrays(self, is_null: Bools) -> dict[str, pa.Array]:
         """Return the columns by alias; their rows are let go."""
-        held, self._rows = self._rows, self._rows[:0]
+        held, self._rows = self._rows, np.empty(0, dtype=self._rows.dtype)
         columns = {alias: np.empty(len(held), held.dtype[alias]) for alias in self._dtypes}
         for first in range(0, len(held), _ROWS_AT_ONCE):
             some = slice(first, first + _ROWS_AT_ONCE)
