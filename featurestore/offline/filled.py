@@ -34,9 +34,9 @@ class FilledColumns:
     def __init__(self, columns: Sequence[ScanColumn], rows: int) -> None:
         self._columns = columns
         self._is_null: Bools = np.ones(rows, dtype=bool)
-        numbers = [column for column in columns if _is_number(column.dtype)]
+        numbers = [column for column in columns if is_number(column.dtype)]
         self._numbers = [_Numbers(some, rows) for some in _even_parts(numbers, BESIDE)]
-        self._others = [column for column in columns if not _is_number(column.dtype)]
+        self._others = [column for column in columns if not is_number(column.dtype)]
         self._held: list[pa.RecordBatch] = []
         self._held_rows = 0
         self._places: Ints | None = None
@@ -177,7 +177,8 @@ def _even_parts(columns: Sequence[ScanColumn], most: int) -> Iterator[Sequence[S
         yield columns[len(columns) * number // count : len(columns) * (number + 1) // count]
 
 
-def _is_number(dtype: pa.DataType) -> bool:
+def is_number(dtype: pa.DataType) -> bool:
+    """Whether values of a type have a fixed width here, and are held row by row."""
     kinds = (pa.types.is_integer, pa.types.is_boolean, pa.types.is_timestamp, pa.types.is_date32)
     return dtype in (pa.float32(), pa.float64()) or any(is_kind(dtype) for is_kind in kinds)
 

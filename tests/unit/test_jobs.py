@@ -13,7 +13,7 @@ from featurestore.definitions import Aggregation
 from featurestore.errors import JobCancelledError
 from featurestore.store import FeatureStore
 from featurestore.training import job as jobs
-from featurestore.training.job import RetrievalJob
+from featurestore.training.job import MEMORY_SHARE, ROW_BYTES, RetrievalJob, rows_at_once
 from featurestore.training.watch import Progress, Watch
 from tests.unit.projects import FILE, LATER, UTC_US, project, rows, says, view, write
 
@@ -236,3 +236,34 @@ def test_what_windows_will_take_is_explained(store: FeatureStore) -> None:
     assert "2 features, on" in explained
     assert f"at most {MANY:,} rows at a time" in explained
     assert "window lengths" not in job_of(store, "latest").explain()
+
+
+def test_results_are_computed_in_parts_that_fit_into_the_memory(
+    store: FeatureStore, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = job_of(store, kind).to_arrow()
+    monkeypatch.setattr(type(store.engine), "memory_bytes", 3_000_000)
+    parts = list(job_of(store, kind).to_tables())
+    assert 1 < len(parts) < MANY // 100
+    assert pa.concat_tables(parts).equals(expected)
+
+
+def test_a_result_is_computed_at_once_if_it_fits() -> None:
+    ten = [pa.float64()] * 10
+    row = ROW_BYTES + 80
+    assert rows_at_once(1_000, ten, int(1_000 * row / MEMORY_SHARE) + 1) == 1_000
+    in_parts = rows_at_once(1_000, ten, int(999 * row / MEMORY_SHARE))
+    # Two parts are there at a time.
+    assert 500 < in_parts < 999 * row // (row + 80) + 1
+    assert rows_at_once(10_000_000, ten, 3_480_000_000) == 10_000_000
+    assert rows_at_once(10**9, ten, 3_480_000_000) * (row + 80) <= 3_480_000_000 * MEMORY_SHARE
+
+
+def test_values_that_may_be_long_are_computed_fewer_at_once() -> None:
+    memory = 10**9
+    numbers, texts = ([kind] * 10 for kind in (pa.int64(), pa.string()))
+    assert rows_at_once(10**9, numbers, memory) > 10 * rows_at_once(10**9, texts, memory)
+    # A tenth of the memory at most is taken for them, were they as long as they are taken for.
+    assert rows_at_once(10**9, texts, memory) * 10 * 32 <= memory // 10
+    assert rows_at_once(5, texts, 0) == 1
+    assert rows_at_once(0, texts, memory) == 1
