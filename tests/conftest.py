@@ -73,6 +73,11 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
+def pytest_unconfigure() -> None:
+    """Let the interpreter free everything as it ends: else DuckDB's bindings report leaks."""
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="session")
 def forked() -> Iterator[Path]:
     """A `featurestore` program whose commands cost no imports."""
