@@ -35,18 +35,20 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 100_000
 PREVIEW_ROWS = 10
-MEMORY_SHARE = 0.6
-"""The part of the engine's memory, without what the spine takes, for the rows of a result that are
-computed at once; the rest is for reading."""
+MEMORY_SHARE = 10
+"""The part of the engine's memory that a result's rows may take in any case before it is computed
+in parts: one in so many, because features are held as they were read and in the spine's order."""
+AT_ONCE_SHARE = 0.6
+"""The part of the memory, without what the spine takes, that is used to compute all rows at once,
+or larger parts; the rest is for reading."""
+AT_ONCE_BYTES = 5 << 29
+"""And how much of it at most: who has a large machine need not have it to himself."""
 ROW_BYTES = 120
 """What a row takes while its features are fetched: which row of the source it gets and where that
 goes, in several orders. Measured: ten million rows of ten float64 raise the peak by 2.0 GB."""
 UNKNOWN_WIDTH = 7
 """How often a value without a fixed width counts: it may be longer than it is taken for, and is
 held as it was read and in the spine's order."""
-WINDOWS_SHARE = 10
-"""The part of the engine's memory for the rows of a result with windows: one in so many, because
-ends of windows and what functions work with are held besides."""
 WINDOWS_AT_ONCE_BYTES = 256 << 20
 """How large a part of a result is that comes from windows alone. Memory that was used for one part
 is used again for the next, where the system takes its time to hand out more: a million rows of 200
@@ -54,7 +56,7 @@ windows took 9.0 s and 1.8 GB where they had taken 14.6 s and 5.6 GB."""
 
 
 def rows_at_once(rows: int, features: Sequence[pa.DataType], memory_bytes: int) -> int:
-    """Return how many rows of a result are computed at once, 1 or more.
+    """Return how many rows of a result are computed at once where features are fetched.
 
     Args:
         rows: How many there are.
@@ -62,11 +64,11 @@ def rows_at_once(rows: int, features: Sequence[pa.DataType], memory_bytes: int) 
         memory_bytes: What there is for it.
     """
     width = sum(width_of(t) * (1 if is_number(t) else UNKNOWN_WIDTH) for t in features)
-    most = int(memory_bytes * MEMORY_SHARE)
+    most = min(int(max(0, memory_bytes) * AT_ONCE_SHARE), AT_ONCE_BYTES)
     if rows * (ROW_BYTES + width) <= most:
-        return max(1, rows)
+        return rows
     # Whoever takes a part may hold it while the next one is made.
-    return max(1, most // (ROW_BYTES + 2 * width))
+    return most // (ROW_BYTES + 2 * width)
 
 
 class RetrievalJob:
@@ -347,14 +349,15 @@ class RetrievalJob:
     def _rows_at_once(self) -> int:
         memory = self._engine.memory_bytes
         types = [field.type for field in self.schema]
-        if any(task.windows for task in self._tasks):
-            most = memory // WINDOWS_SHARE
-            if all(task.windows for task in self._tasks):  # of others, each part is read again
-                most = min(most, WINDOWS_AT_ONCE_BYTES)
-            return max(1, most // sum(map(width_of, types)))
-        held = self._spine.nbytes + 8 * self.num_rows * len(self._tasks)
-        free = max(memory - held, memory // 4)
-        return rows_at_once(self.num_rows, types[len(self._spine.schema) :], free)
+        most = memory // MEMORY_SHARE
+        if all(task.windows for task in self._tasks):  # of others, each part is read again
+            most = min(most, WINDOWS_AT_ONCE_BYTES)
+        rows = most // sum(map(width_of, types))
+        if not any(task.windows for task in self._tasks):
+            held = self._spine.nbytes + 8 * self.num_rows * len(self._tasks)
+            features = types[len(self._spine.schema) :]
+            rows = max(rows, rows_at_once(self.num_rows, features, memory - held))
+        return max(1, rows)
 
     def _joined(
         self, joins: Sequence["Join"], start: int, stop: int, watch: Watch

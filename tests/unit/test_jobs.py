@@ -13,7 +13,14 @@ from featurestore.definitions import Aggregation
 from featurestore.errors import JobCancelledError
 from featurestore.store import FeatureStore
 from featurestore.training import job as jobs
-from featurestore.training.job import MEMORY_SHARE, ROW_BYTES, RetrievalJob, rows_at_once
+from featurestore.training.job import (
+    AT_ONCE_BYTES,
+    AT_ONCE_SHARE,
+    MEMORY_SHARE,
+    ROW_BYTES,
+    RetrievalJob,
+    rows_at_once,
+)
 from featurestore.training.watch import Progress, Watch
 from tests.unit.projects import FILE, LATER, UTC_US, project, rows, says, view, write
 
@@ -251,19 +258,32 @@ def test_results_are_computed_in_parts_that_fit_into_the_memory(
 def test_a_result_is_computed_at_once_if_it_fits() -> None:
     ten = [pa.float64()] * 10
     row = ROW_BYTES + 80
-    assert rows_at_once(1_000, ten, int(1_000 * row / MEMORY_SHARE) + 1) == 1_000
-    in_parts = rows_at_once(1_000, ten, int(999 * row / MEMORY_SHARE))
-    # Two parts are there at a time.
-    assert 500 < in_parts < 999 * row // (row + 80) + 1
+    assert rows_at_once(1_000, ten, int(1_000 * row / AT_ONCE_SHARE) + 1) == 1_000
+    in_parts = rows_at_once(1_000, ten, int(999 * row / AT_ONCE_SHARE))
+    assert in_parts in (999 * row // (row + 80), 999 * row // (row + 80) - 1), "two are there"
     assert rows_at_once(10_000_000, ten, 3_480_000_000) == 10_000_000
-    assert rows_at_once(10**9, ten, 3_480_000_000) * (row + 80) <= 3_480_000_000 * MEMORY_SHARE
+    assert rows_at_once(10**9, ten, 3_480_000_000) * (row + 80) <= 3_480_000_000 * AT_ONCE_SHARE
+    assert rows_at_once(10**9, ten, 2**40) * (row + 80) <= AT_ONCE_BYTES
+    assert rows_at_once(5, ten, -1) == 0
 
 
 def test_values_that_may_be_long_are_computed_fewer_at_once() -> None:
-    memory = 10**9
     numbers, texts = ([kind] * 10 for kind in (pa.int64(), pa.string()))
-    assert rows_at_once(10**9, numbers, memory) > 10 * rows_at_once(10**9, texts, memory)
-    # A tenth of the memory at most is taken for them, were they as long as they are taken for.
-    assert rows_at_once(10**9, texts, memory) * 10 * 32 <= memory // 10
-    assert rows_at_once(5, texts, 0) == 1
-    assert rows_at_once(0, texts, memory) == 1
+    fit = 10**9 // (ROW_BYTES + 80)
+    assert rows_at_once(fit, numbers, int(10**9 / AT_ONCE_SHARE) + 1) == fit
+    assert rows_at_once(fit, texts, int(10**9 / AT_ONCE_SHARE) + 1) < fit / 10
+
+
+def test_a_result_is_never_computed_in_smaller_parts_than_a_share_of_the_memory(
+    store: FeatureStore, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = job_of(store, kind)
+    expected = job.to_arrow()
+    fits = MEMORY_SHARE * expected.nbytes
+    monkeypatch.setattr(jobs, "AT_ONCE_BYTES", 0)
+    monkeypatch.setattr(type(store.engine), "memory_bytes", 2 * fits)
+    assert len(list(job.to_tables())) == 1
+    monkeypatch.setattr(type(store.engine), "memory_bytes", fits // 3)
+    parts = list(job.to_tables())
+    assert 3 <= len(parts) <= 5
+    assert pa.concat_tables(parts).equals(expected)
