@@ -65,8 +65,7 @@ def within(
 
 def is_exactly_within(found: pa.DataType, bounds_us: Iterable[int], *, zone: str) -> bool:
     """Whether what `within` returns for such bounds holds nowhere else."""
-    per_us = 1_000 if found.unit == "ns" else 1
-    return margin_us(found, zone) == 0 and all(abs(us) * per_us < _FAR for us in bounds_us)
+    return margin_us(found, zone) == 0 and all(abs(us) < _FAR for us in bounds_us)
 
 
 def _written(found: pa.DataType, number: int) -> str:

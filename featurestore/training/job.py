@@ -14,7 +14,6 @@ from featurestore.frames import to_pandas
 from featurestore.offline.as_of import explain, fetch, passes_for, reads_for, winners
 from featurestore.offline.atomic import atomic_file
 from featurestore.offline.engine import Mode, OfflineEngine, ScanReader
-from featurestore.offline.filled import is_number
 from featurestore.offline.scan import JoinScan, SourceScan
 from featurestore.offline.timeline import Ints
 from featurestore.offline.windows.join import WindowJoin, explain_windows
@@ -23,11 +22,12 @@ from featurestore.training.asked import Asked
 from featurestore.training.coverage import Coverage
 from featurestore.training.labels import label_names, spine_origin
 from featurestore.training.output import write_tables
+from featurestore.training.parts import rows_at_once
 from featurestore.training.profiling import JobProfiler
 from featurestore.training.query import FeatureQuery
 from featurestore.training.task import JoinTask
 from featurestore.training.watch import Progress, Watch, WatchedReader
-from featurestore.types import type_name, width_of
+from featurestore.types import type_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,40 +35,6 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 100_000
 PREVIEW_ROWS = 10
-MEMORY_SHARE = 10
-"""The part of the engine's memory that a result's rows may take in any case before it is computed
-in parts: one in so many, because features are held as they were read and in the spine's order."""
-AT_ONCE_SHARE = 0.6
-"""The part of the memory, without what the spine takes, that is used to compute all rows at once,
-or larger parts; the rest is for reading."""
-AT_ONCE_BYTES = 5 << 29
-"""And how much of it at most: who has a large machine need not have it to himself."""
-ROW_BYTES = 120
-"""What a row takes while its features are fetched: which row of the source it gets and where that
-goes, in several orders. Measured: ten million rows of ten float64 raise the peak by 2.0 GB."""
-UNKNOWN_WIDTH = 7
-"""How often a value without a fixed width counts: it may be longer than it is taken for, and is
-held as it was read and in the spine's order."""
-WINDOWS_AT_ONCE_BYTES = 256 << 20
-"""How large a part of a result is that comes from windows alone. Memory that was used for one part
-is used again for the next, where the system takes its time to hand out more: a million rows of 200
-windows took 9.0 s and 1.8 GB where they had taken 14.6 s and 5.6 GB."""
-
-
-def rows_at_once(rows: int, features: Sequence[pa.DataType], memory_bytes: int) -> int:
-    """Return how many rows of a result are computed at once where features are fetched.
-
-    Args:
-        rows: How many there are.
-        features: The types of what is computed.
-        memory_bytes: What there is for it.
-    """
-    width = sum(width_of(t) * (1 if is_number(t) else UNKNOWN_WIDTH) for t in features)
-    most = min(int(max(0, memory_bytes) * AT_ONCE_SHARE), AT_ONCE_BYTES)
-    if rows * (ROW_BYTES + width) <= most:
-        return rows
-    # Whoever takes a part may hold it while the next one is made.
-    return most // (ROW_BYTES + 2 * width)
 
 
 class RetrievalJob:
@@ -328,7 +294,8 @@ class RetrievalJob:
         with contextlib.ExitStack() as stack:
             pairs = zip(self._tasks, meters, strict=True)
             joins = [self._join(task, meter, watch, stack) for task, meter in pairs]
-            step = self._rows_at_once()
+            memory = self._engine.memory_bytes
+            step = rows_at_once(self._spine, self.schema, self._tasks, memory_bytes=memory)
             for start in range(0, max(self.num_rows, 1), step):
                 parts = self._joined(joins, start, min(start + step, self.num_rows), watch)
                 features = [parts[o.join].column(o.feature) for o in self._query.outputs]
@@ -345,19 +312,6 @@ class RetrievalJob:
         """Raise JobCancelledError if the job was cancelled; for who takes its tables."""
         if self._cancelled.is_set():
             raise JobCancelledError
-
-    def _rows_at_once(self) -> int:
-        memory = self._engine.memory_bytes
-        types = [field.type for field in self.schema]
-        most = memory // MEMORY_SHARE
-        if all(task.windows for task in self._tasks):  # of others, each part is read again
-            most = min(most, WINDOWS_AT_ONCE_BYTES)
-        rows = most // sum(map(width_of, types))
-        if not any(task.windows for task in self._tasks):
-            held = self._spine.nbytes + 8 * self.num_rows * len(self._tasks)
-            features = types[len(self._spine.schema) :]
-            rows = max(rows, rows_at_once(self.num_rows, features, memory - held))
-        return max(1, rows)
 
     def _joined(
         self, joins: Sequence["Join"], start: int, stop: int, watch: Watch

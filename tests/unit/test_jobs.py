@@ -5,6 +5,8 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -12,13 +14,14 @@ import pytest
 from featurestore.definitions import Aggregation
 from featurestore.errors import JobCancelledError
 from featurestore.store import FeatureStore
-from featurestore.training import job as jobs
-from featurestore.training.job import (
+from featurestore.training import parts as parts_of_results
+from featurestore.training.job import RetrievalJob
+from featurestore.training.parts import (
     AT_ONCE_BYTES,
     AT_ONCE_SHARE,
     MEMORY_SHARE,
     ROW_BYTES,
-    RetrievalJob,
+    fetched_at_once,
     rows_at_once,
 )
 from featurestore.training.watch import Progress, Watch
@@ -230,7 +233,7 @@ def test_many_windows_are_computed_in_parts_that_make_the_same_result(
     job = job_of(store, kind)
     expected = job.to_arrow()
     assert len(list(job.to_tables())) == 1
-    monkeypatch.setattr(jobs, "WINDOWS_AT_ONCE_BYTES", expected.nbytes // 5)
+    monkeypatch.setattr(parts_of_results, "WINDOWS_AT_ONCE_BYTES", expected.nbytes // 5)
     parts = list(job.to_tables())
     # Features of other views would be read again for each part.
     assert len(parts) == 1 if kind == "latest" else len(parts) > 3
@@ -258,20 +261,20 @@ def test_results_are_computed_in_parts_that_fit_into_the_memory(
 def test_a_result_is_computed_at_once_if_it_fits() -> None:
     ten = [pa.float64()] * 10
     row = ROW_BYTES + 80
-    assert rows_at_once(1_000, ten, int(1_000 * row / AT_ONCE_SHARE) + 1) == 1_000
-    in_parts = rows_at_once(1_000, ten, int(999 * row / AT_ONCE_SHARE))
+    assert fetched_at_once(1_000, ten, int(1_000 * row / AT_ONCE_SHARE) + 1) == 1_000
+    in_parts = fetched_at_once(1_000, ten, int(999 * row / AT_ONCE_SHARE))
     assert in_parts in (999 * row // (row + 80), 999 * row // (row + 80) - 1), "two are there"
-    assert rows_at_once(10_000_000, ten, 3_480_000_000) == 10_000_000
-    assert rows_at_once(10**9, ten, 3_480_000_000) * (row + 80) <= 3_480_000_000 * AT_ONCE_SHARE
-    assert rows_at_once(10**9, ten, 2**40) * (row + 80) <= AT_ONCE_BYTES
-    assert rows_at_once(5, ten, -1) == 0
+    assert fetched_at_once(10_000_000, ten, 3_480_000_000) == 10_000_000
+    assert fetched_at_once(10**9, ten, 3_480_000_000) * (row + 80) <= 3_480_000_000 * AT_ONCE_SHARE
+    assert fetched_at_once(10**9, ten, 2**40) * (row + 80) <= AT_ONCE_BYTES
+    assert fetched_at_once(5, ten, -1) == 0
 
 
 def test_values_that_may_be_long_are_computed_fewer_at_once() -> None:
     numbers, texts = ([kind] * 10 for kind in (pa.int64(), pa.string()))
     fit = 10**9 // (ROW_BYTES + 80)
-    assert rows_at_once(fit, numbers, int(10**9 / AT_ONCE_SHARE) + 1) == fit
-    assert rows_at_once(fit, texts, int(10**9 / AT_ONCE_SHARE) + 1) < fit / 10
+    assert fetched_at_once(fit, numbers, int(10**9 / AT_ONCE_SHARE) + 1) == fit
+    assert fetched_at_once(fit, texts, int(10**9 / AT_ONCE_SHARE) + 1) < fit / 10
 
 
 def test_a_result_is_never_computed_in_smaller_parts_than_a_share_of_the_memory(
@@ -280,10 +283,31 @@ def test_a_result_is_never_computed_in_smaller_parts_than_a_share_of_the_memory(
     job = job_of(store, kind)
     expected = job.to_arrow()
     fits = MEMORY_SHARE * expected.nbytes
-    monkeypatch.setattr(jobs, "AT_ONCE_BYTES", 0)
+    monkeypatch.setattr(parts_of_results, "AT_ONCE_BYTES", 0)
     monkeypatch.setattr(type(store.engine), "memory_bytes", 2 * fits)
     assert len(list(job.to_tables())) == 1
     monkeypatch.setattr(type(store.engine), "memory_bytes", fits // 3)
     parts = list(job.to_tables())
     assert 3 <= len(parts) <= 5
     assert pa.concat_tables(parts).equals(expected)
+
+
+def test_what_the_spine_takes_is_not_there_for_features() -> None:
+    spine = pa.table({"q": range(1_000_000)})
+    features = [pa.field(f"f{n}", pa.float64()) for n in range(10)]
+    schema = pa.schema([*spine.schema, *features])
+    task: Any = SimpleNamespace(windows=())
+    fits = int(spine.num_rows * (ROW_BYTES + 80) / AT_ONCE_SHARE) + 1
+    held = spine.nbytes + 8 * spine.num_rows
+    assert rows_at_once(spine, schema, [task], memory_bytes=fits + held) == spine.num_rows
+    assert rows_at_once(spine, schema, [task], memory_bytes=fits) < spine.num_rows
+    assert rows_at_once(spine, schema, [task], memory_bytes=1) == 1
+
+
+def test_what_is_explained_is_what_is_run(tmp_path: Path) -> None:
+    """Keys are read for winners without a time of their own, where rows are not held."""
+    write(tmp_path / FILE, rows(MANY))
+    with project(tmp_path, offline_store={"type": "duckdb"}) as opened:
+        explained = job_of(opened, "latest").explain()
+    assert "JOIN wanted" in explained
+    assert "until" not in explained
