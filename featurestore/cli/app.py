@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import os
 import signal
 import sys
@@ -157,8 +158,9 @@ _PLAIN: Final[dict[str, Any]] = {
 }
 
 
+@functools.cache
 def make_program() -> TyperGroup:
-    """Return the program, ready to run."""
+    """Return the program, ready to run again and again."""
     app = typer.Typer(**_PLAIN)
     app.callback(invoke_without_command=True, epilog=EPILOG)(options)
     for name, function in COMMANDS.items():

@@ -3,7 +3,6 @@
 50,000 events in `make test`, a million in `make proof`, on every store that processes share.
 """
 
-import multiprocessing
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -21,6 +20,7 @@ from featurestore.online.redis import RedisOnlineStore
 from featurestore.online.redis_cluster import RedisClusterOnlineStore
 from featurestore.online.store import EncodedRows, OnlineStore, TableId
 from featurestore.testing.online import Opener
+from tests.forks import FORKS
 
 WRITERS = 8
 BATCH_ROWS = 500
@@ -116,9 +116,8 @@ def store(opener: Opener) -> Iterator[OnlineStore]:
 @pytest.mark.parametrize("count", [10_000, pytest.param(1_000_000, marks=pytest.mark.proof)])
 def test_every_key_ends_at_its_newest_row(store: OnlineStore, opener: Opener, count: int) -> None:
     table = TableId(project=f"p{uuid.uuid4().hex}", view="view", generation=1)
-    spawn = multiprocessing.get_context("spawn")
     arguments: Any = [(opener, table, writer, count) for writer in range(WRITERS)]
-    writers = [spawn.Process(target=write_share, args=each) for each in arguments]
+    writers = [FORKS.Process(target=write_share, args=each) for each in arguments]
     try:
         for process in writers:
             process.start()

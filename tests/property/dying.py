@@ -1,10 +1,9 @@
 """Runs in processes of their own that are killed on the way, and who starts them."""
 
-import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -21,27 +20,8 @@ from featurestore.store import FeatureStore
 from featurestore.testing.scenario import Materialize
 from featurestore.testing.store_runner import StoreRunner
 from featurestore.time import Clock, from_micros, to_micros
+from tests.forks import in_a_process
 
-_FORKS = multiprocessing.get_context("forkserver")
-# All that a run imports: there are hundreds of runs, and each would spend half its time on it.
-_FORKS.set_forkserver_preload(
-    [
-        __name__,
-        "duckdb",
-        "featurestore.datasets.catalog",
-        "featurestore.materialize.views",
-        "featurestore.offline.duckdb",
-        "featurestore.online.lmdb",
-        "featurestore.online.redis",
-        "lmdb",
-        "numpy.ma",
-        "polars",
-        "pyarrow.parquet",
-        "redis",
-        "sqlalchemy.dialects.sqlite",
-    ]
-)
-_PATIENCE_S = 240
 _WALL = datetime(2100, 1, 1, tzinfo=UTC)
 _REGISTRY = "registry.db"
 
@@ -145,15 +125,6 @@ def materialize(
             arrange(death)
         if not store.materialize(resume=True):
             store.materialize()
-
-
-def in_a_process(work: Callable[..., None], *arguments: Any) -> int:
-    """Return the exit code of a process that does some work."""
-    process = _FORKS.Process(target=work, args=arguments)
-    process.start()
-    process.join(_PATIENCE_S)
-    assert process.exitcode is not None, "it hangs"
-    return process.exitcode
 
 
 class DyingRunner(StoreRunner):

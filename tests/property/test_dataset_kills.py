@@ -9,7 +9,8 @@ import pytest
 from featurestore.datasets.steps import Step
 from featurestore.materialize.failpoints import arm
 from featurestore.store import FeatureStore
-from tests.property.dying import Death, arrange, in_a_process
+from tests.forks import in_a_process
+from tests.property.dying import Death, arrange
 from tests.unit.projects import FILE, project, rows, spine, view, write
 
 FEATURES = ["reading:x"]

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import textwrap
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -195,6 +196,16 @@ def main(arguments: list[str]) -> int:
         print(error, file=sys.stderr)  # noqa: T201
         return 1
     return 0
+
+
+def become(page: Path, folder: Path, programs: Path, told: Path) -> None:
+    """Make this process, which is a fork, one that runs a page: what it prints goes to a file."""
+    with told.open("w") as output:
+        os.dup2(output.fileno(), 1)
+        os.dup2(output.fileno(), 2)
+    os.chdir(folder)
+    warnings.simplefilter("error")
+    sys.exit(main([str(page), str(programs)]))
 
 
 if __name__ == "__main__":

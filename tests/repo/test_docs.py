@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.forks import in_a_process
+
+from . import doc_page
 from .tree import ROOT, files
 
 PAGES = [p for p in files() if p == "README.md" or (p.startswith("docs/") and p.endswith(".md"))]
 
 
 FRESH = {"README.md"}
-"""Pages whose commands are fresh processes, as readers' are; those of the others are forks."""
+"""Pages that run in fresh processes, as readers' do, and their commands: the others are forks."""
 
 
 def _run(page: Path, folder: Path, *programs: Path) -> subprocess.CompletedProcess[str]:
@@ -30,9 +33,13 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_code_of_a_page_runs_from_top_to_bottom(page: str, folder: Path, forked: Path) -> None:
-    programs = [] if page in FRESH else [forked.parent]
-    ran = _run(ROOT / page, folder, *programs)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    if page in FRESH:
+        ran = _run(ROOT / page, folder)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+    else:
+        told = folder.with_name("told")
+        code = in_a_process(doc_page.become, ROOT / page, folder, forked.parent, told)
+        assert code == 0, told.read_text()
 
 
 GOOD = """

@@ -3,6 +3,7 @@
 import ast
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 
 from .tree import ROOT, modules
 
@@ -38,6 +39,7 @@ def _span(node: ast.stmt) -> int:
     return (node.end_lineno or node.lineno) - node.lineno + 1
 
 
+@cache
 def _too_large() -> dict[str, int]:
     found = {}
     for path, tree in modules(*FOLDERS):

@@ -36,7 +36,12 @@ def modules(*folders: str) -> Iterator[tuple[str, ast.Module]]:
     for path in files():
         written = path.endswith(".py") and not path.startswith(GENERATED)
         if written and path.split("/")[0] in folders:
-            yield path, ast.parse((ROOT / path).read_text(encoding="utf-8"), filename=path)
+            yield path, _parsed(path)
+
+
+@cache
+def _parsed(path: str) -> ast.Module:
+    return ast.parse((ROOT / path).read_text(encoding="utf-8"), filename=path)
 
 
 def texts() -> Iterator[tuple[str, str]]:

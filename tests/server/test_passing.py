@@ -33,7 +33,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from featurestore.definitions import FeatureService
 from featurestore.errors import JobCancelledError
 from featurestore.store import FeatureStore
-from tests.unit.projects import project, rows, spine, view, write
+from tests.unit.projects import QUICK, project, rows, spine, view, write
 
 from .backend_calls import Part, asked, parts, query, served, stream_of, taken, train
 from .calls import Dial, fails, silent
@@ -80,7 +80,7 @@ class Noting(Observer):
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[FeatureStore]:
     write(tmp_path / "data/rows.parquet", rows(3))
-    with project(tmp_path) as opened:
+    with project(tmp_path, **QUICK) as opened:
         reading = view("data")
         opened.apply([reading, FeatureService(name="readings_v1", features=[reading])])
         opened.materialize()

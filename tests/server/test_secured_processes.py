@@ -172,7 +172,7 @@ def test_a_revoked_key_ends_and_no_other_call_does(store: FeatureStore) -> None:
     }
     log = "".join(server.log)
     for key in (stays, ends, made):
-        assert str(key.token).rpartition("_")[2] not in log
+        assert str(key.token).split("_", 2)[2] not in log  # a secret may have "_" itself
 
 
 def test_every_call_is_a_line_of_the_access_log(store: FeatureStore) -> None:

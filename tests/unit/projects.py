@@ -22,6 +22,11 @@ LATER = datetime(2024, 2, 1, tzinfo=UTC)
 """When features are wanted unless a test says otherwise."""
 FILE = "data.parquet"
 
+QUICK: dict[str, Any] = {"offline_store": "polars"}
+"""For tests of what comes before and after engines, which agree: it starts in no time, as DuckDB
+does not.
+"""
+
 Columns = Mapping[str, Any]
 
 

@@ -18,7 +18,7 @@ from featurestore.store import FeatureStore
 from featurestore.testing.store_runner import MovableClock
 from featurestore.time import to_micros
 from featurestore.types import Int64, String
-from tests.unit.projects import FILE, UTC_US, project, rows, says, source, view, write
+from tests.unit.projects import FILE, QUICK, UTC_US, project, rows, says, source, view, write
 
 NOW = datetime(2024, 6, 1, tzinfo=UTC)
 DAY_MS = 86_400_000
@@ -59,7 +59,7 @@ def store(tmp_path: Path) -> Iterator[FeatureStore]:
     ]
     clock = MovableClock()
     clock.put(to_micros(NOW))
-    with FeatureStore(tmp_path, config={"project": "plant"}, clock=clock) as opened:
+    with FeatureStore(tmp_path, config={"project": "plant", **QUICK}, clock=clock) as opened:
         opened.__dict__["online_store"] = Recording()
         opened.apply(views)
         opened.materialize()
@@ -147,7 +147,7 @@ def test_a_tombstone_is_kept_for_ttl_and_grace_or_the_retention(store: FeatureSt
 
 def test_the_retention_is_configured(tmp_path: Path) -> None:
     write(tmp_path / FILE, rows(1))
-    with project(tmp_path, tombstone_retention="5d") as store:
+    with project(tmp_path, tombstone_retention="5d", **QUICK) as store:
         store.__dict__["online_store"] = Recording()
         store.apply([view()])
         store.delete_entity({"k": 1})

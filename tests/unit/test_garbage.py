@@ -17,7 +17,7 @@ from featurestore.online.redis import RedisOnlineStore
 from featurestore.online.store import OnlineStore, TableId
 from featurestore.store import FeatureStore
 from featurestore.testing.online import KEY, read, row, write
-from tests.unit.projects import FILE, project, rows, view
+from tests.unit.projects import FILE, QUICK, project, rows, view
 from tests.unit.projects import write as write_file
 
 STORES = ("memory", "lmdb", "redis")
@@ -38,7 +38,7 @@ def online(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OnlineSto
 def opened(root: Path, online: OnlineStore, name: str) -> FeatureStore:
     """Return a project of this name that writes to a given store."""
     write_file(root / FILE, rows(3))
-    store = project(root, project=name)
+    store = project(root, project=name, **QUICK)
     store.__dict__["online_store"] = online
     return store
 
@@ -117,7 +117,7 @@ def test_a_generation_is_garbage_when_no_rollback_can_read_it(store: FeatureStor
     assert store.gc() == []  # a rollback may read it
     assert tables(store) == {("reading", 1): 3, ("reading", 2): 3, ("other", 1): 3}
     settings = {"generation_grace_ms": "1ms"}
-    hasty = project(store.config.root, project=store.project, materialization=settings)
+    hasty = project(store.config.root, project=store.project, materialization=settings, **QUICK)
     hasty.__dict__["online_store"] = store.online_store
     hasty.apply([view(ttl=timedelta(days=4_000))])
     hasty.materialize(views=["reading"])

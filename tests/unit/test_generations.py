@@ -29,7 +29,19 @@ from featurestore.registry.sql import SqlRegistry
 from featurestore.store import FeatureStore
 from featurestore.time import Clock, parse_instant
 from featurestore.types import Float64, Int32, Int64, String
-from tests.unit.projects import FILE, NOW, THEN, UTC_US, project, rows, says, source, view, write
+from tests.unit.projects import (
+    FILE,
+    NOW,
+    QUICK,
+    THEN,
+    UTC_US,
+    project,
+    rows,
+    says,
+    source,
+    view,
+    write,
+)
 
 FIRST = TableId(project="plant", view="reading", generation=1)
 TODAY = datetime(2026, 11, 27, tzinfo=UTC)
@@ -45,7 +57,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(root: Path) -> Iterator[FeatureStore]:
-    with project(root) as opened:
+    with project(root, **QUICK) as opened:
         opened.apply([view()])
         yield opened
 
@@ -171,7 +183,7 @@ def test_a_kept_generation_ends_with_its_grace(filled: FeatureStore) -> None:
 
 
 def test_the_grace_is_configured(root: Path) -> None:
-    with project(root, materialization={"generation_grace_ms": "2h"}) as store:
+    with project(root, materialization={"generation_grace_ms": "2h"}, **QUICK) as store:
         at(store, TODAY)
         store.apply([view()])
         store.materialize()
@@ -445,7 +457,7 @@ def test_pushed_rows_can_be_let_go(filled: FeatureStore) -> None:
 
 
 def test_pushed_rows_that_have_expired_are_not_missed(root: Path) -> None:
-    with project(root, clock="2024-01-02T00:00:00Z") as store:
+    with project(root, clock="2024-01-02T00:00:00Z", **QUICK) as store:
         store.apply([view(ttl="1d")])
         store.materialize()
         store.push("reading", [pushed(4, 40.0, t=THEN)])
@@ -488,7 +500,7 @@ def test_a_resumed_run_takes_over_too(filled: FeatureStore) -> None:
 
 def test_a_push_follows_what_others_apply(filled: FeatureStore, root: Path) -> None:
     filled.push("reading", [pushed(1, 10.0)])
-    with project(root) as other:
+    with project(root, **QUICK) as other:
         other.apply([SQUARE])
     filled.push("reading", [pushed(2, 20.0)])
     report = filled.materialize()[1]
@@ -614,7 +626,7 @@ def test_an_entity_is_deleted_while_other_join_keys_wait(filled: FeatureStore, r
 
 
 def test_a_tombstone_that_is_over_holds_nothing_back(root: Path) -> None:
-    with project(root, clock="2024-01-02T00:00:00Z") as store:
+    with project(root, clock="2024-01-02T00:00:00Z", **QUICK) as store:
         store.apply([view(ttl="1d")])
         store.materialize()
         store.delete_entity({"k": 2})
@@ -629,7 +641,7 @@ def test_all_generations_take_a_pushed_row_with_one_created_time(root: Path) -> 
     times = pa.array([THEN] * 3, UTC_US)
     write(root / FILE, rows(3, made=times))
     of: dict[str, Any] = {"reads": {"created_timestamp_column": "made"}}
-    with project(root, clock="system") as store:
+    with project(root, clock="system", **QUICK) as store:
         store.apply([view(**of)])
         store.materialize()
         store.apply([view(**of, transform="SELECT x * x AS x FROM readings")])

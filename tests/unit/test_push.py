@@ -38,6 +38,7 @@ from featurestore.types import Decimal as DecimalType
 from tests.unit.projects import (
     FILE,
     NAIVE_US,
+    QUICK,
     THEN,
     UTC_US,
     Columns,
@@ -65,7 +66,7 @@ def opened(root: Path, of: FeatureView, columns: Columns | pa.Table) -> FeatureS
     path = of.source.path
     file = path.replace("*", "first") if path.endswith(".parquet") else f"{path}/first.parquet"
     write(root / file, columns)
-    store = project(root)
+    store = project(root, **QUICK)
     store.apply([of])
     return store
 

@@ -40,7 +40,7 @@ from featurestore.types import (
     UInt64,
     type_name,
 )
-from tests.unit.projects import FILE, THEN, UTC_US, project, rows, spine, view, write
+from tests.unit.projects import FILE, QUICK, THEN, UTC_US, project, rows, spine, view, write
 
 TABLE = TableId(project="plant", view="reading", generation=1)
 DAY = timedelta(days=1)
@@ -54,7 +54,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(root: Path) -> Iterator[FeatureStore]:
-    with project(root) as opened:
+    with project(root, **QUICK) as opened:
         yield opened
 
 
