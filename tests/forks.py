@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 FORKS: Final = multiprocessing.get_context("forkserver")
-PATIENCE_S: Final = 240
+_PATIENCE_S: Final = 240
 
 # There are hundreds of processes, and each would spend most of its time on these.
 FORKS.set_forkserver_preload(
@@ -35,6 +35,6 @@ def in_a_process(work: Callable[..., object], *arguments: Any) -> int:
     """Return the exit code of a process that does some work."""
     process = FORKS.Process(target=work, args=arguments)
     process.start()
-    process.join(PATIENCE_S)
+    process.join(_PATIENCE_S)
     assert process.exitcode is not None, "it hangs"
     return process.exitcode
