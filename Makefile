@@ -1,7 +1,7 @@
 # Needs Python 3.11 or newer, git and make. Everything else is installed into .venv.
 PYTHON ?=
 # Two for each of the two cores that this is sized for: tests of failovers and servers wait more than they
-# compute. Each more costs seven seconds of processor time, for imports and to collect the tests.
+# compute. Each more costs eight seconds of processor time, for imports and to collect the tests.
 WORKERS ?= 4
 SUITES ?= tests
 
