@@ -113,5 +113,10 @@ class Outbox:
                 yield piece
             if is_last:
                 if self._error is not None:
-                    raise self._error
+                    # It knows the frames that failed, which know this outbox.
+                    error, self._error = self._error, None
+                    try:
+                        raise error
+                    finally:
+                        del error
                 return
