@@ -196,7 +196,10 @@ class _Work(Generic[T]):
         """Return what the step yielded, or None at the end; raise what it raised."""
         self._answered.clear()
         if self._error is not None:
-            raise self._error
+            try:
+                raise self._error
+            finally:
+                self._error = None  # its frames know this: the job would stay until it is collected
         part, self._part = self._part, None
         return part
 

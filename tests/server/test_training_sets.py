@@ -1,10 +1,12 @@
 """Training sets over gRPC: what comes back, who may ask, and how calls end early."""
 
 import contextlib
+import gc
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,12 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from featurestore_protos.v1.training_pb2 import TRAINING_MODE_AS_SERVED, TrainingQuery
-from featurestore_server.backend.outbox import PIECE_BYTES
+from featurestore_server.backend.outbox import PIECE_BYTES, Outbox
 from featurestore_server.options import BackendLimits
 from google.rpc.error_details_pb2 import RetryInfo
 
 from featurestore.definitions import FeatureService
 from featurestore.store import FeatureStore
+from featurestore.training.job import RetrievalJob
 from featurestore.training.labels import label_names
 from featurestore.types import Float64, Int64, String
 from tests.unit.projects import LATER, THEN, UTC_US, rows, view, write
@@ -169,7 +172,13 @@ def _wait_until(condition: Callable[[], bool]) -> None:
 
 
 def _nothing_is_left(tmp_path: Path) -> bool:
-    return not _writers() and list((tmp_path / "temp").iterdir()) == []
+    return not _writers() and list((tmp_path / "temp").iterdir()) == [] and not _held()
+
+
+def _held() -> list[object]:
+    """What was computed for calls, or handed over, and is still in memory."""
+    gc.collect()
+    return [each for each in gc.get_objects() if type(each) in (Outbox, RetrievalJob)]
 
 
 def test_a_call_that_is_cancelled_ends_its_job(
@@ -201,6 +210,22 @@ def test_a_client_that_goes_away_ends_its_job(store: FeatureStore, tmp_path: Pat
             _begun(channel)
             assert _writers()
         _wait_until(lambda: _nothing_is_left(tmp_path))
+
+
+def test_a_job_that_fails_is_let_go(
+    repository: Path, tmp_path: Path, dial: Dial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The error is logged, and pytest keeps what is logged.
+    monkeypatch.setattr(logging.getLogger("featurestore_server"), "disabled", True)
+    twice = pa.array([datetime(2024, 11, 3, 1, 30)], pa.timestamp("us"))  # noqa: DTZ001 - local
+    write(tmp_path / "local/rows.parquet", rows(1, t=twice))
+    settings = {"project": "plant", "online_store": "memory", "registry": str(tmp_path / "r.db")}
+    with FeatureStore(repository, config=settings, source_roots=[tmp_path]) as store:
+        store.apply([view(tmp_path / "local", reads={"timezone": "America/New_York"})])
+        with served(store) as address:
+            failure = fails(lambda: train(dial(address), _spine(2), ["reading:x"]))
+            assert failure.reason == "SOURCE_UNREADABLE"
+            _wait_until(lambda: not _held())
 
 
 def test_a_slow_reader_gets_everything_and_holds_up_what_is_computed(

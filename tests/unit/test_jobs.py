@@ -1,9 +1,12 @@
 """Long jobs: what they tell while they run, and how they end before their time."""
 
+import gc
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Generator, Iterator
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from featurestore.definitions import Aggregation
-from featurestore.errors import JobCancelledError
+from featurestore.errors import JobCancelledError, SourceTimeError
 from featurestore.store import FeatureStore
 from featurestore.training import parts as parts_of_results
 from featurestore.training.job import RetrievalJob
@@ -311,3 +314,23 @@ def test_what_is_explained_is_what_is_run(tmp_path: Path) -> None:
         explained = job_of(opened, "latest").explain()
     assert "JOIN wanted" in explained
     assert "until" not in explained
+
+
+def test_a_job_that_fails_is_let_go_at_once(store: FeatureStore) -> None:
+    """Not when the garbage collector comes by: it may hold a large spine."""
+    twice = pa.array([datetime(2024, 3, 31, 2, 30)], pa.timestamp("us"))  # noqa: DTZ001 - local
+    write(store.config.root / "local.parquet", rows(1, t=twice))
+    local = view("local.parquet", reads={"timezone": "Europe/Berlin"})
+    store.apply([local])
+    entity_df = pa.table({"k": [1], "event_timestamp": pa.array([LATER], UTC_US)})
+    job = store.get_historical_features(entity_df, [local])
+    gone = weakref.ref(job)
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(SourceTimeError) as raised:
+            job.to_arrow()
+        del job, raised
+        assert gone() is None
+    finally:
+        gc.enable()

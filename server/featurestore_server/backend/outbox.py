@@ -74,7 +74,7 @@ class Outbox:
         if error is None and self._begun:
             self._put(bytes(self._begun))
         with self._lock:
-            self._error = error
+            self._error = None if self._closed else error
             self._finished = True
             self._lock.notify_all()
 
@@ -90,9 +90,14 @@ class Outbox:
     # --- in the thread that sends ------------------------------------------------------------
 
     def close(self) -> None:
-        """Take no more: whoever still writes gets an error."""
+        """Take no more: whoever still writes, or takes, gets an error.
+
+        An error's frames know what wrote here, and Arrow's writers know this file in a way that the
+        garbage collector does not see: an error that was kept would keep all of a job for ever.
+        """
         with self._lock:
             self._closed = True
+            self._error = None
             self._lock.notify_all()
 
     def __iter__(self) -> Iterator[bytes | Step]:
@@ -112,11 +117,9 @@ class Outbox:
             if piece is not None:
                 yield piece
             if is_last:
-                if self._error is not None:
-                    # It knows the frames that failed, which know this outbox.
-                    error, self._error = self._error, None
-                    try:
-                        raise error
-                    finally:
-                        del error
+                with self._lock:
+                    if self._closed:
+                        raise JobCancelledError
+                    if self._error is not None:
+                        raise self._error
                 return
