@@ -34,6 +34,7 @@ from featurestore.explanation.windows import WindowRows
 from featurestore.offline.as_of import fetch, winners
 from featurestore.offline.engine import Mode, OfflineEngine, ScanReader
 from featurestore.offline.scan import SourceScan
+from featurestore.offline.spine_keys import number_keys
 from featurestore.offline.timeline import NOBODY
 from featurestore.training.query import ViewJoin
 from featurestore.training.task import JoinTask
@@ -358,7 +359,7 @@ class _Found:
             asked.engine,
             self.reader,
             asked.scan,
-            asked.task.keys,
+            number_keys(asked.task.keys),
             ttl_us=asked.task.ttl_us,
             mode=asked.mode,
         ).tolist()

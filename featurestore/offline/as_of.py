@@ -50,7 +50,8 @@ def as_of(
         SourceError, SourceTimeError, ResourceLimitError: See `OfflineEngine`.
     """
     with engine.reader(scan) as reader:
-        ordinals = winners(engine, reader, scan, spine, ttl_us=ttl_us, mode=mode)
+        keys = number_keys(spine)
+        ordinals = winners(engine, reader, scan, keys, ttl_us=ttl_us, mode=mode)
         return fetch(reader, scan, ordinals, threads=engine.threads)
 
 
@@ -58,18 +59,17 @@ def winners(
     engine: OfflineEngine,
     reader: ScanReader,
     scan: SourceScan,
-    spine: pa.Table,
+    keys: NumberedKeys,
     *,
     ttl_us: int | None,
     mode: Mode,
 ) -> Ints:
     """Return the ordinal of the row that answers for each spine row, -1 where there is none.
 
-    See `as_of` for the arguments. A source that would not fit into memory is read several times,
-    for a part of the keys each time.
+    See `as_of` for the arguments; `keys` are those of the spine, by `number_keys`. A source that
+    would not fit into memory is read several times, for a part of the keys each time.
     """
-    keys = number_keys(spine)
-    found = np.full(spine.num_rows, NOBODY, dtype=np.int64)
+    found = np.full(keys.count, NOBODY, dtype=np.int64)
     if not len(keys.rows):
         return found
     if _runs(engine, scan, keys, mode):
@@ -223,9 +223,8 @@ def fetch(reader: ScanReader, scan: SourceScan, ordinals: Ints, *, threads: int)
     Raises:
         SourceError: Rows that were found before are not there any more.
     """
-    answered = np.flatnonzero(ordinals != NOBODY)
-    wanted = WantedRows(ordinals[answered], answered)
-    filled = FilledColumns(scan.features, len(ordinals))
+    wanted = WantedRows(ordinals)
+    filled = FilledColumns(scan.features, ordinals == NOBODY)
     missing = len(wanted.ordinals)
     if missing:
         for batch in reader.features(wanted.ordinals):

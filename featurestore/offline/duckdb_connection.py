@@ -64,6 +64,8 @@ class DuckDBLimits:
             "autoload_known_extensions": False,
             # Local files are read ahead by the system: with its own, a scan takes a quarter longer.
             "disable_parquet_prefetching": True,
+            # A job asks several times for rows of the same files: footers are parsed once.
+            "parquet_metadata_cache": True,
             **self.settings,
             **{name: limit for name, limit in limits.items() if limit is not None},
             "preserve_insertion_order": ordered,

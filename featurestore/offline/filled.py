@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from featurestore.offline.scan_columns import ScanColumn
-from featurestore.offline.timeline import Ints, first_of_runs, time_order
+from featurestore.offline.timeline import NOBODY, Ints, first_of_runs, sorted_rows
 
 Bools = npt.NDArray[np.bool_]
 
@@ -20,6 +20,18 @@ _ROWS_AT_ONCE: Final = 8_192
 """Rows that are made columns at once: so many of them stay in the cache."""
 
 
+class Copies(NamedTuple):
+    """Rows of a batch that belong to more places than their first.
+
+    Attributes:
+        sources: Rows of the batch, each once for every further place.
+        places: Where they belong.
+    """
+
+    sources: Ints
+    places: Ints
+
+
 class FilledColumns:
     """Columns of a table of which values come in batches.
 
@@ -28,12 +40,13 @@ class FilledColumns:
 
     Args:
         columns: The columns.
-        rows: How many rows the table has; those that nothing is put into are null.
+        is_null: Of each row of the table whether nothing is put there; all others are filled.
     """
 
-    def __init__(self, columns: Sequence[ScanColumn], rows: int) -> None:
+    def __init__(self, columns: Sequence[ScanColumn], is_null: Bools) -> None:
         self._columns = columns
-        self._is_null: Bools = np.ones(rows, dtype=bool)
+        self._is_null = is_null
+        rows = len(is_null)
         numbers = [column for column in columns if is_number(column.dtype)]
         self._numbers = [_Numbers(some, rows) for some in _even_parts(numbers, BESIDE)]
         self._others = [column for column in columns if not is_number(column.dtype)]
@@ -43,22 +56,19 @@ class FilledColumns:
         if self._others:
             self._places = np.zeros(rows, dtype=np.int64)
 
-    def put(self, batch: pa.RecordBatch, sources: Ints | None, places: Ints) -> None:
-        """Put rows of a batch into rows of the table.
+    def put(self, batch: pa.RecordBatch, places: Ints, copies: Copies | None = None) -> None:
+        """Put the rows of a batch into rows of the table.
 
         Args:
             batch: It has the columns, by their aliases.
-            sources: Rows of the batch, each as often as it is to be put somewhere; None for each
-                once.
-            places: Where they belong, each place once.
+            places: Where each row belongs, each place once.
+            copies: Rows that belong elsewhere, too.
         """
-        self._is_null[places] = False
         for numbers in self._numbers:
-            numbers.put(batch, sources, places)
+            numbers.put(batch, places, copies)
         if self._places is None:
             return
-        rows = np.arange(batch.num_rows) if sources is None else sources
-        self._places[places] = self._held_rows + rows
+        _write(self._places, np.arange(batch.num_rows) + self._held_rows, places, copies)
         self._held.append(batch)
         self._held_rows += batch.num_rows
 
@@ -66,6 +76,7 @@ class FilledColumns:
         """Return the table, with the columns' declared types."""
         found: dict[str, pa.Array] = {}
         indices = None if self._places is None else pa.array(self._places, mask=self._is_null)
+        missing = _Missing.of(self._is_null)
 
         def whole(column: ScanColumn) -> dict[str, pa.Array]:
             parts = [batch.column(column.alias) for batch in self._held]
@@ -73,7 +84,7 @@ class FilledColumns:
             return {column.alias: in_order}
 
         with ThreadPoolExecutor(threads, thread_name_prefix="fill") as pool:
-            for arrays in pool.map(lambda numbers: numbers.arrays(self._is_null), self._numbers):
+            for arrays in pool.map(lambda numbers: numbers.arrays(missing), self._numbers):
                 found |= arrays
             for arrays in pool.map(whole, self._others):
                 found |= arrays
@@ -85,20 +96,19 @@ class WantedRows:
     """Rows of a source, and where in a table each belongs.
 
     Args:
-        ordinals: Of the rows; one may be there several times.
-        places: Where each belongs, every place once.
+        ordinals: Of each row of the table the ordinal of its row, `NOBODY` for none.
 
     Attributes:
         ordinals: The distinct ones, sorted.
     """
 
-    def __init__(self, ordinals: Ints, places: Ints) -> None:
-        order = time_order(ordinals) if len(ordinals) else ordinals
-        ordered = ordinals[order]
-        self._places = places[order]
+    def __init__(self, ordinals: Ints) -> None:
+        ordered, places = sorted_rows(ordinals)
+        missing = int(np.searchsorted(ordered, NOBODY, "right"))
+        ordered, self._places = ordered[missing:], places[missing:]
         self._firsts = np.flatnonzero(first_of_runs(ordered))
-        self._counts = np.diff(self._firsts, append=len(ordered))
-        self.ordinals: Ints = ordered[self._firsts]
+        self._more = np.diff(self._firsts, append=len(ordered)) - 1
+        self.ordinals: Ints = ordered.take(self._firsts)
 
     def put(self, filled: FilledColumns, batch: pa.RecordBatch, numbers: Ints) -> None:
         """Put rows of a batch where they belong.
@@ -108,13 +118,42 @@ class WantedRows:
             batch: It has the table's columns, by their aliases.
             numbers: Of each row its position in `ordinals`.
         """
-        counts, firsts = self._counts[numbers], self._firsts[numbers]
-        if (counts == 1).all():
-            filled.put(batch, None, self._places[firsts])
-            return
-        sources = np.repeat(np.arange(len(numbers)), counts)
+        firsts, more = self._firsts.take(numbers), self._more.take(numbers)
+        filled.put(batch, self._places.take(firsts), self._copies(firsts, more))
+
+    def _copies(self, firsts: Ints, more: Ints) -> Copies | None:
+        """Return where rows belong besides their first place, of those that do.
+
+        Args:
+            firsts: Of each row where its places begin.
+            more: How many there are behind the first.
+        """
+        repeated = np.flatnonzero(more)
+        if not len(repeated):
+            return None
+        counts = more.take(repeated)
+        sources = np.repeat(repeated, counts)
         behind = np.arange(len(sources)) - np.repeat(np.cumsum(counts) - counts, counts)
-        filled.put(batch, sources, self._places[firsts[sources] + behind])
+        return Copies(sources, self._places.take(firsts.take(sources) + 1 + behind))
+
+
+class _Missing(NamedTuple):
+    """Which rows of a column are null, as numpy and as Arrow have it.
+
+    Attributes:
+        is_null: The rows.
+        bitmap: Arrow's bits of the others, None if that is all of them.
+        nulls: How many are null.
+    """
+
+    is_null: Bools
+    bitmap: pa.Buffer | None
+    nulls: int
+
+    @classmethod
+    def of(cls, is_null: Bools) -> "_Missing":
+        nulls = int(np.count_nonzero(is_null))
+        return cls(is_null, _bits(~is_null) if nulls else None, nulls)
 
 
 class _Numbers:
@@ -131,7 +170,7 @@ class _Numbers:
         self._rows = np.zeros(rows, dtype=np.dtype(stored))
         self._is_null: dict[str, Bools] = {}
 
-    def put(self, batch: pa.RecordBatch, sources: Ints | None, places: Ints) -> None:
+    def put(self, batch: pa.RecordBatch, places: Ints, copies: Copies | None) -> None:
         """Put rows of a batch into rows; see `FilledColumns.put`."""
         rows = np.empty(batch.num_rows, dtype=self._rows.dtype)
         for alias, dtype in self._dtypes.items():
@@ -139,15 +178,13 @@ class _Numbers:
             if values.type != _stored(dtype):
                 values = values.view(_stored(dtype))
             if values.null_count:
-                is_null = np.asarray(values.is_null())
-                values = values.fill_null(False if pa.types.is_boolean(dtype) else 0)
                 nulls = self._is_null.setdefault(alias, np.zeros(len(self._rows), dtype=bool))
-                nulls[places] = is_null if sources is None else is_null[sources]
+                _write(nulls, np.asarray(values.is_null()), places, copies)
+                values = values.fill_null(False if pa.types.is_boolean(dtype) else 0)
             rows[alias] = values.to_numpy(zero_copy_only=False)
-        whole = _as_bytes(rows)
-        _as_bytes(self._rows)[places] = whole if sources is None else whole[sources]
+        _write(_as_bytes(self._rows), _as_bytes(rows), places, copies)
 
-    def arrays(self, is_null: Bools) -> dict[str, pa.Array]:
+    def arrays(self, missing: _Missing) -> dict[str, pa.Array]:
         """Return the columns by alias; their rows are let go."""
         held, self._rows = self._rows, np.empty(0, dtype=self._rows.dtype)
         columns = {alias: np.empty(len(held), held.dtype[alias]) for alias in self._dtypes}
@@ -159,10 +196,25 @@ class _Numbers:
         found = {}
         for alias, dtype in self._dtypes.items():
             nulls = self._is_null.get(alias)
-            mask = is_null if nulls is None else is_null | nulls
-            array = pa.array(columns.pop(alias), mask=mask)
-            found[alias] = array if array.type == dtype else array.view(dtype)
+            without = missing if nulls is None else _Missing.of(missing.is_null | nulls)
+            values = columns.pop(alias)
+            beneath = _bits(values) if pa.types.is_boolean(dtype) else pa.py_buffer(values)
+            buffers = [without.bitmap, beneath]
+            found[alias] = pa.Array.from_buffers(dtype, len(values), buffers, without.nulls)
         return found
+
+
+def _write(
+    held: npt.NDArray[Any], rows: npt.NDArray[Any], places: Ints, copies: Copies | None
+) -> None:
+    held[places] = rows
+    if copies is not None:
+        held[copies.places] = rows.take(copies.sources)
+
+
+def _bits(are_set: Bools) -> pa.Buffer:
+    """Return booleans as Arrow has them, eight to a byte."""
+    return pa.py_buffer(np.packbits(are_set, bitorder="little"))
 
 
 def _as_bytes(rows: npt.NDArray[np.void]) -> npt.NDArray[np.void]:

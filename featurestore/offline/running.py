@@ -66,11 +66,26 @@ class RunningWinners:
         newer = np.flatnonzero(self._are_newer(places, numbers))
         if len(newer) < len(places):
             places, numbers = places.take(newer), [each.take(newer) for each in numbers]
+        events, *versions = self._best
+        np.maximum.at(events, places, numbers[0])
+        newest = np.flatnonzero(events.take(places) == numbers[0])
+        self._keep(versions, places.take(newest), [each.take(newest) for each in numbers[1:]])
+
+    def _keep(self, versions: Sequence[Ints], places: Ints, numbers: Sequence[Ints]) -> None:
+        """Write what decides between rows of one event time, of the greatest row for each place.
+
+        Args:
+            versions: Where it is written.
+            places: Of each row; rows that share one share the event time, too.
+            numbers: Of each row. The last one differs between all rows.
+        """
+        for held, each in zip(versions, numbers, strict=True):
+            held[places] = each
+        if (versions[-1].take(places) == numbers[-1]).all():
+            return
         alone = self._without_smaller(places, numbers)
-        if len(alone) < len(places):
-            places, numbers = places.take(alone), [each.take(alone) for each in numbers]
-        for best, each in zip(self._best, numbers, strict=True):
-            best[places] = each
+        for held, each in zip(versions, numbers, strict=True):
+            held[places.take(alone)] = each.take(alone)
 
     def ordinals(self, ttl_us: int | None) -> Ints:
         """Return the last number of the winner of each time, `NOBODY` where there is none.
@@ -126,10 +141,7 @@ class RunningWinners:
         rows = np.arange(len(places), dtype=np.int32)
         owners = self._owners
         owners[places] = rows
-        others = places[owners.take(places) != rows]
-        if not len(others):
-            return np.arange(len(places))
-        owners[others] = _SHARED
+        owners[places[owners.take(places) != rows]] = _SHARED
         is_shared = owners.take(places) == _SHARED
         shared = np.flatnonzero(is_shared)
         order = np.lexsort((*(n[shared] for n in reversed(numbers)), places[shared]))

@@ -9,9 +9,9 @@ import pyarrow as pa
 from featurestore.offline.key_index import DENSE
 from featurestore.offline.timeline import (
     Ints,
-    Timeline,
     distinct,
     first_of_runs,
+    in_order,
     search,
     time_order,
 )
@@ -22,6 +22,7 @@ class NumberedKeys:
     """The spine's rows that can have features, in the order of their keys' numbers and times.
 
     Attributes:
+        count: How many rows the spine has.
         rows: Positions in the spine of the m rows with a whole key and a time.
         groups: int32, the key's number of each of them; rising.
         times: int64 microseconds, of each of them; rising within a group.
@@ -30,6 +31,7 @@ class NumberedKeys:
         lasts: For each key the last of its times.
     """
 
+    count: int
     rows: Ints
     groups: npt.NDArray[np.int32]
     times: Ints
@@ -100,7 +102,11 @@ class NumberedKeys:
 
 
 def number_keys(spine: pa.Table) -> NumberedKeys:
-    """Number the keys of a spine with columns `q` and `k0..`."""
+    """Number the keys of a spine.
+
+    Args:
+        spine: Columns `q` (int64 microseconds) and `k0..`, n rows; nulls are allowed everywhere.
+    """
     columns = [column.combine_chunks() for column in spine.columns]
     usable = np.ones(spine.num_rows, dtype=bool)
     for column in columns:
@@ -110,16 +116,14 @@ def number_keys(spine: pa.Table) -> NumberedKeys:
     if len(rows) < spine.num_rows:
         columns = [column.take(pa.array(rows)) for column in columns]
     times, *keys = columns
-    instants = times.to_numpy()
-    timeline = Timeline(_number(keys, len(rows)), instants)
-    order, groups = timeline.order, timeline.groups
+    order, groups, ordered = in_order(_number(keys, len(rows)), times.to_numpy())
     firsts = np.flatnonzero(first_of_runs(groups))
     lasts = np.append(firsts[1:], len(groups))[: len(firsts)] - 1
-    ordered = instants.take(order)
     one_of_each = pa.array(order.take(firsts))
     table = {"g": pa.array(np.arange(len(firsts), dtype=np.int32))}
     table |= {f"k{n}": key.take(one_of_each) for n, key in enumerate(keys)}
     return NumberedKeys(
+        count=spine.num_rows,
         rows=order if len(rows) == spine.num_rows else rows.take(order),
         groups=groups,
         times=ordered,

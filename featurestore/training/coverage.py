@@ -13,6 +13,7 @@ from featurestore.definitions.functions import parse_function
 from featurestore.offline.as_of import winners
 from featurestore.offline.engine import Mode, OfflineEngine, ScanReader
 from featurestore.offline.scan import event_as_feature
+from featurestore.offline.spine_keys import number_keys
 from featurestore.offline.timeline import NOBODY, Ints
 from featurestore.statistics import FeatureCoverage, MissingRows, ViewCoverage
 from featurestore.statistics.grid import IntegerLadder
@@ -66,13 +67,18 @@ class LatestCoverage:
         rest = keys.filter(pa.array((ordinals == NOBODY) & _has_key(keys)))
         expired = 0
         if ttl_us is not None and rest.num_rows:
-            found = winners(engine, reader, scan, rest, ttl_us=None, mode=mode) != NOBODY
+            found = (
+                winners(engine, reader, scan, number_keys(rest), ttl_us=None, mode=mode) != NOBODY
+            )
             expired, rest = int(found.sum()), rest.filter(pa.array(~found))
         known = 0
         if rest.num_rows:
             future = pa.array(np.full(rest.num_rows, _FAR_FUTURE))
             late = rest.set_column(rest.schema.get_field_index("q"), "q", future)
-            found = winners(engine, reader, scan, late, ttl_us=None, mode="complete") != NOBODY
+            found = (
+                winners(engine, reader, scan, number_keys(late), ttl_us=None, mode="complete")
+                != NOBODY
+            )
             known = int(found.sum())
         unknown = rest.num_rows - known
         self._missing = MissingRows(expired=expired, not_yet=known, unknown_key=unknown)

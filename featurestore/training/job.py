@@ -3,6 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,6 +16,7 @@ from featurestore.offline.as_of import explain, fetch, passes_for, reads_for, wi
 from featurestore.offline.atomic import atomic_file
 from featurestore.offline.engine import Mode, OfflineEngine, ScanReader
 from featurestore.offline.scan import JoinScan, SourceScan
+from featurestore.offline.spine_keys import number_keys
 from featurestore.offline.timeline import Ints
 from featurestore.offline.windows.join import WindowJoin, explain_windows
 from featurestore.statistics import Profile
@@ -330,19 +332,21 @@ class RetrievalJob:
         task = task if meter is None else meter.task
         engine, scan, mode = self._engine, task.scan, self._mode
         watch.check()
-        reader = WatchedReader(
-            stack.enter_context(engine.reader(scan)),
-            watch,
-            what=f"{task.label}: reading",
-            scan=scan,
-            passes=(passes_for if task.windows else reads_for)(engine, scan),
-        )
+        with ThreadPoolExecutor(1, thread_name_prefix="keys") as pool:
+            numbered = pool.submit(number_keys, task.keys)  # while the source is opened
+            reader = WatchedReader(
+                stack.enter_context(engine.reader(scan)),
+                watch,
+                what=f"{task.label}: reading",
+                scan=scan,
+                passes=(passes_for if task.windows else reads_for)(engine, scan),
+            )
+            keys = numbered.result()
         join: Join
-        if task.windows:
-            windows, keys = task.windows, task.keys
+        if windows := task.windows:
             join = WindowJoin(engine, reader, scan, windows, keys, mode=mode, moved=watch.moved)
         else:
-            found = winners(engine, reader, scan, task.keys, ttl_us=task.ttl_us, mode=mode)
+            found = winners(engine, reader, scan, keys, ttl_us=task.ttl_us, mode=mode)
             if meter is not None:
                 meter.explain_missing(engine, reader, found, mode)
             join = _LatestJoin(reader, scan, found, engine.threads)

@@ -21,6 +21,7 @@ from featurestore.offline.engine import OfflineEngine, RowFilter, ScanReader
 from featurestore.offline.polars import PolarsEngine
 from featurestore.offline.row_spans import newest_first
 from featurestore.offline.scan import open_scan
+from featurestore.offline.spine_keys import number_keys
 from featurestore.testing.offline_cases import DAY, expected_training_set, history, training_set
 from featurestore.testing.plain import difference
 from featurestore.testing.strategies import TrainingCase, training_cases
@@ -94,7 +95,7 @@ def test_a_part_is_read_for_keys_that_newer_rows_did_not_answer(
     keyed = pa.table({"q": rows["event_timestamp"].cast(pa.int64()), "k0": rows["user_id"]})
     with engine.reader(scan) as reader:
         recording: Any = _Recording(reader)
-        found = winners(engine, recording, scan, keyed, ttl_us=None, mode="complete")
+        found = winners(engine, recording, scan, number_keys(keyed), ttl_us=None, mode="complete")
     assert found.tolist() == [2, 5, 1, -1][: rows.num_rows]
     assert recording.asked == asked
     assert "in 6 parts of time, the newest first" in explain(engine, scan, keyed, ttl_us=None)

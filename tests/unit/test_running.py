@@ -16,6 +16,7 @@ from featurestore.offline.history import LOWEST
 from featurestore.offline.running import RunningWinners
 from featurestore.offline.scan_columns import ScanColumn
 from featurestore.offline.spine_keys import number_keys
+from featurestore.offline.timeline import NOBODY
 
 GREATEST = 2**63 - 1
 times = st.sampled_from([LOWEST, LOWEST + 1, GREATEST]) | st.integers(-3, 3)
@@ -99,9 +100,11 @@ def test_values_go_to_their_places_whatever_their_type(
     raw = VALUES[dtype]
     values = pa.array(raw).cast(dtype) if pa.types.is_decimal(dtype) else pa.array(raw, dtype)
     places = [2 * number + 1 for number in range(len(asked))]
-    wanted = WantedRows(np.array(asked, dtype=np.int64), np.array(places, dtype=np.int64))
+    ordinals = np.full(2 * len(asked) + 1, NOBODY)
+    ordinals[places] = asked
+    wanted = WantedRows(ordinals)
     assert wanted.ordinals.tolist() == sorted(set(asked))
-    filled = FilledColumns([ScanColumn("f0", "f", "f", dtype)], 2 * len(asked) + 1)
+    filled = FilledColumns([ScanColumn("f0", "f", "f", dtype)], ordinals == NOBODY)
     for number in reversed(range(len(wanted.ordinals))):  # in any order
         row = int(wanted.ordinals[number])
         batch = pa.record_batch([values.slice(row, 1)], names=["f0"])
@@ -130,14 +133,14 @@ def test_many_columns_of_all_types_are_filled_side_by_side() -> None:
     source = pa.table({column.alias: drawn(column.dtype) for column in columns})
     asked = rng.integers(0, count, 25_000)
     places = rng.permutation(rows)[: len(asked)]
-    wanted = WantedRows(asked, places)
-    filled = FilledColumns(columns, rows)
+    indices = np.full(rows, NOBODY)
+    indices[places] = asked
+    wanted = WantedRows(indices)
+    filled = FilledColumns(columns, indices == NOBODY)
     numbers = rng.permutation(len(wanted.ordinals))
     for some in np.array_split(numbers, 7):
         batch = source.take(pa.array(wanted.ordinals[some])).combine_chunks().to_batches()[0]
         wanted.put(filled, batch, some)
-    indices = np.full(rows, -1)
-    indices[places] = asked
     expected = source.take(pa.array(indices, mask=indices < 0))
     found = filled.table(threads=2)
     found.validate(full=True)
@@ -146,7 +149,7 @@ def test_many_columns_of_all_types_are_filled_side_by_side() -> None:
 
 
 def test_what_is_null_has_nothing_of_other_memory_beneath() -> None:
-    filled = FilledColumns([ScanColumn("f0", "f", "f", pa.float64())], 1_000)
+    filled = FilledColumns([ScanColumn("f0", "f", "f", pa.float64())], np.ones(1_000, dtype=bool))
     found = filled.table(threads=1)["f0"].combine_chunks()
     assert found.null_count == 1_000
     assert not any(found.buffers()[1].to_pybytes())

@@ -6,7 +6,15 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featurestore.offline.timeline import Timeline, arrival_order, distinct, search, time_order
+from featurestore.offline.timeline import (
+    Timeline,
+    arrival_order,
+    distinct,
+    in_order,
+    search,
+    sorted_rows,
+    time_order,
+)
 
 LOWEST, GREATEST = -(2**63), 2**63 - 1
 # Edges, neighbours that differ in bits that do not fit beside a row's number, and plain times.
@@ -25,6 +33,20 @@ def columns(pairs: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
 def test_rows_are_in_order_of_group_then_time_then_as_given(pairs: list[tuple[int, int]]) -> None:
     order = Timeline(*columns(pairs)).order.tolist()
     assert order == sorted(range(len(pairs)), key=lambda row: (*pairs[row], row))
+
+
+@given(pairs=rows)
+def test_rows_in_order_come_with_their_groups_and_times(pairs: list[tuple[int, int]]) -> None:
+    order, groups, ordered = in_order(*columns(pairs))
+    assert order.tolist() == sorted(range(len(pairs)), key=lambda row: (*pairs[row], row))
+    assert list(zip(groups.tolist(), ordered.tolist(), strict=True)) == sorted(pairs)
+
+
+@given(values=st.lists(times, max_size=60))
+def test_sorted_values_come_with_their_rows(values: list[int]) -> None:
+    found, order = sorted_rows(np.array(values, dtype=np.int64))
+    assert found.tolist() == sorted(values)
+    assert order.tolist() == sorted(range(len(values)), key=lambda row: (values[row], row))
 
 
 @given(pairs=rows, needles=rows)

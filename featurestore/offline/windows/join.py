@@ -83,7 +83,8 @@ def windows_as_of(
         SourceError, SourceTimeError, ResourceLimitError: See `OfflineEngine`.
     """
     with engine.reader(scan) as reader:
-        join = WindowJoin(engine, reader, scan, features, spine, mode=mode)
+        keys = number_keys(spine)
+        join = WindowJoin(engine, reader, scan, features, keys, mode=mode)
         return join.features(0, spine.num_rows)
 
 
@@ -144,7 +145,7 @@ class WindowJoin:
         reader: Reads the source.
         scan: See `windows_as_of`.
         features: See `windows_as_of`.
-        spine: See `windows_as_of`.
+        keys: Those of the spine; see `number_keys`.
         mode: See `windows_as_of`.
         moved: Told how far `features` has got.
     """
@@ -155,7 +156,7 @@ class WindowJoin:
         reader: ScanReader,
         scan: SourceScan,
         features: Sequence[WindowFeature],
-        spine: pa.Table,
+        keys: NumberedKeys,
         *,
         mode: Mode,
         moved: Moved = _go_on,
@@ -164,8 +165,7 @@ class WindowJoin:
         self._moved = moved
         check = partial(moved, 0, len(features))
         self._threads = engine.threads
-        self._rows = spine.num_rows
-        keys = number_keys(spine)
+        self._rows = keys.count
         passes = passes_for(engine, scan)
         age_us = _age_us(features)
         parts = _parts(reader, scan, keys, age_us, passes=passes, mode=mode, check=check)
