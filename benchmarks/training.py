@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import sides
@@ -51,6 +52,7 @@ class Training:
         arguments |= {"target": self._file(run), "one_in": one_in}
 
         def measure() -> Sample:
+            _make_new(arguments)
             report = run_job(sides.LIMITS, "scan", arguments)
             return Sample(report["seconds"], report["peak_mb"])
 
@@ -63,6 +65,7 @@ class Training:
         wanted = training_set.right_answer()
 
         def measure() -> Sample:
+            _make_new(arguments)
             report = side.job(self.job, arguments)
             require_digest(side.name, report["digest"], wanted)
             seconds = report["seconds"]
@@ -83,3 +86,9 @@ class Training:
 
     def _file(self, run: Run) -> str | None:
         return str(run.folder / "training.parquet") if self.target == "parquet" else None
+
+
+def _make_new(arguments: dict[str, Any]) -> None:
+    """Make sure that a side writes a new file: to free what an old one holds is no part of it."""
+    if arguments["target"]:
+        Path(arguments["target"]).unlink(missing_ok=True)
