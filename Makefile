@@ -3,6 +3,7 @@ PYTHON ?=
 # Two for each of the two cores that this is sized for: tests of failovers and servers wait more than they
 # compute. Each more costs eight seconds of processor time, for imports and to collect the tests.
 WORKERS ?= 4
+EXAMPLES ?= 5000
 SUITES ?= tests
 
 # Certificates that the machine trusts, as pip and git do.
@@ -49,8 +50,8 @@ demo: setup ## from an empty folder to served features, on the flights of 2013
 test: setup ## every suite, in ten to fourteen minutes on two cores (SUITES=tests/unit for one of them)
 	@HYPOTHESIS_PROFILE=ci $(PYTEST) $(SUITES)
 
-proof: setup ## the same suites with far more examples, and the tests marked proof
-	@HYPOTHESIS_PROFILE=proof $(PYTEST) -m "not differential" $(SUITES)
+proof: setup ## the same suites with far more examples (EXAMPLES=200 for fewer), and the tests marked proof
+	@HYPOTHESIS_PROFILE=proof PROOF_EXAMPLES=$(EXAMPLES) $(PYTEST) -m "not differential" $(SUITES)
 
 differential: setup ## training sets beside Feast's, which is installed into an environment of its own
 	@$(RUN) -m pytest tests/differential -m differential

@@ -41,7 +41,10 @@ settings.register_profile(
     print_blob=True,
 )
 settings.register_profile(
-    "proof", parent=settings.get_profile("ci"), max_examples=5_000, derandomize=False
+    "proof",
+    parent=settings.get_profile("ci"),
+    max_examples=int(os.environ.get("PROOF_EXAMPLES", "5000")),
+    derandomize=False,
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 

@@ -36,7 +36,9 @@ class RunningWinners:
         is_first = first_of_runs(keys.groups)
         self._keys = keys
         self._bounds = np.append(np.flatnonzero(is_first), count)
-        self._before = np.where(is_first, LOWEST, np.roll(keys.times, 1))
+        self._before = np.empty(count, dtype=np.int64)
+        self._before[1:] = keys.times[:-1]
+        self._before[is_first] = LOWEST
         self._best = [np.full(count, LOWEST, dtype=np.int64) for _ in range(1 + versions)]
         self._owners = np.empty(count, dtype=np.int32)
 

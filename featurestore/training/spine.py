@@ -95,7 +95,7 @@ def times_us(spine: pa.Table, timestamp_field: str, timezone: str) -> pa.Array:
     mask = np.asarray(column.is_null())
     if dtype.tz is None and timezone != "UTC":
         micros[~mask] = _from_local(micros[~mask], np.flatnonzero(~mask), timezone, timestamp_field)
-    return pa.array(np.clip(micros, FIRST_US, LAST_US), mask=mask)
+    return pa.array(np.clip(micros, FIRST_US, LAST_US), mask=mask if mask.any() else None)
 
 
 def _check_zone(timezone: str, column: str) -> None:
@@ -137,7 +137,8 @@ def _to_micros(column: pa.Array, unit: str) -> Micros:
     if unit == "ns":
         return np.asarray(raw // 1000)
     factor = {"us": 1, "ms": 1_000, "s": 1_000_000}[unit]
-    return np.asarray(np.clip(raw, -(LAST_US // factor), LAST_US // factor) * factor)
+    clipped = np.clip(raw, -(LAST_US // factor), LAST_US // factor)
+    return np.asarray(clipped if factor == 1 else clipped * factor)
 
 
 def _from_local(local: Micros, rows: Micros, timezone: str, column: str) -> Micros:
