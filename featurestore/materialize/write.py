@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from featurestore.definitions import FeatureView
@@ -71,6 +71,7 @@ class RowWriter:
         self._written = self._kept = self._expired = 0
         self._done = self._total = 0
         self._ended: list[Chunk] = []
+        self._has_failed = False
 
     def write(self, latest: LatestRows, chunks: Sequence[Chunk]) -> list[Chunk]:
         """Write the chunks that are pending, and return all with what became of their rows.
@@ -102,7 +103,13 @@ class RowWriter:
         self._waiting.append(chunk)
 
     def _store_rows(self, rows: EncodedRows) -> WriteCounts:
-        counts = self._store.write(self._table, rows, overwrite=self._overwrite)
+        if self._has_failed:  # the thread that reads may not have come to notice yet
+            raise CancelledError
+        try:
+            counts = self._store.write(self._table, rows, overwrite=self._overwrite)
+        except BaseException:
+            self._has_failed = True
+            raise
         hit(Failpoint.BATCH_WRITTEN)
         return counts
 
