@@ -141,14 +141,13 @@ def passes_for(engine: OfflineEngine, scan: SourceScan) -> int:
 def explain(
     engine: OfflineEngine,
     scan: SourceScan,
-    spine: pa.Table,
+    keys: NumberedKeys,
     *,
     ttl_us: int | None,
     mode: Mode = "complete",
     passes: int | None = None,
 ) -> str:
-    """Return how `as_of` would compute it, for people; `passes` is how often it would read."""
-    keys = number_keys(spine)
+    """Return how `winners` would find them, for people; `passes` is how often it would read."""
     if not len(keys.rows):
         return "nothing to join: no spine row has both a key and a time"
     runs = passes is None and _runs(engine, scan, keys, mode)

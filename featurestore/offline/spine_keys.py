@@ -9,11 +9,9 @@ import pyarrow as pa
 from featurestore.offline.key_index import DENSE
 from featurestore.offline.timeline import (
     Ints,
-    distinct,
+    distinct_places,
     first_of_runs,
     in_order,
-    search,
-    time_order,
 )
 
 
@@ -140,9 +138,7 @@ def _number(keys: list[pa.Array], count: int) -> npt.NDArray[np.int32]:
     groups, _ = _encoded(keys[0])
     for key in keys[1:]:
         more, more_size = _encoded(key)
-        pairs = groups.astype(np.int64) * more_size + more
-        known = distinct(pairs)
-        groups = search(known, pairs).astype(np.int32)
+        groups = distinct_places(groups.astype(np.int64) * more_size + more)[1].astype(np.int32)
     return groups
 
 
@@ -165,9 +161,5 @@ def _sorted_numbers(values: Ints) -> tuple[npt.NDArray[np.int32], int]:
         of_offset = np.cumsum(is_there, dtype=np.int32)
         of_offset -= 1
         return of_offset.take(offsets), int(of_offset[-1]) + 1
-    order = time_order(values)
-    numbers = np.cumsum(first_of_runs(values[order]), dtype=np.int32)
-    numbers -= 1
-    found = np.empty(len(values), dtype=np.int32)
-    found[order] = numbers
-    return found, int(numbers[-1]) + 1
+    known, numbers = distinct_places(values)
+    return numbers.astype(np.int32), len(known)

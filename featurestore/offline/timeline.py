@@ -36,10 +36,13 @@ class Timeline:
     def __init__(self, groups: npt.NDArray[np.integer], times: Ints) -> None:
         count = len(times)
         self._bits = count.bit_length()
-        by_time = None if _is_sorted(times) else time_order(times)
-        self._times = times if by_time is None else times[by_time]
-        self._places = _places(groups if by_time is None else groups[by_time])
-        self.order: Ints = self._ranks if by_time is None else by_time[self._ranks]
+        if _is_sorted(times):
+            self._times, self._places = times, _places(groups)
+            self.order: Ints = self._ranks
+        else:
+            self._times, by_time = sorted_rows(times)
+            self._places = _places(groups[by_time])
+            self.order = by_time[self._ranks]
 
     def __len__(self) -> int:
         return len(self.order)
@@ -143,11 +146,6 @@ def rows_at(order: Ints, places: Ints) -> Ints:
     return np.where(places >= 0, order[np.maximum(places, 0)], NOBODY)
 
 
-def time_order(times: Ints) -> Ints:
-    """Return the order that sorts times; those that are equal stay as they were given."""
-    return _Sorted(times).rows
-
-
 def sorted_rows(values: Ints) -> tuple[Ints, Ints]:
     """Return values in their order, and the row of each; equal ones stay as they were given."""
     if not len(values):
@@ -236,10 +234,7 @@ def distinct(values: Ints) -> Ints:
 
 def distinct_places(values: Ints) -> tuple[Ints, Ints]:
     """Return the distinct values, sorted, and for each value its place among them."""
-    if not len(values):
-        return values, np.empty(0, dtype=np.int64)
-    order = time_order(values)
-    ordered = values[order]
+    ordered, order = sorted_rows(values)
     firsts = first_of_runs(ordered)
     places = np.empty(len(values), dtype=np.int64)
     places[order] = np.cumsum(firsts) - 1
@@ -264,7 +259,7 @@ def search(sorted_values: Ints, needles: Ints, side: Side = "left") -> Ints:
     """
     if len(needles) <= FEW or _is_sorted(needles):
         return np.searchsorted(sorted_values, needles, side)
-    order = time_order(needles)
+    ordered, order = sorted_rows(needles)
     found = np.empty(len(needles), dtype=np.int64)
-    found[order] = np.searchsorted(sorted_values, needles[order], side)
+    found[order] = np.searchsorted(sorted_values, ordered, side)
     return found

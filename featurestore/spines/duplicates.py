@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from featurestore.errors import SpineError, shown
-from featurestore.offline.timeline import Ints, first_of_runs, time_order
+from featurestore.offline.timeline import Ints, first_of_runs, sorted_rows
 from featurestore.spines.row_numbers import row_numbers, whole_rows
 
 Keep = Literal["first", "last"]
@@ -55,8 +55,8 @@ def deduplicated(
         return Distinct(kept=~whole, conflicts=0)
     asked = table if whole.all() else table.filter(pa.array(whole))
     groups = row_numbers([asked[name] for name in identity], len(rows))
-    order = time_order(groups)
-    begins = first_of_runs(groups[order])
+    ordered, order = sorted_rows(groups)
+    begins = first_of_runs(ordered)
     conflicting = _conflicting(asked, labels, order, begins)
     if conflicting.any() and conflicts == "raise":
         raise _conflict(table, labels, rows[order[np.cumsum(begins) - 1 == conflicting.argmax()]])

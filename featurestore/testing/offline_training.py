@@ -12,6 +12,7 @@ from featurestore.errors import UnsupportedError
 from featurestore.offline.as_of import explain
 from featurestore.offline.engine import OfflineEngine
 from featurestore.offline.scan import open_scan
+from featurestore.offline.spine_keys import number_keys
 from featurestore.testing.offline_cases import (
     DAY,
     FIXTURE_IS_SHARED,
@@ -315,7 +316,7 @@ class TrainingSetConformance:
         of.write(tmp_path)
         scan = open_scan(of.view, of.view.feature_names, tmp_path)
         spine = pa.table({"q": pa.array([0], pa.int64()), "k0": pa.array([0], pa.int64())})
-        assert explain(engine, scan, spine, ttl_us=None).strip()
+        assert explain(engine, scan, number_keys(spine), ttl_us=None).strip()
 
     @FIXTURE_IS_SHARED
     @given(case=training_cases())

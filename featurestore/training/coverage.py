@@ -67,18 +67,14 @@ class LatestCoverage:
         rest = keys.filter(pa.array((ordinals == NOBODY) & _has_key(keys)))
         expired = 0
         if ttl_us is not None and rest.num_rows:
-            found = (
-                winners(engine, reader, scan, number_keys(rest), ttl_us=None, mode=mode) != NOBODY
-            )
+            numbered = number_keys(rest)
+            found = winners(engine, reader, scan, numbered, ttl_us=None, mode=mode) != NOBODY
             expired, rest = int(found.sum()), rest.filter(pa.array(~found))
         known = 0
         if rest.num_rows:
             future = pa.array(np.full(rest.num_rows, _FAR_FUTURE))
-            late = rest.set_column(rest.schema.get_field_index("q"), "q", future)
-            found = (
-                winners(engine, reader, scan, number_keys(late), ttl_us=None, mode="complete")
-                != NOBODY
-            )
+            late = number_keys(rest.set_column(rest.schema.get_field_index("q"), "q", future))
+            found = winners(engine, reader, scan, late, ttl_us=None, mode="complete") != NOBODY
             known = int(found.sum())
         unknown = rest.num_rows - known
         self._missing = MissingRows(expired=expired, not_yet=known, unknown_key=unknown)

@@ -255,7 +255,8 @@ class RetrievalJob:
             if task.windows:
                 parts.append(explain_windows(self._engine, scan, task.windows, task.keys))
             else:
-                plan = explain(self._engine, scan, task.keys, ttl_us=task.ttl_us, mode=self._mode)
+                keys = number_keys(task.keys)
+                plan = explain(self._engine, scan, keys, ttl_us=task.ttl_us, mode=self._mode)
                 parts.append(plan)
         if self._query.on_demand is not None:
             parts.append(self._query.on_demand.explain())

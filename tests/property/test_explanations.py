@@ -260,13 +260,13 @@ def test_the_row_and_its_partners_are_the_oracles(case: TrainingCase) -> None:
 
 @pytest.mark.proof
 @given(case=training_cases())
-def test_rows_of_longer_histories_are_the_oracles(case: TrainingCase) -> None:
+def test_rows_of_longer_spines_are_the_oracles(case: TrainingCase) -> None:
     check_latest(case)
 
 
 @pytest.mark.proof
 @given(case=window_cases(max_rows=20))
-def test_the_rows_of_longer_windows_are_the_oracles(case: TrainingCase) -> None:
+def test_the_rows_of_windows_over_longer_histories_are_the_oracles(case: TrainingCase) -> None:
     check_windows(case)
 
 

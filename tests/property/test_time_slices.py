@@ -93,12 +93,13 @@ def test_a_part_is_read_for_keys_that_newer_rows_did_not_answer(
     scan = open_scan(of.view, of.view.feature_names, tmp_path)
     rows = read_table(spine, day=DAY).to_arrow()
     keyed = pa.table({"q": rows["event_timestamp"].cast(pa.int64()), "k0": rows["user_id"]})
+    keys = number_keys(keyed)
     with engine.reader(scan) as reader:
         recording: Any = _Recording(reader)
-        found = winners(engine, recording, scan, number_keys(keyed), ttl_us=None, mode="complete")
+        found = winners(engine, recording, scan, keys, ttl_us=None, mode="complete")
     assert found.tolist() == [2, 5, 1, -1][: rows.num_rows]
     assert recording.asked == asked
-    assert "in 6 parts of time, the newest first" in explain(engine, scan, keyed, ttl_us=None)
+    assert "in 6 parts of time, the newest first" in explain(engine, scan, keys, ttl_us=None)
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)

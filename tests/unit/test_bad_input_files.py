@@ -4,6 +4,7 @@ import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,7 +15,9 @@ from featurestore.errors import (
     SourceError,
     SourceSchemaError,
 )
+from featurestore.offline.as_of import fetch
 from featurestore.store import FeatureStore
+from featurestore.training import job
 from featurestore.types import Binary, Decimal, Float64, Int64, List, String, Timestamp
 from tests.unit.projects import (
     FILE,
@@ -339,6 +342,29 @@ def test_a_file_that_changes_before_a_training_set_is_computed_fails_it(
     with pytest.raises(SourceChangedError):
         job.to_arrow()
     assert train(store, of, spine(1)) == [2.5]
+
+
+@pytest.mark.parametrize("engine", ["duckdb", "polars"])
+@pytest.mark.parametrize("replaced", [False, True], ids=["in place", "replaced"])
+def test_a_file_that_changes_before_features_are_read_fails_the_training_set(
+    root: Path, monkeypatch: pytest.MonkeyPatch, engine: str, *, replaced: bool
+) -> None:
+    """Keys and times are read first, and what was found there says which rows' features count."""
+    of, path = view(), write(root / FILE, rows(3))
+
+    def change(*arguments: Any, **options: Any) -> pa.Table:
+        written = write(root / "next.parquet" if replaced else path, rows(3, x=[7.5, 8.5, 9.5]))
+        written.replace(path)
+        return fetch(*arguments, **options)
+
+    monkeypatch.setattr(job, "fetch", change)
+    with project(root, offline_store=engine) as store:
+        store.apply([of])
+        with pytest.raises(SourceChangedError) as caught:
+            train(store, of, spine(1, 2, 3))
+        assert caught.value.file == str(path)
+        monkeypatch.undo()
+        assert train(store, of, spine(1, 2, 3)) == [7.5, 8.5, 9.5]
 
 
 # --- paths -------------------------------------------------------------------------------------

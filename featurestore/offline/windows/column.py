@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from featurestore.definitions.aggregation import WindowFeature
 from featurestore.definitions.functions import AggregateFunction
 from featurestore.errors import ResourceLimitError
-from featurestore.offline.timeline import Ints, first_of_runs, search, time_order
+from featurestore.offline.timeline import Ints, first_of_runs, search, sorted_rows
 from featurestore.offline.windows.floats import FloatRanges
 from featurestore.offline.windows.integers import RangeSums
 from featurestore.offline.windows.order_statistics import (
@@ -287,10 +287,8 @@ class WindowColumn:
         """The rows in the order of their values' numbers, and as they stand; numbers above rows."""
         ranks, _ = self._order
         values = self._groups << int(ranks.max(initial=0)).bit_length() | ranks
-        if not len(values):
-            return values
-        order = time_order(values)
-        numbers = np.cumsum(first_of_runs(values[order])) - 1
+        ordered, order = sorted_rows(values)
+        numbers = np.cumsum(first_of_runs(ordered)) - 1
         return numbers << self._bits | order
 
     @cached_property

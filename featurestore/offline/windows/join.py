@@ -95,8 +95,9 @@ def explain_windows(
 
     Rows are those of the footers; what windows hold is estimated from these and a sample of keys.
     """
+    keys = number_keys(spine)
     passes = passes_for(engine, scan)
-    read = explain(engine, scan, spine, ttl_us=_age_us(features), passes=passes)
+    read = explain(engine, scan, keys, ttl_us=_age_us(features), passes=passes)
     lengths = {feature.window_us for feature in features}
     held = BYTES_PER_ROW + sum(width_of(column.dtype) for column in scan.features)
     most = -(-scan.row_count // passes)
@@ -107,13 +108,12 @@ def explain_windows(
         f"  by steps from the next shorter one, or by a search; {len(features):,} features, on"
         f" {engine.threads:,} threads\n"
         f"  at most {most:,} rows at a time, about {most * held / 1e6:,.0f} MB\n"
-        f"  {_explain_plan(scan, features, spine)}"
+        f"  {_explain_plan(scan, features, keys)}"
     )
 
 
-def _explain_plan(scan: SourceScan, features: Sequence[WindowFeature], spine: pa.Table) -> str:
+def _explain_plan(scan: SourceScan, features: Sequence[WindowFeature], keys: NumberedKeys) -> str:
     """Return what windows hold, about, and so what is done with their rows."""
-    keys = number_keys(spine)
     lengths = sorted({f.window_us for f in features}, key=lambda n: (n is None, n))
     found = estimate_windows(scan, lengths, keys.times)
     if found is None:

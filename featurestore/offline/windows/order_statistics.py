@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from featurestore.offline.timeline import Ints, time_order
+from featurestore.offline.timeline import Ints, first_of_runs, sorted_rows
 from featurestore.offline.windows.ranges import flatten, in_parts
 from featurestore.offline.windows.runs import Runs
 
@@ -27,12 +27,8 @@ def order_number(values: npt.NDArray[np.float64]) -> Ints:
 
 def dense_ranks(numbers: Ints) -> tuple[Ints, Ints]:
     """Return for each number its rank among the distinct ones, and a row of each rank."""
-    if not len(numbers):
-        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-    order = time_order(numbers)
-    placed = numbers[order]
-    is_new = np.ones(len(placed), dtype=bool)
-    np.not_equal(placed[1:], placed[:-1], out=is_new[1:])
+    ordered, order = sorted_rows(numbers)
+    is_new = first_of_runs(ordered)
     ranks = np.empty(len(numbers), dtype=np.int64)
     ranks[order] = np.cumsum(is_new) - 1
     return ranks, order[is_new]
