@@ -9,6 +9,11 @@ from featurestore.offline.instants import Instants
 from featurestore.types import base_type
 
 
+def in_one_piece(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column as one array; a single chunk as it is, which `combine_chunks` would copy."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
 def declared_values(column: pa.Array, dtype: pa.DataType, instants: Instants) -> pa.Array:
     """Return a key or feature column with its declared type, which is at least as wide.
 

@@ -3,7 +3,7 @@
 First only keys, times and ordinals are read, and the winners found; then the winners' features.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -27,6 +27,9 @@ MEMORY_SHARE = 4
 """The part of the engine's memory that may be taken for rows: one in so many."""
 ORDER_SHARE = 4
 """The part of that for those that are brought into order, a part of the keys on each thread."""
+
+Answers = Callable[[range], Ints]
+"""The ordinals that answer for the rows of some keys, in the order of `NumberedKeys`."""
 
 
 def as_of(
@@ -72,16 +75,26 @@ def winners(
     found = np.full(keys.count, NOBODY, dtype=np.int64)
     if not len(keys.rows):
         return found
-    if _runs(engine, scan, keys, mode):
-        found[keys.rows] = _running(reader, scan, keys, ttl_us)
-        return found
-    find = partial(_answers, keys=keys, ttl_us=ttl_us, mode=mode)
+    every = range(keys.table.num_rows)
     with ThreadPoolExecutor(engine.threads, thread_name_prefix="as-of") as pool:
-        for part in key_ranges(range(keys.table.num_rows), reads_for(engine, scan)):
+
+        def put(answers: Answers, part: range, count: int) -> None:
+            """Put the answers for the keys of a part where they belong, in so many parts of it."""
+
+            def put_some(some: range) -> None:
+                found[keys.rows[keys.places(some)]] = answers(some)
+
+            for _ in pool.map(put_some, key_ranges(part, count)):
+                pass
+
+        if _runs(engine, scan, keys, mode):
+            running = _running(reader, scan, keys, ttl_us)
+            put(partial(running.ordinals, ttl_us=ttl_us), every, engine.threads)
+            return found
+        for part in key_ranges(every, reads_for(engine, scan)):
             arrived = Arrived.read(reader, scan, keys, part, age_us=ttl_us)
-            some = key_ranges(part, _parts_for(engine, arrived))
-            for places, ordinals in pool.map(partial(find, arrived), some):
-                found[keys.rows[places]] = ordinals
+            answers = partial(_answers, arrived, keys=keys, ttl_us=ttl_us, mode=mode)
+            put(answers, part, _parts_for(engine, arrived))
     return found
 
 
@@ -92,31 +105,35 @@ def _runs(engine: OfflineEngine, scan: SourceScan, keys: NumberedKeys, mode: Mod
     return mode == "complete" and are_few and held <= engine.memory_bytes // MEMORY_SHARE
 
 
-def _running(reader: ScanReader, scan: SourceScan, keys: NumberedKeys, ttl_us: int | None) -> Ints:
-    """Return the ordinals of the winners of the keys' rows among all rows.
+def _running(
+    reader: ScanReader, scan: SourceScan, keys: NumberedKeys, ttl_us: int | None
+) -> RunningWinners:
+    """Let all rows that can matter come by, and return the winners among them.
 
     Rows are read from the newest to the oldest, in parts of time, if they lie in the files in about
     that order: then each part is read only for keys with times that newer rows did not answer.
     """
-    names = scan.order
-    running = RunningWinners(keys, len(names) - 1)
-    for since, until in newest_first(scan.spans, keys.since(ttl_us), keys.last_us):
-        wanted = keys.asking(running.unanswered(), since, until, ttl_us)
-        if not wanted.num_rows:
-            continue
-        for batch in reader.rows(wanted, from_us=since, until_us=until):
-            numbers = [numbers_of(batch.column(name)) for name in names]
-            running.add(batch.column("g").to_numpy(), numbers)
-    return running.ordinals(ttl_us)
+    names, unanswered = scan.order, keys.last_places
+    with ThreadPoolExecutor(1, thread_name_prefix="as-of") as pool:
+        running = pool.submit(RunningWinners, keys, len(names) - 1)  # while the first rows are read
+        for since, until in newest_first(scan.spans, keys.since(ttl_us), keys.last_us):
+            wanted = keys.asking(unanswered, since, until, ttl_us)
+            if not wanted.num_rows:
+                continue
+            for batch in reader.rows(wanted, from_us=since, until_us=until):
+                numbers = [numbers_of(batch.column(name)) for name in names]
+                running.result().add(batch.column("g").to_numpy(), numbers)
+            unanswered = running.result().unanswered()
+    return running.result()
 
 
 def _answers(
     arrived: Arrived, some: range, *, keys: NumberedKeys, ttl_us: int | None, mode: Mode
-) -> tuple[slice, Ints]:
-    """Return where the rows of some keys are, and the ordinals of their winners."""
+) -> Ints:
+    """Return the ordinals of the winners of some keys' rows."""
     asked = keys.places(some)
     find = _complete if mode == "complete" else _served
-    return asked, find(arrived.of_keys(some), keys.groups[asked], keys.times[asked], ttl_us)
+    return find(arrived.of_keys(some), keys.groups[asked], keys.times[asked], ttl_us)
 
 
 def reads_for(engine: OfflineEngine, scan: SourceScan) -> int:

@@ -33,23 +33,17 @@ class RunningWinners:
 
     def __init__(self, keys: NumberedKeys, versions: int) -> None:
         count = len(keys.rows)
-        is_first = first_of_runs(keys.groups)
         self._keys = keys
-        self._bounds = np.append(np.flatnonzero(is_first), count)
         self._before = np.empty(count, dtype=np.int64)
         self._before[1:] = keys.times[:-1]
-        self._before[is_first] = LOWEST
+        self._before[keys.bounds[:-1]] = LOWEST
         self._best = [np.full(count, LOWEST, dtype=np.int64) for _ in range(1 + versions)]
         self._owners = np.empty(count, dtype=np.int32)
+        self._answered = keys.bounds[1:].copy()  # of each key the first place with a row
 
     def unanswered(self) -> Ints:
         """Return of each key with times that no row is before yet the place of the last of them."""
-        found = np.flatnonzero(self._best[-1] != LOWEST)
-        groups = self._keys.groups.take(found)
-        firsts = np.flatnonzero(first_of_runs(groups))
-        behind = self._bounds[1:].copy()
-        behind[groups.take(firsts)] = found.take(firsts)
-        return behind.take(np.flatnonzero(behind > self._bounds[:-1])) - 1
+        return self._answered.take(np.flatnonzero(self._answered > self._keys.bounds[:-1])) - 1
 
     def add(self, lasts: npt.NDArray[np.int32], numbers: Sequence[Ints]) -> None:
         """Let rows come by, in any order.
@@ -68,6 +62,7 @@ class RunningWinners:
         newer = np.flatnonzero(self._are_newer(places, numbers))
         if len(newer) < len(places):
             places, numbers = places.take(newer), [each.take(newer) for each in numbers]
+        np.minimum.at(self._answered, self._keys.groups.take(places), places)
         events, *versions = self._best
         np.maximum.at(events, places, numbers[0])
         newest = np.flatnonzero(events.take(places) == numbers[0])
@@ -89,18 +84,20 @@ class RunningWinners:
         for held, each in zip(versions, numbers, strict=True):
             held[places.take(alone)] = each.take(alone)
 
-    def ordinals(self, ttl_us: int | None) -> Ints:
+    def ordinals(self, some: range, ttl_us: int | None) -> Ints:
         """Return the last number of the winner of each time, `NOBODY` where there is none.
 
         Args:
+            some: Of these keys.
             ttl_us: Greatest age of a row, or None.
         """
-        events, ordinals = self._best[0], self._best[-1]
+        keys, asked = self._keys, self._keys.places(some)
+        events, ordinals = self._best[0][asked], self._best[-1][asked]
         places = np.where(ordinals == LOWEST, NOBODY, np.arange(len(ordinals)))
         np.maximum.accumulate(places, out=places)
-        answers = places >= self._bounds.take(self._keys.groups)
+        answers = places >= keys.bounds.take(keys.groups[asked]) - asked.start
         if ttl_us is not None:
-            answers &= events.take(places) >= self._keys.times - ttl_us
+            answers &= events.take(places) >= keys.times[asked] - ttl_us
         return np.where(answers, ordinals.take(places), NOBODY)
 
     def _first_to_see(self, places: Ints, events: Ints) -> Ints:
@@ -112,7 +109,7 @@ class RunningWinners:
         """
         earlier = np.flatnonzero(self._before.take(places) >= events)
         wanted, high = events[earlier], places[earlier]
-        low = self._bounds.take(self._keys.groups.take(high))
+        low = self._keys.bounds.take(self._keys.groups.take(high))
         while (low < high).any():
             middle = (low + high) >> 1
             is_before = self._keys.times.take(middle) < wanted

@@ -1,17 +1,19 @@
 """A number for every distinct join key of a spine, and the spine in order of key and time."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from featurestore.offline.arrow_values import in_one_piece
 from featurestore.offline.key_index import DENSE
 from featurestore.offline.timeline import (
+    ByTime,
     Ints,
     distinct_places,
     first_of_runs,
-    in_order,
 )
 
 
@@ -25,6 +27,7 @@ class NumberedKeys:
         groups: int32, the key's number of each of them; rising.
         times: int64 microseconds, of each of them; rising within a group.
         table: `g` and `k0..`: the keys, numbered from 0, each of which some row has.
+        bounds: For each key where in `rows` its rows begin, and at the end m.
         firsts: For each key the first of its times.
         lasts: For each key the last of its times.
     """
@@ -34,8 +37,14 @@ class NumberedKeys:
     groups: npt.NDArray[np.int32]
     times: Ints
     table: pa.Table
+    bounds: Ints
     firsts: Ints
     lasts: Ints
+
+    @property
+    def last_places(self) -> Ints:
+        """Where in `times` the last time of each key is."""
+        return self.bounds[1:] - 1
 
     @property
     def last_us(self) -> int:
@@ -95,8 +104,7 @@ class NumberedKeys:
 
     def places(self, keys: range) -> slice:
         """Return where the rows of some keys are."""
-        low, high = np.searchsorted(self.groups, [keys.start, keys.stop])
-        return slice(int(low), int(high))
+        return slice(int(self.bounds[keys.start]), int(self.bounds[keys.stop]))
 
 
 def number_keys(spine: pa.Table) -> NumberedKeys:
@@ -105,7 +113,7 @@ def number_keys(spine: pa.Table) -> NumberedKeys:
     Args:
         spine: Columns `q` (int64 microseconds) and `k0..`, n rows; nulls are allowed everywhere.
     """
-    columns = [column.combine_chunks() for column in spine.columns]
+    columns = [in_one_piece(column) for column in spine.columns]
     usable = np.ones(spine.num_rows, dtype=bool)
     for column in columns:
         if column.null_count:
@@ -114,43 +122,53 @@ def number_keys(spine: pa.Table) -> NumberedKeys:
     if len(rows) < spine.num_rows:
         columns = [column.take(pa.array(rows)) for column in columns]
     times, *keys = columns
-    order, groups, ordered = in_order(_number(keys, len(rows)), times.to_numpy())
-    firsts = np.flatnonzero(first_of_runs(groups))
-    lasts = np.append(firsts[1:], len(groups))[: len(firsts)] - 1
-    one_of_each = pa.array(order.take(firsts))
-    table = {"g": pa.array(np.arange(len(firsts), dtype=np.int32))}
-    table |= {f"k{n}": key.take(one_of_each) for n, key in enumerate(keys)}
+    with ThreadPoolExecutor(1, thread_name_prefix="times") as pool:
+        by_time = pool.submit(ByTime, times.to_numpy())
+        numbers, known = _number(keys, len(rows))
+        order, groups, ordered = by_time.result().within(numbers)
+    bounds = np.append(np.flatnonzero(first_of_runs(groups)), len(groups))
+    if known is None:
+        one_of_each = pa.array(order.take(bounds[:-1]))
+        known = [key.take(one_of_each) for key in keys]
+    table = {"g": pa.array(np.arange(len(bounds) - 1, dtype=np.int32))}
+    table |= {f"k{n}": values for n, values in enumerate(known)}
     return NumberedKeys(
         count=spine.num_rows,
         rows=order if len(rows) == spine.num_rows else rows.take(order),
         groups=groups,
         times=ordered,
         table=pa.table(table),
-        firsts=ordered.take(firsts),
-        lasts=ordered.take(lasts),
+        bounds=bounds,
+        firsts=ordered.take(bounds[:-1]),
+        lasts=ordered.take(bounds[1:] - 1),
     )
 
 
-def _number(keys: list[pa.Array], count: int) -> npt.NDArray[np.int32]:
-    """Return the group of each row."""
+def _number(
+    keys: list[pa.Array], count: int
+) -> tuple[npt.NDArray[np.int32], list[pa.Array] | None]:
+    """Return the group of each row; and the groups' keys, where they are known."""
     if not keys:
-        return np.zeros(count, dtype=np.int32)
-    groups, _ = _encoded(keys[0])
+        return np.zeros(count, dtype=np.int32), []
+    groups, known = _encoded(keys[0])
+    if len(keys) == 1:
+        return groups, [known]
     for key in keys[1:]:
-        more, more_size = _encoded(key)
-        groups = distinct_places(groups.astype(np.int64) * more_size + more)[1].astype(np.int32)
-    return groups
+        more, values = _encoded(key)
+        groups = distinct_places(groups.astype(np.int64) * len(values) + more)[1].astype(np.int32)
+    return groups, None
 
 
-def _encoded(key: pa.Array) -> tuple[npt.NDArray[np.int32], int]:
-    """Return a number for each value, and how many there are."""
+def _encoded(key: pa.Array) -> tuple[npt.NDArray[np.int32], pa.Array]:
+    """Return a number for each value, and the values by their numbers."""
     if pa.types.is_integer(key.type) and key.type != pa.uint64() and len(key):
-        return _sorted_numbers(key.cast(pa.int64()).to_numpy())
+        numbers, known = _sorted_numbers(key.cast(pa.int64()).to_numpy())
+        return numbers, pa.array(known).cast(key.type)
     encoded = key.dictionary_encode()
-    return encoded.indices.to_numpy(), len(encoded.dictionary)
+    return encoded.indices.to_numpy(), encoded.dictionary
 
 
-def _sorted_numbers(values: Ints) -> tuple[npt.NDArray[np.int32], int]:
+def _sorted_numbers(values: Ints) -> tuple[npt.NDArray[np.int32], Ints]:
     """Number integers in their order, which takes less time and memory than a hash table."""
     low = values.min()
     span = int(values.max()) - int(low) + 1
@@ -160,6 +178,6 @@ def _sorted_numbers(values: Ints) -> tuple[npt.NDArray[np.int32], int]:
         is_there[offsets] = True
         of_offset = np.cumsum(is_there, dtype=np.int32)
         of_offset -= 1
-        return of_offset.take(offsets), int(of_offset[-1]) + 1
+        return of_offset.take(offsets), np.flatnonzero(is_there) + low
     known, numbers = distinct_places(values)
-    return numbers.astype(np.int32), len(known)
+    return numbers.astype(np.int32), known

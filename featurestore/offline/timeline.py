@@ -112,22 +112,30 @@ class Timeline:
         return same
 
 
-def in_order(
-    groups: npt.NDArray[np.integer], times: Ints
-) -> tuple[Ints, npt.NDArray[np.int32], Ints]:
-    """Return rows sorted by (group, time), with the group and the time of each, as `Timeline` does.
+class ByTime:
+    """Rows in the order of time, to be sorted by (group, time), as `Timeline` does.
 
     In less time, for those who need nothing else of it.
+
+    Args:
+        times: n times.
     """
-    bits = len(times).bit_length()
-    if _is_sorted(times):
-        places = _places(groups)
-        order = places & ((1 << bits) - 1)
-        return order, (places >> bits).astype(np.int32), times.take(order)
-    by_time = _Sorted(times)
-    places = _places(groups.take(by_time.rows))
-    order, ordered = by_time.at(places & ((1 << bits) - 1))
-    return order, (places >> bits).astype(np.int32), ordered
+
+    def __init__(self, times: Ints) -> None:
+        self._times = times
+        self._sorted = None if _is_sorted(times) else _Sorted(times)
+
+    def within(self, groups: npt.NDArray[np.integer]) -> tuple[Ints, npt.NDArray[np.int32], Ints]:
+        """Return the rows in the order of (group, time), with the group and the time of each.
+
+        Args:
+            groups: n group numbers, 0 or greater and below 2**31.
+        """
+        by_time, bits = self._sorted, len(groups).bit_length()
+        places = _places(groups if by_time is None else groups.take(by_time.rows))
+        ranks = places & ((1 << bits) - 1)
+        order, times = (ranks, self._times.take(ranks)) if by_time is None else by_time.at(ranks)
+        return order, (places >> bits).astype(np.int32), times
 
 
 def _places(groups: npt.NDArray[np.integer]) -> Ints:
@@ -171,13 +179,20 @@ class _Sorted:
         span = int(values.max()) - self._low
         shift = max(0, span.bit_length() - (63 - self._bits))
         # The difference may not fit int64; modulo 2**64 it is right all the same.
-        cells = ((values - self._low).view(np.uint64) >> np.uint64(shift)).view(np.int64)
-        packed = (cells << self._bits) | np.arange(count, dtype=np.int64)
+        cells = (values - self._low).view(np.uint64)
+        if shift:
+            cells >>= np.uint64(shift)
+        cells <<= np.uint64(self._bits)
+        packed = cells.view(np.int64)
+        packed |= np.arange(count, dtype=np.int64)
         packed.sort()
         rows: Ints = packed & self._mask
         self._packed = None if shift else packed
         self._given = values
-        self.rows = _within_cells(values, rows, packed >> self._bits) if shift else rows
+        self.rows = rows
+        if shift:
+            packed >>= self._bits
+            self.rows = _within_cells(values, rows, packed)
 
     @property
     def _mask(self) -> int:
@@ -206,13 +221,13 @@ class _Sorted:
 
 def _within_cells(times: Ints, order: Ints, cells: Ints) -> Ints:
     """Sort rows whose times differ in the bits that did not fit."""
-    if _is_sorted(times[order]):
-        return order
     same = cells[1:] == cells[:-1]
     crowded = np.zeros(len(order), dtype=bool)
     crowded[1:] = same
     crowded[:-1] |= same
     places = np.flatnonzero(crowded)
+    if _is_sorted(times.take(order.take(places))):
+        return order
     rows = order[places]
     order[places] = rows[np.lexsort((rows, times[rows], cells[places]))]
     return order

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from featurestore.errors import SpineError, close_names, did_you_mean, shown
+from featurestore.offline.arrow_values import in_one_piece
 from featurestore.offline.given import GivenTables
 from featurestore.offline.instants import DAY_US, SpanTable
 from featurestore.offline.local_times import YEAR_US
@@ -94,8 +95,9 @@ def times_us(spine: pa.Table, timestamp_field: str, timezone: str) -> pa.Array:
     micros = _to_micros(column, dtype.unit)
     mask = np.asarray(column.is_null())
     if dtype.tz is None and timezone != "UTC":
-        micros[~mask] = _from_local(micros[~mask], np.flatnonzero(~mask), timezone, timestamp_field)
-    return pa.array(np.clip(micros, FIRST_US, LAST_US), mask=mask if mask.any() else None)
+        local, micros = micros[~mask], micros.copy()
+        micros[~mask] = _from_local(local, np.flatnonzero(~mask), timezone, timestamp_field)
+    return pa.array(_within(micros, FIRST_US, LAST_US), mask=mask if mask.any() else None)
 
 
 def _check_zone(timezone: str, column: str) -> None:
@@ -124,7 +126,7 @@ def _column(spine: pa.Table, name: str, role: str, setting: str) -> pa.Array:
             column=name,
             hint=guess or f"name it with {setting}",
         )
-    return spine.column(indices[0]).combine_chunks()
+    return in_one_piece(spine.column(indices[0]))
 
 
 def _listed(names: list[str]) -> str:
@@ -133,12 +135,19 @@ def _listed(names: list[str]) -> str:
 
 
 def _to_micros(column: pa.Array, unit: str) -> Micros:
-    raw: Micros = column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+    numbers = column.cast(pa.int64())
+    raw: Micros = (numbers.fill_null(0) if numbers.null_count else numbers).to_numpy()
     if unit == "ns":
         return np.asarray(raw // 1000)
     factor = {"us": 1, "ms": 1_000, "s": 1_000_000}[unit]
-    clipped = np.clip(raw, -(LAST_US // factor), LAST_US // factor)
-    return np.asarray(clipped if factor == 1 else clipped * factor)
+    clipped = _within(raw, -(LAST_US // factor), LAST_US // factor)
+    return clipped if factor == 1 else clipped * factor
+
+
+def _within(values: Micros, low: int, high: int) -> Micros:
+    """Return values moved into a range; most columns are inside, and need no copy."""
+    is_inside = not len(values) or (values.min() >= low and values.max() <= high)
+    return values if is_inside else np.clip(values, low, high)
 
 
 def _from_local(local: Micros, rows: Micros, timezone: str, column: str) -> Micros:

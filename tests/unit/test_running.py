@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featurestore.errors import SourceError
-from featurestore.offline.as_of import fetch
+from featurestore.offline.as_of import fetch, key_ranges
 from featurestore.offline.filled import FilledColumns, WantedRows
 from featurestore.offline.history import LOWEST
 from featurestore.offline.running import RunningWinners
@@ -42,11 +42,18 @@ def _winner(question: tuple[int, int], history: list[tuple[Any, ...]], ttl_us: i
 
 
 @settings(max_examples=max(500, settings().max_examples))  # each takes a millisecond
-@given(spine=spines, history=histories, ttl_us=st.none() | st.integers(0, 3), shuffled=st.randoms())
+@given(
+    spine=spines,
+    history=histories,
+    ttl_us=st.none() | st.integers(0, 3),
+    parts=st.integers(1, 3),
+    shuffled=st.randoms(),
+)
 def test_winners_are_the_greatest_visible_rows_in_whatever_batches_they_come(
     spine: list[tuple[int, int]],
     history: list[tuple[int, int, int, int]],
     ttl_us: int | None,
+    parts: int,
     shuffled: Any,
 ) -> None:
     if ttl_us is not None:  # a time less a ttl is a time
@@ -67,8 +74,23 @@ def test_winners_are_the_greatest_visible_rows_in_whatever_batches_they_come(
         lasts, *numbers = table.T
         running.add(lasts.astype(np.int32), [np.ascontiguousarray(each) for each in numbers])
     found = np.full(len(spine), -1)
-    found[keys.rows] = running.ordinals(ttl_us)
+    for some in key_ranges(range(keys.table.num_rows), parts):
+        found[keys.rows[keys.places(some)]] = running.ordinals(some, ttl_us)
     assert found.tolist() == [_winner(question, history, ttl_us) for question in spine]
+
+
+def test_what_asks_still_is_what_comes_before_the_first_time_with_a_row() -> None:
+    asked = {"q": [10, 20, 30, 10, 20, 10], "k0": [1, 1, 1, 2, 2, 3]}
+    keys = number_keys(pa.table({n: pa.array(v, pa.int64()) for n, v in asked.items()}))
+    running = RunningWinners(keys, versions=1)
+    assert running.unanswered().tolist() == keys.last_places.tolist() == [2, 4, 5]
+    # Of key 1 between its first two times, of key 2 after both, of key 3 at its only one.
+    running.add(np.array([2, 4, 5], dtype=np.int32), [np.array([15, 25, 10]), np.arange(3)])
+    assert running.unanswered().tolist() == [0, 4]
+    running.add(np.array([2], dtype=np.int32), [np.array([25]), np.array([3])])
+    assert running.unanswered().tolist() == [0, 4]
+    running.add(np.array([2, 4], dtype=np.int32), [np.array([5, 5]), np.array([4, 5])])
+    assert running.unanswered().tolist() == []
 
 
 def test_many_rows_at_one_place_in_falling_order_leave_the_greatest() -> None:
@@ -76,7 +98,7 @@ def test_many_rows_at_one_place_in_falling_order_leave_the_greatest() -> None:
     running = RunningWinners(keys, versions=1)
     events = np.arange(40, -40, -1)
     running.add(np.zeros(80, dtype=np.int32), [events, np.arange(80)])
-    assert running.ordinals(None).tolist() == [0]
+    assert running.ordinals(range(1), None).tolist() == [0]
 
 
 VALUES: dict[pa.DataType, list[Any]] = {

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from featurestore.offline.timeline import (
+    ByTime,
     Timeline,
     arrival_order,
     distinct,
-    in_order,
     search,
     sorted_rows,
 )
@@ -36,7 +36,8 @@ def test_rows_are_in_order_of_group_then_time_then_as_given(pairs: list[tuple[in
 
 @given(pairs=rows)
 def test_rows_in_order_come_with_their_groups_and_times(pairs: list[tuple[int, int]]) -> None:
-    order, groups, ordered = in_order(*columns(pairs))
+    groups, times = columns(pairs)
+    order, groups, ordered = ByTime(times).within(groups)
     assert order.tolist() == sorted(range(len(pairs)), key=lambda row: (*pairs[row], row))
     assert list(zip(groups.tolist(), ordered.tolist(), strict=True)) == sorted(pairs)
 
