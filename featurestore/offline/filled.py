@@ -1,5 +1,6 @@
 """Columns that are filled in any order: each value goes where it belongs as it comes."""
 
+import mmap
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple
@@ -16,6 +17,8 @@ Bools = npt.NDArray[np.bool_]
 BESIDE: Final = 8
 """Columns of numbers that are held row by row: of more, the copy at the end would take more memory
 than a line of the processor's cache saves time."""
+_PIECE: Final = 2**22
+"""Bytes that are given back at once; they are whole pages, and whole huge ones, too."""
 _ROWS_AT_ONCE: Final = 8_192
 """Rows that are made columns at once: so many of them stay in the cache."""
 
@@ -156,6 +159,33 @@ class _Missing(NamedTuple):
         return cls(is_null, _bits(~is_null) if nulls else None, nulls)
 
 
+class _Memory:
+    """Zeroed rows, of which the first can be let go before the others.
+
+    An array of numpy's is let go as a whole, so that rows and the columns made of them would be
+    there twice.
+
+    Args:
+        rows: How many.
+        dtype: Of a row.
+    """
+
+    def __init__(self, rows: int, dtype: np.dtype[np.void]) -> None:
+        size = max(rows * dtype.itemsize, 1)
+        self._pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            self._pages.madvise(mmap.MADV_HUGEPAGE)
+        self._gone = 0
+        self.rows: npt.NDArray[np.void] = np.frombuffer(self._pages, dtype, rows)
+
+    def let_go(self, rows: int) -> None:
+        """Give the memory of the first rows back, in large pieces; nobody may look at them then."""
+        behind = rows * self.rows.itemsize // _PIECE * _PIECE
+        if behind > self._gone:
+            self._pages.madvise(mmap.MADV_DONTNEED, self._gone, behind - self._gone)
+            self._gone = behind
+
+
 class _Numbers:
     """Columns of fixed widths, row by row. What is null is zero beneath: it may be sent to others.
 
@@ -167,7 +197,8 @@ class _Numbers:
     def __init__(self, columns: Sequence[ScanColumn], rows: int) -> None:
         self._dtypes = {column.alias: column.dtype for column in columns}
         stored = [(c.alias, _stored(c.dtype).to_pandas_dtype()) for c in columns]
-        self._rows = np.zeros(rows, dtype=np.dtype(stored))
+        self._memory = _Memory(rows, np.dtype(stored))
+        self._rows = self._memory.rows
         self._is_null: dict[str, Bools] = {}
 
     def put(self, batch: pa.RecordBatch, places: Ints, copies: Copies | None) -> None:
@@ -185,14 +216,14 @@ class _Numbers:
         _write(_as_bytes(self._rows), _as_bytes(rows), places, copies)
 
     def arrays(self, missing: _Missing) -> dict[str, pa.Array]:
-        """Return the columns by alias; their rows are let go."""
-        held, self._rows = self._rows, np.empty(0, dtype=self._rows.dtype)
+        """Return the columns by alias; their rows are let go meanwhile."""
+        held = self._rows
         columns = {alias: np.empty(len(held), held.dtype[alias]) for alias in self._dtypes}
         for first in range(0, len(held), _ROWS_AT_ONCE):
             some = slice(first, first + _ROWS_AT_ONCE)
             for alias, values in columns.items():
                 values[some] = held[some][alias]
-        del held
+            self._memory.let_go(first)
         found = {}
         for alias, dtype in self._dtypes.items():
             nulls = self._is_null.get(alias)

@@ -1,5 +1,6 @@
 """Winners found while rows come by are those of looking at all rows at once."""
 
+import mmap
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featurestore.errors import SourceError
+from featurestore.offline import filled as filled_columns
 from featurestore.offline.as_of import fetch, key_ranges
 from featurestore.offline.filled import FilledColumns, WantedRows
 from featurestore.offline.history import LOWEST
@@ -140,8 +142,11 @@ def test_values_go_to_their_places_whatever_their_type(
     assert table["f0"].to_pylist() == expected
 
 
-def test_many_columns_of_all_types_are_filled_side_by_side() -> None:
+def test_many_columns_of_all_types_are_filled_side_by_side(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """More columns than are held row by row together, and more rows than become columns at once."""
+    monkeypatch.setattr(filled_columns, "_PIECE", mmap.PAGESIZE)  # else so few are not let go
     rng = np.random.default_rng(5)
     count, rows = 12_000, 30_000
     dtypes = [*VALUES, *VALUES, pa.int8(), pa.uint64(), pa.float32()]
