@@ -170,8 +170,10 @@ def explain(
     runs = passes is None and _runs(engine, scan, keys, mode)
     passes = passes or (1 if runs else reads_for(engine, scan))
     with engine.reader(scan) as reader:
-        wanted = keys.wanted(range(keys.table.num_rows), ttl_us)
-        wanted = wanted.drop_columns("until") if runs else wanted  # as `NumberedKeys.asking` does
+        if runs:
+            wanted = keys.asking(keys.last_places, None, keys.last_us, ttl_us)
+        else:
+            wanted = keys.wanted(range(keys.table.num_rows), ttl_us)
         text = reader.explain(wanted, from_us=keys.since(ttl_us), until_us=keys.last_us)
     again = "" if passes == 1 else f", the source read in {passes} passes for a part of them each"
     slices = len(list(newest_first(scan.spans, keys.since(ttl_us), keys.last_us))) if runs else 1

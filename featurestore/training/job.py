@@ -309,6 +309,8 @@ class RetrievalJob:
                 table = pa.table([*spine.columns, *features], schema=self.schema)
                 if profiler is not None:
                     profiler.add(table, parts, start, self.num_rows, watch)
+                if start + step >= self.num_rows:
+                    stack.close()  # nothing is read any more: whoever takes the rows has its memory
                 yield table
 
     def check(self) -> None:

@@ -367,6 +367,19 @@ def test_a_file_that_changes_before_features_are_read_fails_the_training_set(
         assert train(store, of, spine(1, 2, 3)) == [7.5, 8.5, 9.5]
 
 
+@pytest.mark.parametrize("engine", ["duckdb", "polars"])
+def test_a_file_that_changes_once_all_was_read_changes_nothing(root: Path, engine: str) -> None:
+    """Who takes the last rows may take his time over them."""
+    of, path = view(), write(root / FILE, rows(3))
+    with project(root, offline_store=engine) as store:
+        store.apply([of])
+        found = []
+        for batch in store.get_historical_features(spine(1, 2, 3), [of]).to_batches():
+            path.unlink(missing_ok=True)
+            found += batch["x"].to_pylist()
+        assert len(found) == 3
+
+
 # --- paths -------------------------------------------------------------------------------------
 
 HOSTILE_PATHS = [
