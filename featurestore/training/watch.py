@@ -61,8 +61,10 @@ class Watch:
 
     # --- in the thread that waits ----------------------------------------------------------------
 
-    def over(self, parts: Generator[T, None, None]) -> Iterator[T]:
+    def over(self, parts: Generator[T, None, None]) -> Generator[T, None, None]:
         """Yield what a generator yields, while it runs in a thread of its own.
+
+        What comes next is made while a part is looked at, so that two may be there.
 
         If it is to end and does not within `GRACE_S`, because one step of numpy takes longer, it is
         left alone: it ends itself after that step, and closes what it has open.
@@ -73,7 +75,9 @@ class Watch:
         work = _Work(parts)
         try:
             work.thread.start()
+            work.asked.put("next")
             while (part := self._wait(work)) is not None:
+                work.asked.put("next")
                 yield part
         finally:
             work.asked.put(None)
@@ -81,7 +85,6 @@ class Watch:
             self._end(work)
 
     def _wait(self, work: "_Work[T]") -> T | None:
-        work.asked.put("next")
         while not work.answered(TICK_S):
             self.check()
             self._report()

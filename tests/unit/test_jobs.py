@@ -1,5 +1,6 @@
 """Long jobs: what they tell while they run, and how they end before their time."""
 
+import contextlib
 import gc
 import signal
 import threading
@@ -207,6 +208,21 @@ def test_errors_and_results_of_the_thread_are_the_callers() -> None:
         found.extend(Watch(None, threading.Event()).over(parts()))
     watched = Watch(None, threading.Event()).over(parts())
     assert [next(watched), next(watched)] == [1, 2]
+
+
+def test_the_next_part_is_made_while_one_is_looked_at_and_no_more() -> None:
+    begun = [threading.Event() for _ in range(3)]
+
+    def parts() -> Generator[int, None, None]:
+        for number, event in enumerate(begun):
+            event.set()
+            yield number
+
+    with contextlib.closing(Watch(None, threading.Event()).over(parts())) as watched:
+        assert next(watched) == 0
+        assert begun[1].wait(WAIT_S)
+        assert not begun[2].wait(0.2)
+        assert list(watched) == [1, 2]
 
 
 # --- preview -----------------------------------------------------------------------------------
