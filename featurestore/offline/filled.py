@@ -15,8 +15,7 @@ from featurestore.offline.timeline import NOBODY, Ints, first_of_runs, sorted_ro
 Bools = npt.NDArray[np.bool_]
 
 BESIDE: Final = 8
-"""Columns of numbers that are held row by row: of more, the copy at the end would take more memory
-than a line of the processor's cache saves time."""
+"""Columns of numbers that are held row by row: so many fill a line of the processor's cache."""
 _PIECE: Final = 2**22
 """Bytes that are given back at once; they are whole pages, and whole huge ones, too."""
 _ROWS_AT_ONCE: Final = 8_192
