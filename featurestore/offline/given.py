@@ -79,7 +79,9 @@ class GivenTables:
             if str(getattr(column, "dtype", "")) == "object":
                 self.check_one_kind_of_time(column, name)
         try:
-            return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+            # Arrow would look at the frame's own memory, which may change until it is used.
+            own = pa.Table.from_pandas(frame.copy(), preserve_index=False)
+            return own.replace_schema_metadata(None)
         except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
             broken = _inconvertible(frame)
             where = "" if broken is None else f" (column {shown(broken)})"

@@ -138,6 +138,18 @@ def test_every_kind_of_table_gives_the_same_answer(store: FeatureStore, root: Pa
         assert train(store, view(), kind) == [3.0, None, 1.0, 1.0], type(kind)
 
 
+def test_a_frame_that_changes_after_the_call_changes_nothing(store: FeatureStore) -> None:
+    """Arrow looks at the very memory of a pandas frame, where it can."""
+    frame = pd.DataFrame({"k": [1, 2, 3], "event_timestamp": spine(1, 2, 3)["event_timestamp"]})
+    frame["amount"] = [0.5, 1.5, 2.5]
+    asked = store.get_historical_features(frame, [view()])
+    expected = asked.to_arrow()
+    frame.loc[0, "k"] = 3
+    frame.loc[:, "event_timestamp"] -= pd.Timedelta(days=9_000)
+    frame.loc[2, "amount"] = 9.5
+    assert asked.to_arrow().equals(expected)
+
+
 def test_a_column_that_arrow_does_not_take_is_named(store: FeatureStore) -> None:
     frame = pd.DataFrame({"k": [1, 2], "event_timestamp": LATER, "mixed": [1, "a"]})
     with pytest.raises(SpineError) as caught:
