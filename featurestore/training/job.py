@@ -178,7 +178,8 @@ class RetrievalJob:
     ) -> Iterator[pa.RecordBatch]:
         """Yield the result in order, as record batches of at most `max_rows` rows.
 
-        Of a large result only a part is in memory at any time.
+        Of a large result two parts are in memory: one that is looked at, and the next, which is
+        made meanwhile.
 
         Args:
             max_rows: The greatest number of rows of a batch.

@@ -46,11 +46,12 @@ class Spine:
             if hasattr(spine, "collect_schema") and hasattr(spine, "collect"):  # lazy in Polars
                 spine = spine.collect()
             if type(spine).__module__.partition(".")[0] == "pandas" and hasattr(spine, "iloc"):
+                # Arrow would look at the frame's own memory, which may change until it is sent.
+                table = pa.Table.from_pandas(spine.copy(), preserve_index=False)
                 # pandas keeps notes of its own in the schema, and they name its index.
-                table = pa.Table.from_pandas(spine, preserve_index=False)
                 return table.replace_schema_metadata(None)
             if isinstance(spine, Mapping):
-                return pa.table(dict(spine))
+                return pa.table({name: _own(values) for name, values in spine.items()})
             if hasattr(spine, "__arrow_c_stream__") or hasattr(spine, "__arrow_c_array__"):
                 return pa.table(spine)
             if isinstance(spine, Sequence) and spine:
@@ -100,6 +101,11 @@ class Spine:
         yield from sink.whole_pieces()
         if sink.waiting:
             yield bytes(sink.waiting)
+
+
+def _own(values: Any) -> Any:
+    """Return a copy of what may change: arrays of numpy, whose memory Arrow would look at."""
+    return values.copy() if hasattr(values, "copy") else values
 
 
 class _Sink:

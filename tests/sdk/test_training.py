@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -422,6 +423,18 @@ def test_a_server_that_refuses_early_is_heard_while_the_spine_goes_up(
         job = connect(trainer.address).get_historical_features(pa.table(spine), "checkout")
         with pytest.raises(NotFoundError, match="no such service"):
             job.to_arrow()
+
+
+@pytest.mark.parametrize("form", [pd.DataFrame, dict], ids=["frame", "arrays"])
+def test_a_spine_that_changes_before_it_is_sent_counts_as_it_was(form: Callable[..., Any]) -> None:
+    given = form({"user_id": np.arange(3), "amount": np.array([0.5, 1.5, 2.5])})
+    spine = Spine(given)
+    expected = b"".join(spine.pieces())
+    if isinstance(given, pd.DataFrame):
+        given.loc[0, "user_id"] = 9
+    else:
+        given["user_id"][0] = 9
+    assert b"".join(spine.pieces()) == expected
 
 
 def test_a_spine_is_cut_by_bytes_not_by_rows() -> None:

@@ -1,6 +1,7 @@
 """Winners found while rows come by are those of looking at all rows at once."""
 
 import mmap
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +22,7 @@ from featurestore.offline.spine_keys import number_keys
 from featurestore.offline.timeline import NOBODY
 
 GREATEST = 2**63 - 1
+CLEAR_PEAK = Path("/proc/self/clear_refs")
 times = st.sampled_from([LOWEST, LOWEST + 1, GREATEST]) | st.integers(-3, 3)
 spines = st.lists(st.tuples(st.integers(0, 2), times), min_size=1, max_size=20)
 # Of a row its key, its event time, its created time, and the batch that it comes with.
@@ -173,6 +175,26 @@ def test_many_columns_of_all_types_are_filled_side_by_side(
     found.validate(full=True)
     assert found.schema == expected.schema
     assert found.equals(expected)
+
+
+@pytest.mark.skipif(not CLEAR_PEAK.exists(), reason="the system does not tell peaks of memory")
+def test_rows_are_let_go_while_columns_are_made_of_them() -> None:
+    """How many rows are computed at once counts on it: else they would be there twice."""
+    rows = 1_000_000
+    columns = [ScanColumn(f"f{n}", "f", "f", pa.float64()) for n in range(8)]
+    values = pa.array(np.random.default_rng(3).random(rows))
+    filled = FilledColumns(columns, np.zeros(rows, dtype=bool))
+    filled.put(pa.record_batch([values] * 8, [c.alias for c in columns]), np.arange(rows))
+    CLEAR_PEAK.write_text("5")
+    before = _memory_kb("VmRSS")
+    found = filled.table(threads=1)
+    assert all(column.chunk(0).equals(values) for column in found.columns)
+    assert (_memory_kb("VmHWM") - before) * 1024 < found.nbytes / 2
+
+
+def _memory_kb(what: str) -> int:
+    lines = CLEAR_PEAK.with_name("status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(what))
 
 
 def test_what_is_null_has_nothing_of_other_memory_beneath() -> None:
