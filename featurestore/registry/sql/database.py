@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection, insert, inspect, select
+from sqlalchemy import Connection, insert, inspect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from featurestore.errors import ConfigError, RegistryError, RegistryVersionError
-from featurestore.registry.sql.sqlite import SqliteFile, has_table
+from featurestore.registry.sql.sqlite import SqliteFile, has_table, schema_version
 from featurestore.registry.sql.tables import META, METADATA, SCHEMA_VERSION
 from featurestore.registry.sql.upgrade import upgrade
 
@@ -52,7 +52,7 @@ class Database:
                 yield None
                 return
             with self._backend.reader.begin() as connection:
-                yield connection if self._is_registry(connection) else None
+                yield connection if self._version(connection) else None
                 self._backend.after_read(connection)
 
     @contextmanager
@@ -70,8 +70,8 @@ class Database:
             self._backend.prepare()
             with self._backend.writer.connect() as connection:
                 with connection.begin():
-                    if self._is_registry(connection):
-                        upgrade(connection)
+                    if version := self._version(connection):
+                        upgrade(connection, version)
                     else:
                         _create_tables(connection)
                     yield connection
@@ -90,21 +90,16 @@ class Database:
                 hint="check the path, and the permissions of its folder",
             ) from error
 
-    def _is_registry(self, connection: Connection) -> bool:
-        """Whether the tables are there; False for an empty database."""
+    def _version(self, connection: Connection) -> int | None:
+        """Return which version the tables have, or None for an empty database."""
         if not has_table(connection, META.name):
             if inspect(connection).get_table_names():
                 raise RegistryError(
                     f"The database {self} is not a registry: it holds other tables.",
                     hint="configure a path of its own for the registry",
                 )
-            return False
-        self._check_version(connection)
-        return True
-
-    def _check_version(self, connection: Connection) -> None:
-        query = select(META.c.value).where(META.c.key == "schema_version")
-        found = connection.execute(query).scalar_one_or_none()
+            return None
+        found = schema_version(connection)
         if found is None or not (found.isascii() and found.isdigit() and int(found)):
             raise RegistryError(
                 f"The registry {self} does not say which version it has.",
@@ -116,6 +111,7 @@ class Database:
                 f" knows versions up to {SCHEMA_VERSION}.",
                 hint="upgrade featurestore here to the version that wrote the registry",
             )
+        return int(found)
 
 
 def _create_tables(connection: Connection) -> None:

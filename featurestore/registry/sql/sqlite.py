@@ -12,7 +12,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
 from featurestore.errors import RegistryError
-from featurestore.registry.sql.tables import LOG
+from featurestore.registry.sql.tables import LOG, META
 from featurestore.registry.sql.watch import Watch
 
 C = TypeVar("C", bound=sqlite3.Connection)
@@ -199,6 +199,13 @@ def has_table(connection: Connection, name: str) -> bool:
     """Whether there is a table; SQLAlchemy's inspection finds out the same in a millisecond."""
     query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
     return _raw(connection).execute(query, (name,)).fetchone() is not None
+
+
+def schema_version(connection: Connection) -> str | None:
+    """Return what a registry says of its tables' version; every transaction asks."""
+    query = f"SELECT value FROM {META.name} WHERE key = 'schema_version'"  # noqa: S608 - a constant
+    found: tuple[str] | None = _raw(connection).execute(query).fetchone()
+    return found and found[0]
 
 
 def _engine(connect: Callable[[], Any], *, begin: str) -> Engine:

@@ -8,7 +8,7 @@ was registered, and all of them are one transaction.
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, update
 
 from featurestore.registry.sql.sqlite import has_table
 from featurestore.registry.sql.tables import (
@@ -24,14 +24,13 @@ from featurestore.registry.sql.tables import (
 )
 
 
-def upgrade(connection: Connection) -> None:
+def upgrade(connection: Connection, found: int) -> None:
     """Take the steps from the version that the tables have to `SCHEMA_VERSION`."""
-    is_version = META.c.key == "schema_version"
-    found = int(connection.execute(select(META.c.value).where(is_version)).scalar_one())
     if found == SCHEMA_VERSION:
         return
     for version in range(found, SCHEMA_VERSION):
         _STEPS[version](connection)
+    is_version = META.c.key == "schema_version"
     connection.execute(update(META).where(is_version).values(value=str(SCHEMA_VERSION)))
 
 
