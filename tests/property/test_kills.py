@@ -63,12 +63,21 @@ VIEWS = {
 }
 
 
-# What a run does at a step depends on its store or on its kind, hardly on both together.
-CROSSED = [
-    ("lmdb", "windows"),
-    ("redis", "latest"),
-    pytest.param("lmdb", "latest", marks=pytest.mark.proof),
-    pytest.param("redis", "windows", marks=pytest.mark.proof),
+# What a run does at a step depends on its store or on its kind, hardly on both together: the proof
+# crosses all, every run has each step with one of them, and each store with every second step.
+OFTEN = (("lmdb", "windows"), ("redis", "latest"))
+STEPS = [
+    pytest.param(
+        point, store, kind, marks=() if (store, kind) == OFTEN[number % 2] else pytest.mark.proof
+    )
+    for number, point in enumerate(Failpoint)
+    for store in STORES
+    for kind in VIEWS
+]
+SWITCHES = [
+    pytest.param(point, store, marks=() if number % 2 == turn else pytest.mark.proof)
+    for number, point in enumerate(Failpoint)
+    for turn, store in enumerate(reversed(STORES))
 ]
 
 
@@ -123,8 +132,7 @@ def play(
     return runner
 
 
-@pytest.mark.parametrize(("online_store", "kind"), CROSSED, indirect=["online_store"])
-@pytest.mark.parametrize("point", Failpoint)
+@pytest.mark.parametrize(("point", "online_store", "kind"), STEPS, indirect=["online_store"])
 def test_a_run_that_is_killed_at_a_step_is_resumed_as_if_nothing_had_happened(
     tmp_path: Path, online_store: dict[str, Any], point: Failpoint, kind: str
 ) -> None:
@@ -136,7 +144,7 @@ def test_a_run_that_is_killed_at_a_step_is_resumed_as_if_nothing_had_happened(
     assert runner.killed == deaths * 2, "a failpoint was not hit"
 
 
-@pytest.mark.parametrize("point", Failpoint)
+@pytest.mark.parametrize(("point", "online_store"), SWITCHES, indirect=["online_store"])
 def test_lookups_mean_one_thing_when_the_run_that_makes_them_switch_is_killed(
     tmp_path: Path, online_store: dict[str, Any], point: Failpoint
 ) -> None:

@@ -3,13 +3,13 @@
 import hashlib
 import importlib.util
 import io
+import shutil
 import sys
 import zipfile
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -17,7 +17,8 @@ import pytest
 
 from featurestore.errors import MissingExtraError
 
-TEMPLATE = Path(__file__).parents[2] / "featurestore" / "cli" / "templates" / "flights"
+from .built import TEMPLATES, built_template
+
 NEW_YORK = ZoneInfo("America/New_York")
 FLIGHTS = 336_776
 
@@ -25,7 +26,7 @@ FLIGHTS = 336_776
 @pytest.fixture(scope="module")
 def build_data() -> Iterator[ModuleType]:
     name = "flights_build_data"
-    spec = importlib.util.spec_from_file_location(name, TEMPLATE / "build_data.py")
+    spec = importlib.util.spec_from_file_location(name, TEMPLATES / "flights" / "build_data.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -36,15 +37,8 @@ def build_data() -> Iterator[ModuleType]:
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory, build_data: ModuleType) -> tuple[Path, Any]:
-    """A repository with data, and what the builder reports of it."""
-    repo = tmp_path_factory.mktemp("flights")
-    return repo, build_data.build(repo)
-
-
-@pytest.fixture(scope="module")
-def repo(built: tuple[Path, Any]) -> Path:
-    return built[0]
+def repo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built_template(tmp_path_factory, "flights")
 
 
 @pytest.fixture(scope="module")
@@ -112,18 +106,6 @@ def test_every_flight_has_an_arrival_or_a_counted_reason(flights: pl.DataFrame) 
     assert reasons == {"cancelled": 8_255, "unrecorded": 458, "diverted": 717, "clock_change": 2}
     assert flights["arrival"].is_null().equals(flights["no_arrival"].is_not_null())
     assert flights["arrival"].count() + sum(reasons.values()) == flights.height == FLIGHTS
-
-
-def test_the_report_counts_what_was_dropped(built: tuple[Path, Any]) -> None:
-    repo, report = built
-    assert report.rows["data/flights.parquet"] == FLIGHTS
-    assert report.arrivals + sum(report.no_arrival.values()) == FLIGHTS
-    assert report.no_arrival["too_early"] == 0
-    for file, rows in report.rows.items():
-        assert pl.scan_parquet(repo / file).select(pl.len()).collect().item() == rows
-    text = "\n".join(report.lines())
-    assert "717 landed elsewhere first" in text
-    assert "2 the local arrival time occurs twice or never" in text
 
 
 def test_no_plane_lands_before_departure_plus_air_time(flights: pl.DataFrame) -> None:
@@ -326,16 +308,29 @@ def test_cancelled_flights_stay_and_have_no_label(repo: Path, raw: pl.DataFrame)
 # ---- the folder
 
 
-def test_building_again_writes_the_same_bytes(repo: Path, build_data: ModuleType) -> None:
-    def digests() -> dict[str, str]:
-        files = sorted((repo / "data").iterdir())
+def test_building_again_writes_the_same_bytes_and_reports_what_was_dropped(
+    repo: Path, build_data: ModuleType, tmp_path: Path
+) -> None:
+    def digests(folder: Path) -> dict[str, str]:
+        files = sorted((folder / "data").iterdir())
         return {f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
-    before = digests()
-    assert len(before) == 8
-    assert build_data.is_built(repo)
-    build_data.build(repo)
-    assert digests() == before
+    again = shutil.copytree(repo, tmp_path / "again")
+    assert build_data.is_built(again)
+    for file in (again / "data").iterdir():
+        file.write_bytes(b"")
+    report = build_data.build(again)
+    assert digests(again) == digests(repo)
+    assert len(digests(repo)) == 8
+
+    assert report.rows["data/flights.parquet"] == FLIGHTS
+    assert report.arrivals + sum(report.no_arrival.values()) == FLIGHTS
+    assert report.no_arrival["too_early"] == 0
+    for name, rows in report.rows.items():
+        assert pl.scan_parquet(repo / name).select(pl.len()).collect().item() == rows
+    text = "\n".join(report.lines())
+    assert "717 landed elsewhere first" in text
+    assert "2 the local arrival time occurs twice or never" in text
 
 
 def test_an_empty_folder_is_not_built(tmp_path: Path, build_data: ModuleType) -> None:

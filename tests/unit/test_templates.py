@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import polars as pl
@@ -14,30 +13,20 @@ import pytest
 
 from featurestore import FeatureStore
 
+from .built import built_template
+
 ROOT = Path(__file__).parents[2]
-TEMPLATES = ROOT / "featurestore" / "cli" / "templates"
 RUN_PAGE = ROOT / "tests" / "repo" / "doc_page.py"
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Copies templates and builds their data, as `featurestore init` does; each of them once."""
-    folder = tmp_path_factory.mktemp("templates")
-
-    @cache
-    def build(template: str) -> Path:
-        repo = folder / template
-        shutil.copytree(TEMPLATES / template, repo)
-        subprocess.run([sys.executable, repo / "build_data.py"], check=True, capture_output=True)
-        return repo
-
-    return build
-
-
 @pytest.fixture
-def made_from(built: Callable[[str], Path], tmp_path: Path) -> Callable[[str], Path]:
-    """Returns a repository of a template, for one test alone."""
-    return lambda template: shutil.copytree(built(template), tmp_path / template)
+def made_from(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Callable[[str], Path]:
+    """Returns a repository of a template, as `featurestore init` makes it, for one test alone."""
+
+    def copied(template: str) -> Path:
+        return shutil.copytree(built_template(tmp_path_factory, template), tmp_path / template)
+
+    return copied
 
 
 def free_address() -> str:
