@@ -202,7 +202,9 @@ def _flat(element: str, lists: list[Any]) -> tuple[Array | list[Any], Array | No
         return np.zeros(0, kind.fixed), None
     valid = [[item is not None for item in value] for value in lists]
     parts = [
-        value if isinstance(value, np.ndarray) else np.array([v or 0 for v in value], kind.fixed)
+        value
+        if isinstance(value, np.ndarray)
+        else np.array([0 if v is None else v for v in value], kind.fixed)
         for value in lists
     ]
     return np.concatenate(parts), np.array([ok for oks in valid for ok in oks], bool)

@@ -615,6 +615,16 @@ def test_arrow_keeps_the_bits_of_a_nan() -> None:
     assert elements.view(np.uint64).tolist() == bits.tolist()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_zero_keeps_its_sign_in_arrow_beside_a_null(dtype: str) -> None:
+    store = MemoryOnlineStore()
+    numbers = view("numbers", {"id": "int64"}, {"xs": f"list<{dtype}>"})
+    write(store, numbers, [(1, [None, -0.0]), (2, [-0.0, 0.0])])
+    found = Lookup(store, whole_view_plan(numbers), CLOCK).run({"id": [1, 2]})
+    lists = OnlineResponse(found).to_arrow().column("xs").to_pylist()
+    assert str(lists) == "[[None, -0.0], [-0.0, 0.0]]"  # as numbers, both zeros are equal
+
+
 def test_a_reply_says_when_and_from_where(store: MemoryOnlineStore) -> None:
     response = OnlineResponse(run(store, "fraud", {"user_id": [1, 3, 9]}))
     assert response.request_timestamp == from_micros(NOW)
