@@ -52,6 +52,11 @@ class Timeline:
         """The time of the row at each place, computed anew each time."""
         return self._times[self._ranks]
 
+    def times_at(self, places: Ints) -> Ints:
+        """Return the times of the rows at some places."""
+        times: Ints = self._times[self._places[places] & ((1 << self._bits) - 1)]
+        return times
+
     @property
     def groups(self) -> npt.NDArray[np.int32]:
         """The group of the row at each place, computed anew each time."""

@@ -23,7 +23,7 @@ from featurestore.offline.windows.order_statistics import (
     kth_smallest,
     order_number,
 )
-from featurestore.offline.windows.ranges import RangeReducer, flatten, in_parts
+from featurestore.offline.windows.ranges import RangeReducer, Repeating, flatten, in_parts
 from featurestore.offline.windows.runs import Runs
 
 Ints = npt.NDArray[np.int64]
@@ -120,6 +120,32 @@ def test_extremes_are_those_of_the_range(size: int) -> None:
         assert great == max(values[a:b], default=-99)
 
 
+@given(
+    shifts=st.lists(st.lists(st.integers(0, 3), min_size=12, max_size=12), min_size=1, max_size=6),
+    count=st.integers(0, 12),
+)
+def test_ranges_as_they_were_before_are_reduced_alike(shifts: list[list[int]], count: int) -> None:
+    """Some ranges grow from one question to the next, all, or none; then there are fewer."""
+    values = np.random.default_rng(0).normal(size=60)
+    asked = []
+
+    def reduce(low: Ints, high: Ints) -> Floats:
+        asked.append(len(low))
+        return np.array([values[a:b].sum() for a, b in zip(low, high, strict=True)])
+
+    repeating = Repeating(reduce)
+    low, high = np.full(12, 30), np.arange(30, 42)
+    for shift in shifts:
+        low = low - np.array(shift)
+        assert repeating(low, high).tolist() == [
+            values[a:b].sum() for a, b in zip(low, high, strict=True)
+        ]
+    assert repeating(low, high).tolist() == reduce(low, high).tolist()
+    assert asked[-2] == 0, "what is asked again is not reduced again"
+    low, high = low[:count], high[:count] + 1
+    assert repeating(low, high).tolist() == reduce(low, high).tolist()
+
+
 @pytest.mark.parametrize(
     ("dtype", "edges"),
     [
@@ -127,6 +153,9 @@ def test_extremes_are_those_of_the_range(size: int) -> None:
         (pa.int64(), (-(2**63), 2**63 - 1)),
         (pa.uint64(), (0, 2**64 - 1)),
         (pa.decimal128(38, 2), (GREATEST, GREATEST.copy_negate())),
+        (pa.int64(), (-(2**57), 2**57)),  # forty of these fit, as the next ones
+        (pa.uint64(), (0, 2**57)),
+        (pa.decimal128(38, 2), (-Decimal(2**50), Decimal("0.01"))),
     ],
     ids=str,
 )

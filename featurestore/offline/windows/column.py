@@ -21,7 +21,7 @@ from featurestore.offline.windows.order_statistics import (
     kth_smallest,
     order_number,
 )
-from featurestore.offline.windows.ranges import Floats, RangeReducer, in_parts
+from featurestore.offline.windows.ranges import Floats, RangeReducer, Repeating, in_parts
 from featurestore.offline.windows.runs import Runs
 
 MAX_LIST_VALUES: Final = 2**31 - 1
@@ -76,8 +76,9 @@ class WindowColumn:
         if self._before is not None:
             windows = windows.among(self._before)
         found = self._functions[feature.function.kind](feature.function, windows)
-        empty = feature.empty_value()
-        return pc.if_else(pa.array(windows.counts <= 0), empty, found) if empty.is_valid else found
+        if feature.empty is None:  # counts are 0 as they are, all others null
+            return found
+        return pc.if_else(pa.array(windows.counts <= 0), feature.empty_value(), found)
 
     @property
     def _functions(self) -> dict[str, Callable[[AggregateFunction, Runs], pa.Array]]:
@@ -237,12 +238,12 @@ class WindowColumn:
         return RangeSums(self._column)
 
     @cached_property
-    def _least(self) -> RangeReducer:
-        return RangeReducer(np.minimum, self._column.to_numpy(), np.inf)
+    def _least(self) -> Repeating:
+        return Repeating(RangeReducer(np.minimum, self._column.to_numpy(), np.inf))
 
     @cached_property
-    def _greatest(self) -> RangeReducer:
-        return RangeReducer(np.maximum, self._column.to_numpy(), -np.inf)
+    def _greatest(self) -> Repeating:
+        return Repeating(RangeReducer(np.maximum, self._column.to_numpy(), -np.inf))
 
     @cached_property
     def _order(self) -> tuple[Ints, Ints]:
@@ -250,12 +251,12 @@ class WindowColumn:
         return dense_ranks(_comparable(self._column))
 
     @cached_property
-    def _least_rank(self) -> RangeReducer:
-        return RangeReducer(np.minimum, self._order[0], 2**62)
+    def _least_rank(self) -> Repeating:
+        return Repeating(RangeReducer(np.minimum, self._order[0], 2**62))
 
     @cached_property
-    def _greatest_rank(self) -> RangeReducer:
-        return RangeReducer(np.maximum, self._order[0], -1)
+    def _greatest_rank(self) -> Repeating:
+        return Repeating(RangeReducer(np.maximum, self._order[0], -1))
 
     @cached_property
     def _nan_before(self) -> Ints:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featurestore.offline.timeline import Ints, search
-from featurestore.offline.windows.ranges import Floats, in_parts
+from featurestore.offline.windows.ranges import Floats, Repeating, in_parts
 from featurestore.offline.windows.runs import Runs
 
 SHORT: Final = 64
@@ -43,13 +43,19 @@ class FloatRanges:
 
     def __init__(self, values: Floats) -> None:
         self._values = values
+        self._repeating = Repeating(lambda low, high: self._sums(Runs(low, high)))
 
     def sums(self, windows: Runs) -> Floats:
         """Return the sum of each window; 0 where it is empty.
 
         The error is at most 64 roundings of the sum of absolute values; of more than 64 values the
-        sum is rounded once.
+        sum is rounded once. Not to be written to.
         """
+        if windows.first is None:
+            return self._repeating(windows.low, windows.high)
+        return self._sums(windows)
+
+    def _sums(self, windows: Runs) -> Floats:
         counts = windows.counts
         found = np.zeros(len(windows))
         short, long = _by_length(counts)

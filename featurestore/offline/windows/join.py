@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property, partial
 from itertools import repeat
+from math import inf
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from featurestore.definitions.aggregation import ROWS, Closed, WindowFeature, window_name
 from featurestore.errors import SumOverflowError
@@ -21,7 +21,7 @@ from featurestore.offline.engine import Mode, OfflineEngine, ScanReader
 from featurestore.offline.history import LOWEST, Arrived, History
 from featurestore.offline.scan import SourceScan
 from featurestore.offline.spine_keys import NumberedKeys, number_keys
-from featurestore.offline.timeline import Ints, Side, Timeline
+from featurestore.offline.timeline import NOBODY, Ints, Side, Timeline
 from featurestore.offline.windows.column import OverflowedError, WindowColumn
 from featurestore.offline.windows.estimate import estimate_windows
 from featurestore.offline.windows.floats import SHORT
@@ -162,6 +162,7 @@ class WindowJoin:
         moved: Moved = _go_on,
     ) -> None:
         self._features = features
+        self._order = sorted(range(len(features)), key=lambda n: _computed_at(features[n]))
         self._moved = moved
         check = partial(moved, 0, len(features))
         self._threads = engine.threads
@@ -181,34 +182,48 @@ class WindowJoin:
 
     def _computed(self, parts: Iterable["_Part"], start: int, stop: int) -> pa.Table:
         found: list[list[pa.Array]] = [[] for _ in self._features]
-        places = np.full(stop - start, -1, dtype=np.int64)
+        places = np.full(stop - start, NOBODY, dtype=np.int64)
         count = 0
-        for part in parts:
-            asked = np.flatnonzero((part.rows >= start) & (part.rows < stop))
-            places[part.rows[asked] - start] = count + np.arange(len(asked))
-            count += len(asked)
-            part.prepare(self._features)
-            ranges = part.ranges(self._features, asked)
-            with ThreadPoolExecutor(self._threads, thread_name_prefix="windows") as pool:
+        with ThreadPoolExecutor(self._threads, thread_name_prefix="windows") as pool:
+            for part in parts:
+                asked = np.flatnonzero((part.rows >= start) & (part.rows < stop))
+                places[part.rows[asked] - start] = count + np.arange(len(asked))
+                count += len(asked)
+                part.prepare(self._features)
+                ranges = part.ranges(self._features, asked)
                 for rows, windows in part.windows(asked, ranges):
-                    arrays = pool.map(part.compute, self._features, repeat(rows), repeat(windows))
-                    for number, array in enumerate(arrays):
-                        self._moved(number + 1, len(self._features))
+                    some = [self._features[n] for n in self._order]
+                    arrays = pool.map(part.compute, some, repeat(rows), repeat(windows))
+                    for done, (number, array) in enumerate(zip(self._order, arrays, strict=True)):
+                        self._moved(done + 1, len(some))
                         found[number].append(array)
-        indices = pa.array(places, mask=places < 0)
-        return pa.table(
-            [_finished(f, c, indices) for f, c in zip(self._features, found, strict=True)],
-            names=[f"f{n}" for n in range(len(self._features))],
-        )
+            # Where a row has no place it takes the value behind all others: null places would
+            # take Arrow twice as long.
+            indices = pa.array(np.where(places == NOBODY, count, places))
+            columns = list(pool.map(_finished, self._features, found, repeat(indices)))
+        return pa.table(columns, names=[f"f{n}" for n in range(len(columns))])
+
+
+def _computed_at(feature: WindowFeature) -> tuple[str, str, str, float]:
+    """Return what puts features into an order in which each has most from the one before.
+
+    That is the same function of the same values over the next longer window (see `Repeating`).
+    """
+    length = inf if feature.window_us is None else feature.window_us
+    return feature.column, feature.where or "", feature.function.text, length
 
 
 def _finished(feature: WindowFeature, parts: list[pa.Array], indices: pa.Array) -> pa.Array:
-    """Return a feature in the spine's order; rows without a place have an empty window."""
-    whole = pa.chunked_array(parts, feature.result_type).combine_chunks()
-    ordered, empty = whole.take(indices), feature.empty_value()
-    if not indices.null_count or not empty.is_valid:
-        return ordered
-    return pc.if_else(indices.is_null(), empty, ordered)
+    """Return a feature in the spine's order.
+
+    Args:
+        feature: The feature.
+        parts: Its n values; the list is emptied, so that they are held no longer than needed.
+        indices: Which of them each row has; n for what an empty window has.
+    """
+    values = [*parts, pa.repeat(feature.empty_value(), 1)]
+    parts.clear()
+    return pa.chunked_array(values, feature.result_type).combine_chunks().take(indices)
 
 
 def _parts(

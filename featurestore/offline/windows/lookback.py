@@ -10,6 +10,8 @@ from featurestore.offline.timeline import Ints, Side, Timeline
 
 STEPS: Final = 4
 """How many rows back are looked at one by one, on average, before the rest is searched for."""
+NO_ROW: Final = np.iinfo(np.uint64).max
+"""The age of the row before a place that has none."""
 
 
 class Lookback:
@@ -53,28 +55,32 @@ class Lookback:
             lengths: The lengths of windows.
             side: "left" counts rows exactly that long ago, "right" leaves them out.
         """
-        found, low = {}, self.end("right")
+        is_within = np.less_equal if side == "left" else np.less
+        places, moments = self.end("right").copy(), np.arange(len(self._times))
+        ages, found = self._ages(moments, places), {}
         for length in sorted(lengths):
-            low = self._begin(low, self._times - length, side)
-            found[length] = low
+            moving, budget = moments[is_within(ages, np.uint64(length))], STEPS * len(places)
+            while len(moving) and budget >= len(moving):
+                budget -= len(moving)
+                places[moving] -= 1
+                ages[moving] = moved = self._ages(moving, places[moving])
+                moving = moving[is_within(moved, np.uint64(length))]
+            if len(moving):
+                since = self._times[moving] - length
+                places[moving] = self._timeline.bound(self._groups[moving], since, side)
+                ages[moving] = self._ages(moving, places[moving])
+            found[length] = places.copy()
         return found
 
-    def _begin(self, later: Ints, since: Ints, side: Side) -> Ints:
-        """Return the place of the first row since a time; no row from `later` on is before it."""
-        places = later.copy()
-        is_since = np.greater_equal if side == "left" else np.greater
-        moving, budget = np.arange(len(places)), STEPS * len(places)
-        while len(moving) and budget >= len(moving):
-            budget -= len(moving)
-            before = places[moving] - 1
-            inside = is_since(self._row_times[before], since[moving])
-            inside &= before >= self.start[moving]
-            moving = moving[inside]
-            places[moving] -= 1
-        places[moving] = self._timeline.bound(self._groups[moving], since[moving], side)
-        return places
+    def _ages(self, moments: Ints, places: Ints) -> npt.NDArray[np.uint64]:
+        """Return how long before its moment the row before each place is, in microseconds.
 
-    @cached_property
-    def _row_times(self) -> Ints:
-        """The time of the row at each place; one more, since the place before 0 is looked at."""
-        return np.append(self._timeline.times, np.iinfo(np.int64).min)
+        `NO_ROW` where the moment's group has none there. No place is behind its moment's end, so
+        that the difference is never negative: as uint64 it is right for any two times.
+        """
+        before = places - 1
+        ages = np.full(len(places), NO_ROW, dtype=np.uint64)
+        some = np.flatnonzero(before >= self.start[moments])
+        since = self._times[moments[some]] - self._timeline.times_at(before[some])
+        ages[some] = since.view(np.uint64)
+        return ages
