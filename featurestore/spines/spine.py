@@ -136,7 +136,9 @@ class Spine:
         """
         target, table = Path(path), self.to_arrow()
         with atomic_file(target) as temporary:
-            write_tables([table], table.schema, temporary, check=lambda: None, what=target)
+            write_tables(
+                [table], table.schema, temporary, threads=1, check=lambda: None, what=target
+            )
         return target
 
     # --- fewer rows --------------------------------------------------------------------------

@@ -226,7 +226,10 @@ class RetrievalJob:
         target = Path(path)
         with atomic_file(target) as temporary:
             tables = self._chunks(profiler)
-            write_tables(tables, self.schema, temporary, check=self.check, what=target)
+            threads = self._engine.threads
+            write_tables(
+                tables, self.schema, temporary, threads=threads, check=self.check, what=target
+            )
         return target
 
     def cancel(self) -> None:
