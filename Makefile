@@ -4,7 +4,7 @@ PYTHON ?=
 # (four keep 89 % of two cores busy, five 94 %). Each more costs eight seconds of processor time, for
 # imports and to collect the tests.
 WORKERS ?= 5
-EXAMPLES ?= 5000
+EXAMPLES ?= 200
 SUITES ?= tests
 
 # Certificates that the machine trusts, as pip and git do.
@@ -51,7 +51,7 @@ demo: setup ## from an empty folder to served features, on the flights of 2013
 test: setup ## every suite, in nine to twelve minutes on two cores (SUITES=tests/unit for one of them)
 	@HYPOTHESIS_PROFILE=ci $(PYTEST) $(SUITES)
 
-proof: setup ## the same suites with far more examples (EXAMPLES=200 for fewer), and the tests marked proof
+proof: setup ## the same suites with far more examples (EXAMPLES=5000 for a weekend), and the tests marked proof
 	@HYPOTHESIS_PROFILE=proof PROOF_EXAMPLES=$(EXAMPLES) $(PYTEST) -m "not differential" $(SUITES)
 
 differential: setup ## training sets beside Feast's, which is installed into an environment of its own

@@ -43,7 +43,7 @@ settings.register_profile(
 settings.register_profile(
     "proof",
     parent=settings.get_profile("ci"),
-    max_examples=int(os.environ.get("PROOF_EXAMPLES", "5000")),
+    max_examples=int(os.environ.get("PROOF_EXAMPLES", "200")),
     derandomize=False,
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))

@@ -6,13 +6,14 @@ import pytest
 
 from featurestore.offline.engine import OfflineEngine
 from featurestore.testing.offline import OfflineEngineConformance
+from tests.depth import every_run
 from tests.engines import ENGINES, IN_EVERY_RUN
 
 
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(engine, id=name, marks=() if name in IN_EVERY_RUN else pytest.mark.proof)
+        pytest.param(engine, id=name, marks=every_run(when=name in IN_EVERY_RUN))
         for name, engine in ENGINES.items()
     ],
 )

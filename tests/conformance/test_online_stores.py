@@ -11,6 +11,7 @@ from featurestore.online.memory import MemoryOnlineStore
 from featurestore.online.redis import RedisOnlineStore
 from featurestore.online.redis_cluster import RedisClusterOnlineStore
 from featurestore.testing.online import OnlineStoreConformance, Opener
+from tests.depth import every_run
 from tests.topologies import TlsServer
 
 OPENERS: dict[str, Callable[[pytest.FixtureRequest], Opener]] = {
@@ -47,7 +48,7 @@ class TestOnlineStores(OnlineStoreConformance):
 
     @pytest.fixture(
         params=[
-            pytest.param(make, id=name, marks=() if name in IN_EVERY_RUN else pytest.mark.proof)
+            pytest.param(make, id=name, marks=every_run(when=name in IN_EVERY_RUN))
             for name, make in OPENERS.items()
         ]
     )

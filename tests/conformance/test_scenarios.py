@@ -13,6 +13,7 @@ from featurestore.testing.runners import play
 from featurestore.testing.scenario import Scenario
 from featurestore.testing.scenarios import read_scenarios
 from featurestore.testing.store_runner import StoreRunner
+from tests.depth import every_run
 
 SCENARIOS = read_scenarios(Path(__file__).parents[1] / "scenarios")
 
@@ -28,7 +29,7 @@ STORES: dict[str, Callable[[pytest.FixtureRequest], dict[str, Any]]] = {
 # proof crosses them all, as `test_the_law` does in every run.
 IN_EVERY_RUN = {("duckdb", "memory"), ("polars", "redis")}
 PLAYERS = [
-    pytest.param(engine, store, marks=() if (engine, store) in IN_EVERY_RUN else pytest.mark.proof)
+    pytest.param(engine, store, marks=every_run(when=(engine, store) in IN_EVERY_RUN))
     for engine in ("duckdb", "polars")
     for store in STORES
 ]

@@ -23,6 +23,7 @@ from featurestore.testing.oracle_runner import OracleRunner
 from featurestore.testing.plain import PlainTable, Row
 from featurestore.testing.scenario import Append, Materialize
 from featurestore.types import Float64, Int64
+from tests.depth import every_run
 from tests.forks import in_a_process
 from tests.property.dying import Death, DyingRunner, materialize
 from tests.servers import redis_url
@@ -67,15 +68,13 @@ VIEWS = {
 # crosses all, every run has each step with one of them, and each store with every second step.
 OFTEN = (("lmdb", "windows"), ("redis", "latest"))
 STEPS = [
-    pytest.param(
-        point, store, kind, marks=() if (store, kind) == OFTEN[number % 2] else pytest.mark.proof
-    )
+    pytest.param(point, store, kind, marks=every_run(when=(store, kind) == OFTEN[number % 2]))
     for number, point in enumerate(Failpoint)
     for store in STORES
     for kind in VIEWS
 ]
 SWITCHES = [
-    pytest.param(point, store, marks=() if number % 2 == turn else pytest.mark.proof)
+    pytest.param(point, store, marks=every_run(when=number % 2 == turn))
     for number, point in enumerate(Failpoint)
     for turn, store in enumerate(reversed(STORES))
 ]

@@ -9,6 +9,7 @@ import pytest
 from featurestore.testing.runners import play
 from featurestore.testing.scenario import LookUp, Scenario, Train
 from featurestore.testing.scenarios import read_scenarios
+from tests.depth import every_run
 
 from .http_runner import HttpRunner
 from .served_runner import ServedRunner
@@ -36,7 +37,7 @@ LOOKED_UP = [
 # Both roads end in one place, and `test_same_answers` sets them beside each other for every type
 # and status: every run plays some scenarios over HTTP, the proof all of them.
 OVER_HTTP = [
-    pytest.param(scenario, id=scenario.id, marks=() if number % 4 == 0 else pytest.mark.proof)
+    pytest.param(scenario, id=scenario.id, marks=every_run(when=number % 4 == 0))
     for number, scenario in enumerate(LOOKED_UP)
 ]
 

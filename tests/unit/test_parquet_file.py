@@ -220,6 +220,19 @@ def test_whoever_wants_no_more_is_heard_before_each_row_group(tmp_path: Path) ->
         )
 
 
+def test_row_groups_of_long_values_have_fewer_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A column of a row group is in memory as it is and encoded."""
+    monkeypatch.setattr(file, "COLUMN_BYTES", 10_000)
+    table = pa.table({"n": list(range(GROUP_ROWS)), "text": ["x" * 1_000] * GROUP_ROWS})
+    path = written([table], table.schema, tmp_path / "a.parquet")
+    footer = pq.read_metadata(path)
+    rows = [footer.row_group(n).num_rows for n in range(footer.num_row_groups)]
+    assert rows == [9, 9, 9, 9, 4]
+    assert pq.read_table(path).equals(table)
+
+
 @pytest.mark.parametrize(
     ("column", "message"),
     [
@@ -249,6 +262,14 @@ def test_what_parquet_cannot_hold_is_said(
     else:
         with pytest.raises(OutputError, match=message):
             write()
+
+
+@pytest.mark.parametrize("dtype", [pa.int64(), pa.string()], ids=str)
+def test_nulls_where_none_may_be_are_refused(tmp_path: Path, dtype: pa.DataType) -> None:
+    schema = pa.schema([pa.field("x", dtype, nullable=False)])
+    table = pa.table([pa.nulls(3, dtype)], schema)
+    with pytest.raises(pa.ArrowInvalid, match="non-nullable"):
+        written([table], schema, tmp_path / "a.parquet")
 
 
 @given(

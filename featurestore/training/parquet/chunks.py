@@ -94,6 +94,8 @@ class _PlainColumn(ColumnEncoder):
 
     def encoded(self, values: pa.ChunkedArray) -> Chunk:
         column, pages = _contiguous(values), _Pages()
+        if column.null_count and not self._is_nullable:
+            raise pa.ArrowInvalid(f"Column {self._name!r} is declared non-nullable but has nulls")
         for start in range(0, len(column), PAGE_ROWS):
             page = column.slice(start, PAGE_ROWS)
             valid = _valid(page)

@@ -21,6 +21,8 @@ from featurestore.training.parquet.chunks import MAGIC, Chunk, encoder_of, writt
 from featurestore.training.parquet.compact import Reader, Struct
 
 GROUP_ROWS: Final = 500_000
+COLUMN_BYTES: Final = 128 << 20
+"""Row groups have fewer rows where a column of one would take more: columns are encoded whole."""
 
 _NUM_ROWS, _ROW_GROUPS, _CREATED_BY = 3, 4, 6
 """Fields of FileMetaData."""
@@ -62,9 +64,13 @@ class ParquetFile(AbstractContextManager["ParquetFile"]):
             pyarrow.ArrowException: Parquet cannot hold a value.
             OSError: The file cannot be written.
         """
-        for start in range(0, table.num_rows, GROUP_ROWS):
+        if not table.num_rows:
+            return
+        largest = max(column.nbytes for column in table.columns)
+        rows = min(GROUP_ROWS, max(1, COLUMN_BYTES * table.num_rows // max(1, largest)))
+        for start in range(0, table.num_rows, rows):
             check()
-            self._write_group(table.slice(start, GROUP_ROWS))
+            self._write_group(table.slice(start, rows))
 
     def __exit__(
         self,
