@@ -3,7 +3,7 @@
 First only keys, times and ordinals are read, and the winners found; then the winners' features.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -78,23 +78,24 @@ def winners(
     every = range(keys.table.num_rows)
     with ThreadPoolExecutor(engine.threads, thread_name_prefix="as-of") as pool:
 
-        def put(answers: Answers, part: range, count: int) -> None:
-            """Put the answers for the keys of a part where they belong, in so many parts of it."""
+        def put(answers: Answers, parts: Iterable[range]) -> None:
+            """Put the answers for the keys of several parts where they belong."""
 
             def put_some(some: range) -> None:
                 found[keys.rows[keys.places(some)]] = answers(some)
 
-            for _ in pool.map(put_some, key_ranges(part, count)):
+            for _ in pool.map(put_some, parts):
                 pass
 
         if _runs(engine, scan, keys, mode):
             running = _running(reader, scan, keys, ttl_us)
-            put(partial(running.ordinals, ttl_us=ttl_us), every, engine.threads)
+            put(partial(running.ordinals, ttl_us=ttl_us), key_ranges(every, engine.threads))
             return found
         for part in key_ranges(every, reads_for(engine, scan)):
             arrived = Arrived.read(reader, scan, keys, part, age_us=ttl_us)
             answers = partial(_answers, arrived, keys=keys, ttl_us=ttl_us, mode=mode)
-            put(answers, part, _parts_for(engine, arrived))
+            groups, count = arrived.numbers["g"], _parts_for(engine, arrived)
+            put(answers, even_ranges(part, groups, count))
     return found
 
 
@@ -188,6 +189,26 @@ def key_ranges(keys: range, count: int) -> Iterator[range]:
     size = max(1, -(-len(keys) // count))
     for first in range(0, len(keys), size):
         yield keys[first : first + size]
+
+
+def even_ranges(keys: range, groups: npt.NDArray[np.int32], count: int) -> Iterator[range]:
+    """Yield a range of keys in at most `count` parts with about as many rows each.
+
+    A key stays whole, so that a part may have more where one key does.
+
+    Args:
+        keys: The keys' numbers.
+        groups: The key's number of each row, all of them in `keys`.
+        count: How many parts.
+    """
+    until = np.cumsum(np.bincount(groups, minlength=keys.stop)[keys.start :])
+    wanted = np.arange(1, count) * len(groups) / count
+    ends = [*(keys.start + 1 + np.searchsorted(until, wanted)).tolist(), keys.stop]
+    first = keys.start
+    for end in ends:
+        if end > first:
+            yield range(first, end)
+            first = end
 
 
 def _complete(
