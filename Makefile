@@ -52,7 +52,7 @@ test: setup ## every suite, in nine to twelve minutes on two cores (SUITES=tests
 	@HYPOTHESIS_PROFILE=ci $(PYTEST) $(SUITES)
 
 proof: setup ## the same suites with far more examples (EXAMPLES=5000 for a weekend), and the tests marked proof
-	@HYPOTHESIS_PROFILE=proof PROOF_EXAMPLES=$(EXAMPLES) $(PYTEST) -m "not differential" $(SUITES)
+	@HYPOTHESIS_PROFILE=proof PROOF_EXAMPLES=$(EXAMPLES) $(PYTEST) -o faulthandler_timeout=7200 -m "not differential" $(SUITES)
 
 differential: setup ## training sets beside Feast's, which is installed into an environment of its own
 	@$(RUN) -m pytest tests/differential -m differential

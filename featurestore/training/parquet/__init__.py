@@ -1,1 +1,1 @@
-"""Parquet files whose columns are encoded side by side, in a third of the time."""
+"""Parquet files whose columns are encoded side by side, in less than half of the time."""

