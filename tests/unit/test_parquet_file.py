@@ -112,7 +112,7 @@ def test_readers_find_what_pyarrow_writes(
     check(parts, tmp_path_factory.mktemp("parquet"))
 
 
-@pytest.mark.parametrize("share", [0, 0.3])
+@pytest.mark.parametrize("share", [0, 0.3, 1])
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 def test_readers_find_each_type(tmp_path: Path, dtype: pa.DataType, share: float) -> None:
     random = np.random.default_rng(1)
@@ -178,6 +178,18 @@ def test_numbers_are_compressed_where_that_is_worth_it(tmp_path: Path) -> None:
     assert even.total_compressed_size < even.total_uncompressed_size
     assert uneven.total_compressed_size == uneven.total_uncompressed_size
     assert group.total_byte_size == even.total_uncompressed_size + uneven.total_uncompressed_size
+
+
+def test_pages_of_nulls_take_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file, "GROUP_ROWS", 20_000)
+    monkeypatch.setattr(chunks, "PAGE_ROWS", 10_000)
+    table = pa.table({"x": pa.array([None] * 30_000 + [1.0] * 10_000)})
+    path = written([table], table.schema, tmp_path / "a.parquet")
+    footer = pq.read_metadata(path)
+    nulls, mixed = (footer.row_group(n).column(0) for n in range(2))
+    assert nulls.total_uncompressed_size < 100
+    assert mixed.compression == "SNAPPY", "whatever the first page has"
+    assert pq.read_table(path).equals(table)
 
 
 def test_a_filter_leaves_out_row_groups_but_no_rows(tmp_path: Path) -> None:

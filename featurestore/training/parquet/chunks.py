@@ -117,8 +117,8 @@ class _PlainColumn(ColumnEncoder):
         """Return which values are present, behind the length of that; nothing if all must be."""
         if not self._is_nullable:
             return b""
-        if valid is None:
-            run = varint(rows << 1) + b"\1"
+        if valid is None or not valid.any():
+            run = varint(rows << 1) + bytes([valid is None])
         else:
             run = varint((rows + 7) // 8 << 1 | 1) + np.packbits(valid, bitorder="little").tobytes()
         return len(run).to_bytes(4, "little") + run
@@ -178,6 +178,8 @@ class _Pages:
 
 def _is_worth_compressing(values: Values) -> bool:
     sample = values[:SAMPLE_ROWS]
+    if not len(sample):  # of later pages nothing is known
+        return True
     return len(pa.compress(sample, COMPRESSION, asbytes=True)) <= WORTH * sample.nbytes
 
 
