@@ -135,11 +135,12 @@ def test_ranges_as_they_were_before_are_reduced_alike(shifts: list[list[int]], c
 
     repeating = Repeating(reduce)
     low, high = np.full(12, 30), np.arange(30, 42)
+    found, wanted = [], []
     for shift in shifts:
         low = low - np.array(shift)
-        assert repeating(low, high).tolist() == [
-            values[a:b].sum() for a, b in zip(low, high, strict=True)
-        ]
+        found.append(repeating(low, high))
+        wanted.append([values[a:b].sum() for a, b in zip(low, high, strict=True)])
+    assert [sums.tolist() for sums in found] == wanted, "later questions change no earlier answer"
     assert repeating(low, high).tolist() == reduce(low, high).tolist()
     assert asked[-2] == 0, "what is asked again is not reduced again"
     low, high = low[:count], high[:count] + 1
