@@ -16,7 +16,7 @@ from featurestore.materialize.failpoints import hit
 from featurestore.offline.atomic import umask
 from featurestore.training.output import parquet_errors
 from featurestore.training.parquet.chunks import dictionary_columns
-from featurestore.training.parquet.file import GROUP_ROWS
+from featurestore.training.parquet.file import group_rows
 
 FILE_BYTES: Final = 256 << 20
 """A file that has more is not added to: a row group is what one may be larger by."""
@@ -158,9 +158,7 @@ def _parquet_writer(sink: pa.NativeFile, schema: pa.Schema) -> pq.ParquetWriter:
 
 def row_groups(table: pa.Table, *, group_bytes: int = GROUP_BYTES) -> Iterator[pa.Table]:
     """Divide a table into parts of which each becomes a row group; one at least."""
-    rows = GROUP_ROWS
-    if table.num_rows and table.nbytes > group_bytes:
-        rows = min(rows, max(1, table.num_rows * group_bytes // table.nbytes))
+    rows = group_rows(table.num_rows, table.nbytes, most=group_bytes)
     for start in range(0, max(table.num_rows, 1), rows):
         yield table.slice(start, rows)
 

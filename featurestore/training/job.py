@@ -225,8 +225,7 @@ class RetrievalJob:
         """
         target = Path(path)
         with atomic_file(target) as temporary:
-            tables = self._chunks(profiler)
-            threads = self._engine.threads
+            tables, threads = self._chunks(profiler), self._engine.threads
             write_tables(
                 tables, self.schema, temporary, threads=threads, check=self.check, what=target
             )

@@ -23,7 +23,7 @@ def checked(rows: list[tuple[int, int]], moments: list[tuple[int, int]], wanted:
         assert lookback.end(side).tolist() == [bisect(rows, moment) for moment in moments]
         for length, places in lookback.begins(wanted, side).items():
             assert places.tolist() == [bisect(rows, (g, t - length)) for g, t in moments]
-    assert lookback.start.tolist() == [bisect_left(rows, (group, -100)) for group, _ in moments]
+    assert lookback.start.tolist() == [bisect_left(rows, (group, -(2**63))) for group, _ in moments]
 
 
 def columns(found: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
@@ -48,3 +48,8 @@ def test_steps_and_searches_meet(keys: int) -> None:
         return list(zip(groups.tolist(), times.tolist(), strict=True))
 
     checked(drawn(5_000), drawn(2_000), {1, 7, 100, 800, 3_000})
+
+
+def test_ages_of_times_that_are_farther_apart_than_int64_reaches() -> None:
+    far = 2**62 + 5
+    checked([(0, -far), (0, far - 3), (1, -far)], [(0, far), (1, -far), (1, far)], {2, 3, 40})

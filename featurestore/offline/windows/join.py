@@ -182,6 +182,7 @@ class WindowJoin:
 
     def _computed(self, parts: Iterable["_Part"], start: int, stop: int) -> pa.Table:
         found: list[list[pa.Array]] = [[] for _ in self._features]
+        in_order = [self._features[n] for n in self._order]
         places = np.full(stop - start, NOBODY, dtype=np.int64)
         count = 0
         with ThreadPoolExecutor(self._threads, thread_name_prefix="windows") as pool:
@@ -192,10 +193,9 @@ class WindowJoin:
                 part.prepare(self._features)
                 ranges = part.ranges(self._features, asked)
                 for rows, windows in part.windows(asked, ranges):
-                    some = [self._features[n] for n in self._order]
-                    arrays = pool.map(part.compute, some, repeat(rows), repeat(windows))
+                    arrays = pool.map(part.compute, in_order, repeat(rows), repeat(windows))
                     for done, (number, array) in enumerate(zip(self._order, arrays, strict=True)):
-                        self._moved(done + 1, len(some))
+                        self._moved(done + 1, len(in_order))
                         found[number].append(array)
             # Where a row has no place it takes the value behind all others: null places would
             # take Arrow twice as long.
