@@ -58,6 +58,7 @@ LOADED: Final = (
     "featurestore.statistics.profiler",
     "featurestore.store",
     "featurestore.training.retrieve",
+    "featurestore_server",
     "pandas",
     "pyarrow.dataset",
     "rich.progress",

@@ -33,7 +33,7 @@ _LABELLED = re.compile(r"label_values\((\w+), (\w+)\)")
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
     root = tmp_path_factory.mktemp("plant")
-    make_repository(root)
+    make_repository(root, "server: {backend: false}\n")  # no query asks for it
     with observed(root) as started:
         started.ask("all", 1, 4)
         started.ask("al", 1)

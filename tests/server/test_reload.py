@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,13 +25,14 @@ from featurestore.definitions import (
 )
 from featurestore.store import FeatureStore
 from featurestore.types import Float64, String
+from tests.forked import REAL
 from tests.unit.projects import FILE, NOW, rows, view, write
 
 from .calls import lookup
 
 PATIENCE_S = 60
-PROGRAM = str(Path(sys.executable).with_name("featurestore"))
-SERVE = [PROGRAM, "serve", "--address", "127.0.0.1:0"]
+PAUSE_S = 0.002
+"""Between two calls of a client: some hundred calls a second leave the server time to change."""
 FUNCTION = """
 import pyarrow as pa
 
@@ -42,7 +42,7 @@ def text(batch: pa.RecordBatch) -> pa.RecordBatch:
 CONFIGURATION = f"""
 project: plant
 clock: {NOW}
-server: {{workers: 2, reload_every_ms: 50}}
+server: {{workers: 2, reload_every_ms: 50, backend: false}}
 """
 
 
@@ -72,7 +72,7 @@ class Client:
         self.errors: list[str] = []
 
     def _ask(self) -> None:
-        while not self._stop.is_set():
+        while not self._stop.wait(PAUSE_S):
             try:
                 self.ask()
             except grpc.RpcError as error:
@@ -102,9 +102,12 @@ class Client:
 
 
 @contextmanager
-def serving(root: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+def serving(
+    root: Path, program: str | Path = REAL
+) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    command = [program, "serve", "--address", "127.0.0.1:0"]
     process = subprocess.Popen(
-        SERVE, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     try:
@@ -115,9 +118,9 @@ def serving(root: Path) -> Iterator[tuple["subprocess.Popen[str]", str]]:
         process.communicate(timeout=PATIENCE_S)
 
 
-def test_clients_see_each_change_and_no_failure(store: FeatureStore) -> None:
+def test_clients_see_each_change_and_no_failure(store: FeatureStore, forked: Path) -> None:
     wide = view(features={"x": Float64, "y": String})
-    with serving(store.config.root) as (_, address), Client(address) as client:
+    with serving(store.config.root, forked) as (_, address), Client(address) as client:
         client.wait_for(lambda _revision, found: found == {"x": [2.0]})
         store.apply([service(wide)])
         client.wait_for(lambda revision, _: revision == 2)
@@ -132,10 +135,10 @@ def test_clients_see_each_change_and_no_failure(store: FeatureStore) -> None:
     assert len(client.replies) > 100
 
 
-def test_a_server_that_began_empty_serves_what_comes(tmp_path: Path) -> None:
+def test_a_server_that_began_empty_serves_what_comes(tmp_path: Path, forked: Path) -> None:
     write(tmp_path / FILE, rows(3))
     (tmp_path / "feature_store.yaml").write_text(CONFIGURATION)
-    with FeatureStore(tmp_path) as store, serving(tmp_path) as (_, address):
+    with FeatureStore(tmp_path) as store, serving(tmp_path, forked) as (_, address):
         store.apply([service(view())])
         store.materialize()
         with Client(address) as client:
@@ -143,9 +146,9 @@ def test_a_server_that_began_empty_serves_what_comes(tmp_path: Path) -> None:
         assert all("NOT_FOUND" in error for error in client.errors)
 
 
-def test_a_registry_that_cannot_be_read_changes_nothing(store: FeatureStore) -> None:
+def test_a_registry_that_cannot_be_read_changes_nothing(store: FeatureStore, forked: Path) -> None:
     registry = store.config.path(store.settings.registry.path)
-    with serving(store.config.root) as (process, address), Client(address) as client:
+    with serving(store.config.root, forked) as (process, address), Client(address) as client:
         client.wait_for(lambda _revision, found: found == {"x": [2.0]})
         kept = registry.read_bytes()
         registry.write_bytes(b"no database" * 1000)
@@ -195,7 +198,9 @@ def test_a_server_that_does_not_look_serves_what_it_began_with(store: FeatureSto
         assert client.replies[-1][1] == {"x": [2.0]}
 
 
-def test_a_function_that_cannot_be_loaded_leaves_what_was_served(store: FeatureStore) -> None:
+def test_a_function_that_cannot_be_loaded_leaves_what_was_served(
+    store: FeatureStore, forked: Path
+) -> None:
     root = store.config.root
     for folder in ("here", "there"):
         (root / folder).mkdir()
@@ -209,7 +214,7 @@ def test_a_function_that_cannot_be_loaded_leaves_what_was_served(store: FeatureS
         schema=[Field(name="priced_text", dtype=String)],
     )
     config = {"project": "plant", "clock": NOW, "functions": "here"}
-    with serving(root) as (process, address), Client(address) as client:
+    with serving(root, forked) as (process, address), Client(address) as client:
         client.wait_for(lambda *_: True)
         with FeatureStore(root, config=config) as other:
             other.apply([request, priced])

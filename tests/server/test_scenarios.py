@@ -1,8 +1,10 @@
 """The hand-written scenarios through the server: looked up, trained and pushed; and over HTTP."""
 
+import uuid
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,10 +19,10 @@ from .served_runner import ServedRunner
 SCENARIOS = read_scenarios(Path(__file__).parents[1] / "scenarios")
 
 
-# What the server is given does not tell which engine found it: the one that starts fastest plays in
-# every run.
+# What the server is given does not tell which engine found it: in every run the one plays that does
+# not in `tests/conformance/test_scenarios.py`, and that store.
 ENGINES = ["polars", pytest.param("duckdb", marks=pytest.mark.proof)]
-SETTINGS = {"online_store": {"type": "lmdb"}, "offline_store": "polars"}
+STORES = ["redis", pytest.param("lmdb", marks=pytest.mark.proof)]
 
 
 def _without_training(scenario: Scenario) -> Scenario:
@@ -42,12 +44,22 @@ OVER_HTTP = [
 ]
 
 
+@pytest.mark.parametrize("store", STORES)
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=[scenario.id for scenario in SCENARIOS])
 def test_the_server_answers_as_the_scenario_says(
-    scenario: Scenario, engine: str, tmp_path: Path
+    scenario: Scenario, engine: str, store: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    with closing(ServedRunner(tmp_path, SETTINGS | {"offline_store": engine})) as runner:
+    online: dict[str, Any] = {"type": store}
+    if store == "redis":
+        online["url"] = request.getfixturevalue("redis_url")
+    # Projects keep their rows apart, so that tests can share a server.
+    settings = {
+        "project": f"p{uuid.uuid4().hex}",
+        "offline_store": engine,
+        "online_store": online,
+    }
+    with closing(ServedRunner(tmp_path, settings)) as runner:
         play(scenario, runner)
 
 
@@ -55,5 +67,6 @@ def test_the_server_answers_as_the_scenario_says(
 def test_lookups_over_http_are_answered_as_the_scenario_says(
     scenario: Scenario, tmp_path: Path
 ) -> None:
-    with closing(HttpRunner(tmp_path, SETTINGS)) as runner:
+    settings = {"online_store": {"type": "lmdb"}, "offline_store": "polars"}
+    with closing(HttpRunner(tmp_path, settings)) as runner:
         play(scenario, runner)

@@ -4,7 +4,6 @@ import http.client
 import json
 import ssl
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,15 +19,17 @@ from featurestore_protos.v1.values_pb2 import Values
 from featurestore.definitions import FeatureService
 from featurestore.store import FeatureStore
 from tests.certificates import Authority
+from tests.forked import REAL
 from tests.servers import workers_of
 from tests.unit.projects import FILE, NOW, rows, view, write
 
 from .calls import lookup
 
-PROGRAM = str(Path(sys.executable).with_name("featurestore"))
 PATIENCE_S = 60
 REQUEST = lookup("all", k=Values(int64s=[2]))
-KEYS = "auth: api_keys, access_log: true, reload_every_ms: 50"
+PAUSE_S = 0.002
+"""Between two calls of a client: some hundred calls a second leave the server time to change."""
+KEYS = "auth: api_keys, access_log: true, reload_every_ms: 50, backend: false"
 
 
 @pytest.fixture
@@ -49,8 +50,8 @@ def configure(root: Path, server: str) -> None:
 class Server:
     """A server process, and what it wrote to standard error by now."""
 
-    def __init__(self, root: Path, *options: str) -> None:
-        command = [PROGRAM, "serve", "--json", "--address", *(options or ("127.0.0.1:0",))]
+    def __init__(self, root: Path, program: str | Path, address: str) -> None:
+        command = [program, "serve", "--json", "--address", address]
         self._process = subprocess.Popen(
             command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -89,8 +90,10 @@ class Server:
 
 
 @contextmanager
-def serving(root: Path, *options: str) -> Iterator[Server]:
-    server = Server(root, *options)
+def serving(
+    root: Path, program: str | Path = REAL, address: str = "127.0.0.1:0"
+) -> Iterator[Server]:
+    server = Server(root, program, address)
     try:
         yield server
     finally:
@@ -111,7 +114,7 @@ class Client:
         self.outcomes: list[str] = []
 
     def _ask(self) -> None:
-        while not self._stop.is_set():
+        while not self._stop.wait(PAUSE_S):
             try:
                 self._stub.GetOnlineFeatures(
                     REQUEST, metadata=self._metadata, timeout=PATIENCE_S, wait_for_ready=True
@@ -140,10 +143,10 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-def test_a_revoked_key_ends_and_no_other_call_does(store: FeatureStore) -> None:
+def test_a_revoked_key_ends_and_no_other_call_does(store: FeatureStore, forked: Path) -> None:
     stays = store.api_keys.create("stays", roles=["read_online"], services=["all"])
     ends = store.api_keys.create("ends", roles=["read_online"])
-    with serving(store.config.root) as server:
+    with serving(store.config.root, forked) as server:
         assert server.ready["asks_for_keys"] is True
         with (
             Client(server, stays.token) as one,
@@ -175,9 +178,9 @@ def test_a_revoked_key_ends_and_no_other_call_does(store: FeatureStore) -> None:
         assert str(key.token).split("_", 2)[2] not in log  # a secret may have "_" itself
 
 
-def test_every_call_is_a_line_of_the_access_log(store: FeatureStore) -> None:
+def test_every_call_is_a_line_of_the_access_log(store: FeatureStore, forked: Path) -> None:
     key = store.api_keys.create("web", roles=["read_online"])
-    with serving(store.config.root) as server, Client(server, key.token) as client:
+    with serving(store.config.root, forked) as server, Client(server, key.token) as client:
         wait_until(lambda: len(client.outcomes) > 200)
     assert [line["status"] for line in server.calls] == client.outcomes
     assert {line["entities"] for line in server.calls} == {1}
@@ -200,14 +203,14 @@ def test_successors_of_workers_know_the_keys_of_today(store: FeatureStore) -> No
         assert "OK" not in client.outcomes[asked:]
 
 
-def test_nobody_may_call_a_server_without_keys(store: FeatureStore) -> None:
-    with serving(store.config.root) as server, Client(server, "fs_x") as client:
+def test_nobody_may_call_a_server_without_keys(store: FeatureStore, forked: Path) -> None:
+    with serving(store.config.root, forked) as server, Client(server, "fs_x") as client:
         client.wait_for("UNAUTHENTICATED")
     assert any("no keys yet" in line for line in server.log)
 
 
 def test_a_certificate_lets_its_owner_in_over_an_address_for_all(
-    store: FeatureStore, tmp_path: Path
+    store: FeatureStore, tmp_path: Path, forked: Path
 ) -> None:
     authority = Authority(tmp_path / "ca")
     certificate, key = authority.sign("server", "DNS:localhost")
@@ -228,7 +231,7 @@ def test_a_certificate_lets_its_owner_in_over_an_address_for_all(
                 return str(error.code().name)
         return "OK"
 
-    with serving(store.config.root, "0.0.0.0:0") as server:
+    with serving(store.config.root, forked, "0.0.0.0:0") as server:
         assert (server.ready["encrypts"], server.ready["asks_for_keys"]) == (True, True)
         assert ask("ada.example") == "OK"
         assert ask("eve.example") == "UNAUTHENTICATED"
@@ -255,10 +258,10 @@ def over_http(server: Server, authority: Authority, name: str) -> int:
         connection.close()
 
 
-def test_a_log_that_nobody_reads_holds_up_no_call(store: FeatureStore) -> None:
+def test_a_log_that_nobody_reads_holds_up_no_call(store: FeatureStore, forked: Path) -> None:
     key = store.api_keys.create("web", roles=["read_online"])
     process = subprocess.Popen(
-        [PROGRAM, "serve", "--json", "--address", "127.0.0.1:0"],
+        [forked, "serve", "--json", "--address", "127.0.0.1:0"],
         cwd=store.config.root,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,  # a pipe of 64 KiB, which nobody empties
