@@ -163,10 +163,12 @@ class ViewRuns:
     ) -> list[RunReport]:
         """Return the reports of all views, in their order; the first failure ends the others."""
         if self.at_once == 1 or len(of_views) < 2:  # noqa: PLR2004 - nothing beside the other
-            return [report for each in of_views for report in work(each, self.progress)]
+            with self.registry.kept_open():
+                return [report for each in of_views for report in work(each, self.progress)]
         _ = self.materializer  # opened once, by this thread
         together = _Together(self.progress)
-        with ThreadPoolExecutor(self.at_once, thread_name_prefix="view") as pool:
+        pool = ThreadPoolExecutor(self.at_once, thread_name_prefix="view")
+        with self.registry.kept_open(), pool:
             try:
                 found = list(pool.map(partial(together.run, work), of_views))
             except BaseException as error:  # noqa: BLE001 - the first one is raised

@@ -46,6 +46,27 @@ def store(request: pytest.FixtureRequest, root: Path) -> Iterator[FeatureStore]:
         yield found
 
 
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_the_registry_is_tidied_up_once_for_all_views(root: Path, at_once: int) -> None:
+    log = root / "data" / "registry.db-wal"
+    seen: list[bool] = []
+
+    class Looking(MemoryOnlineStore):
+        @override
+        def write(
+            self, table: TableId, rows: EncodedRows, *, overwrite: bool = False
+        ) -> WriteCounts:
+            seen.append(log.exists() and log.stat().st_size > 0)
+            return super().write(table, rows, overwrite=overwrite)
+
+    with opened(root, at_once, "polars") as store:
+        assert not log.exists()
+        store.online_store = Looking()
+        store.materialize()
+        assert seen == [True] * len(NAMES)
+        assert not log.exists(), "a copy of the file has everything"
+
+
 class Meeting(MemoryOnlineStore):
     """A store whose first writes wait for each other."""
 

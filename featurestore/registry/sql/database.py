@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +34,10 @@ class Database:
             return self._backend.stamp()
         except (sqlite3.Error, OSError):
             return None  # reading says what is wrong
+
+    def kept_open(self) -> AbstractContextManager[None]:
+        """Stay connected meanwhile; see `SqlRegistry.kept_open`."""
+        return self._backend.kept_open()
 
     def close(self) -> None:
         """Let go of the file; it is opened again when it is used again."""

@@ -1,7 +1,7 @@
 """The registry: definitions, their history, and the ledger of materialization."""
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -94,6 +94,13 @@ class SqlRegistry:
         It costs microseconds, where reading costs milliseconds.
         """
         return self._database.stamp()
+
+    def kept_open(self) -> AbstractContextManager[None]:
+        """Stay connected while much is written in a row; in the end the file is whole by itself.
+
+        Otherwise that is so after each write, which costs milliseconds.
+        """
+        return self._database.kept_open()
 
     def version(self, project: str) -> tuple[Version, int]:
         """Return what is equal as long as the same is registered in `project`, and served of it.

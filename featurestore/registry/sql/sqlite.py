@@ -1,8 +1,8 @@
 """Everything that is SQLite's alone: the file, its locks, its triggers, its errors."""
 
 import sqlite3
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
@@ -35,8 +35,8 @@ class SqliteFile:
 
     Writers take the write lock when they begin (BEGIN IMMEDIATE), so that no two of them read the
     same revision; with write-ahead logging readers neither wait for them nor hold them up. Every
-    operation opens a connection of its own: nothing is shared by threads or inherited by forks. The
-    one that stays open is told only whether others committed.
+    operation opens a connection of its own: nothing is shared by threads or inherited by forks. One
+    that stays open is asked only whether others committed.
     """
 
     def __init__(self, path: Path, *, lock_timeout_s: float) -> None:
@@ -59,6 +59,20 @@ class SqliteFile:
             return self._watch.stamp()
         except _CannotWatchError:
             return None
+
+    @contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """Stay connected meanwhile: the last to leave has the log written into the file, and waits.
+
+        A file that cannot be opened is no error here: whoever uses it says what is wrong.
+        """
+        held = Watch(self.path, self._open_to_watch)
+        with suppress(sqlite3.Error, OSError, _CannotWatchError):
+            held.stamp()  # which opens it
+        try:
+            yield
+        finally:
+            held.close()
 
     def close(self) -> None:
         """Let go of the file; it is opened again when it is used again."""
