@@ -1,5 +1,6 @@
 """How deep the property tests dig: `make test` runs the profile ci, `make proof` proof."""
 
+import contextlib
 import gc
 import os
 import signal
@@ -29,6 +30,9 @@ __all__ = [
     "valkey_url",
 ]
 
+SHARED = "FEATURESTORE_TESTS_FORKED"
+"""The variable that tells workers of the program that they share."""
+
 # A slow machine is no defect, so there are no deadlines. The profile ci derives its examples from
 # each test's own code: the same commit always gives the same answer.
 settings.register_profile(
@@ -49,8 +53,8 @@ settings.register_profile(
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 
-def pytest_configure() -> None:
-    """Let Ctrl-C end the commands that tests start.
+def pytest_configure(config: pytest.Config) -> None:
+    """Let Ctrl-C end the commands that tests start, and let all workers share one fork server.
 
     A shell that starts us in the background has us ignore it, and our children inherit that.
     """
@@ -59,6 +63,10 @@ def pytest_configure() -> None:
         and threading.current_thread() is threading.main_thread()
     ):
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if config.getoption("numprocesses", None):  # this is the process that starts them
+        shared = contextlib.ExitStack()
+        os.environ[SHARED] = str(shared.enter_context(forking()))
+        config.add_cleanup(shared.close)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -84,5 +92,8 @@ def pytest_unconfigure() -> None:
 @pytest.fixture(scope="session")
 def forked() -> Iterator[Path]:
     """A `featurestore` program whose commands cost no imports."""
+    if shared := os.environ.get(SHARED):
+        yield Path(shared)
+        return
     with forking() as program:
         yield program

@@ -1,10 +1,11 @@
 """A `featurestore` program for tests, whose commands are forks: their imports are done.
 
-A fresh process needs a second of processor time for its imports alone. The server here imports what
-commands import, once, and writes a program. Whoever starts that gets a command in a process of its
-own all the same: a fork with the caller's arguments, folder, umask, environment, standard streams
-and ignored signals, which runs the real entry point. Signals go on to the fork; the program ends
-with the fork's exit code or by the fork's signal; and the fork is killed with the program.
+A fresh process needs a second of processor time for its imports alone. The server here writes a
+program, and imports what commands import when that is started first. Whoever starts it gets a
+command in a process of its own all the same: a fork with the caller's arguments, folder, umask,
+environment, standard streams and ignored signals, which runs the real entry point. Signals go on to
+the fork; the program ends with the fork's exit code or by the fork's signal; and the fork is killed
+with the program.
 
 Variables that the interpreter and libraries read when they start must be the server's: else the
 program starts a fresh process. What a fork cannot prove is tested in fresh processes: what is
@@ -19,6 +20,7 @@ import importlib
 import io
 import marshal
 import os
+import select
 import selectors
 import signal
 import socket
@@ -245,15 +247,17 @@ def _write_program(folder: str, address: str) -> None:
 def main() -> None:
     folder = sys.argv.pop()
     sys.argv[0], sys.path[0] = REAL, str(Path(REAL).parent)
-    for module in LOADED:
-        importlib.import_module(module)
-    assert not WITH_THREADS & sys.modules.keys()
-    gc.collect()
-    gc.freeze()  # a fork does not copy what it never frees
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address := str(Path(folder) / "socket"))
         listener.listen()
         _write_program(folder, address)
+        if listener.fileno() not in select.select([listener.fileno(), 0], [], [])[0]:
+            return
+        for module in LOADED:
+            importlib.import_module(module)
+        assert not WITH_THREADS & sys.modules.keys()
+        gc.collect()
+        gc.freeze()  # a fork does not copy what it never frees
         if not Server(listener).serve():
             return
     from featurestore.cli import main as entry_point
