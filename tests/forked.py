@@ -7,6 +7,9 @@ environment, standard streams and ignored signals, which runs the real entry poi
 the fork; the program ends with the fork's exit code or by the fork's signal; and the fork is killed
 with the program.
 
+The processes that `featurestore serve` starts are forks too: to it, the interpreter is another such
+program.
+
 Variables that the interpreter and libraries read when they start must be the server's: else the
 program starts a fresh process. What a fork cannot prove is tested in fresh processes: what is
 imported, and how the interpreter starts and ends. Polars and gRPC have threads, so commands that
@@ -30,12 +33,19 @@ import sysconfig
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 REAL: Final = str(Path(sysconfig.get_path("scripts")) / "featurestore")
+PROGRAMS: Final = {"python": sys.executable, "featurestore": REAL}
+"""What stands for which program; who finds the last one finds them all."""
+MODULES: Final = {
+    "featurestore_server.backend": "featurestore_server.backend.__main__",
+    "featurestore_server.worker": "featurestore_server.worker",
+}
+"""What is started as modules, and where its `main` is."""
 LOADED: Final = (
     "duckdb",
     "featurestore.api_keys",
@@ -60,6 +70,8 @@ LOADED: Final = (
     "featurestore.statistics.profiler",
     "featurestore.store",
     "featurestore.training.retrieve",
+    "featurestore_protos.v1.registry_pb2",
+    "featurestore_protos.v1.serving_pb2",
     "featurestore_server",
     "pandas",
     "pyarrow.dataset",
@@ -228,20 +240,34 @@ def _open_stream(number: int, like: io.TextIOWrapper) -> io.TextIOWrapper:
     )
 
 
-def _write_program(folder: str, address: str) -> None:
+def _write_programs(folder: str, address: str) -> None:
     early = {k: v for k, v in os.environb.items() if k.startswith(READ_EARLY)}
-    text = PROGRAM.format(
-        python=sys.executable,
-        read_early=READ_EARLY,
-        early=early,
-        real=REAL,
-        address=address,
-        passed_on=PASSED_ON,
-    )
-    part = Path(folder) / "part"
-    part.write_text(text)
-    part.chmod(0o755)
-    part.rename(part.with_name("featurestore"))
+    for name, real in PROGRAMS.items():
+        text = PROGRAM.format(
+            python=sys.executable,
+            read_early=READ_EARLY,
+            early=early,
+            real=real,
+            address=address,
+            passed_on=PASSED_ON,
+        )
+        part = Path(folder) / "part"
+        part.write_text(text)
+        part.chmod(0o755)
+        part.rename(part.with_name(name))
+
+
+def _entry_point(folder: Path) -> Callable[[], int]:
+    """Return what the arguments ask for: `python -P -m MODULE`, or a command."""
+    if sys.argv[1:3] == ["-P", "-m"]:
+        _, _, _, module, *sys.argv[1:] = sys.argv
+        del sys.path[0]
+        found: Callable[[], int] = importlib.import_module(MODULES[module]).main
+        return found
+    sys.executable = str(folder / "python")
+    from featurestore.cli import main as entry_point
+
+    return entry_point
 
 
 def main() -> None:
@@ -250,7 +276,7 @@ def main() -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address := str(Path(folder) / "socket"))
         listener.listen()
-        _write_program(folder, address)
+        _write_programs(folder, address)
         if listener.fileno() not in select.select([listener.fileno(), 0], [], [])[0]:
             return
         for module in LOADED:
@@ -260,9 +286,7 @@ def main() -> None:
         gc.freeze()  # a fork does not copy what it never frees
         if not Server(listener).serve():
             return
-    from featurestore.cli import main as entry_point
-
-    code = entry_point()
+    code = _entry_point(Path(folder))()
     # As multiprocessing ends forks: to take the interpreter apart would copy all that was imported.
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()

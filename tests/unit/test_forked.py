@@ -129,3 +129,26 @@ def test_the_exit_code_is_the_forks(repo: Path, forked: Path) -> None:
     assert ran[0].returncode == ran[1].returncode == 1
     assert ran[0].stderr == ran[1].stderr
     assert b"ZeroDivisionError" in ran[1].stderr
+
+
+def test_what_a_server_starts_are_forks_too_and_end_with_it(repo: Path, forked: Path) -> None:
+    command = [str(forked), "serve", "--address", "127.0.0.1:0", "--workers", "1"]
+    with subprocess.Popen(command, cwd=repo, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        said = server.stdout.readline()
+        programs = [p.cmdline() for p in here(repo)]
+        server.terminate()
+        server.communicate(timeout=60)
+    assert " at 127.0.0.1:" in said
+    assert {p[-1] for p in programs if str(forked.with_name("python")) in p} == {
+        "featurestore_server.backend",
+        "featurestore_server.worker",
+    }
+    assert server.returncode == 0
+    _, alive = psutil.wait_procs(here(repo), timeout=60)
+    assert alive == []
+
+
+def here(folder: Path) -> list[psutil.Process]:
+    """Processes that work in a folder."""
+    return [p for p in psutil.process_iter(["cwd"]) if p.info["cwd"] == str(folder)]
