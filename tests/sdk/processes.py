@@ -40,10 +40,11 @@ class ServerProcess:
             "workers": workers,
             "grace_s": 10,
         }
-        self._start()
+        self.start()
         self._options["address"] = self.address
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start it, again after a stop; it serves as this returns."""
         command = [sys.executable, "-c", SERVE, json.dumps(self._options)]
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         assert self._process.stderr is not None
@@ -54,12 +55,8 @@ class ServerProcess:
     def workers(self) -> list[psutil.Process]:
         return psutil.Process(self._process.pid).children()
 
-    def restart(self) -> None:
-        """End it as an operator does, and start it again."""
-        self.stop()
-        self._start()
-
     def stop(self) -> None:
+        """End it as an operator does."""
         if self._process.poll() is None:
             self._process.terminate()
         self._process.communicate(timeout=PATIENCE_S)
