@@ -102,7 +102,8 @@ class Stage:
         for source in sources:
             found = origin / source.lstrip("/")
             if found.is_dir():
-                shutil.copytree(found, to, symlinks=True, dirs_exist_ok=True)
+                # Linked: nobody writes into what is there, which is a hundred megabytes.
+                shutil.copytree(found, to, symlinks=True, copy_function=os.link, dirs_exist_ok=True)
             else:
                 to.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(found, to)

@@ -3,6 +3,7 @@
 No image is built here: that takes a container engine.
 """
 
+import shlex
 import shutil
 import signal
 import socket
@@ -99,11 +100,23 @@ def repository(tmp_path: Path) -> Path:
     return repo
 
 
+def _base(folder: Path) -> Path:
+    """What stands for the base image: an interpreter, and pip for it.
+
+    The pip is our own, told to work there: to install one takes as long as all steps of the image.
+    """
+    venv.create(folder)
+    pip = folder / "bin/pip"
+    command = shlex.join([sys.executable, "-m", "pip", "--python", str(folder / "bin/python")])
+    pip.write_text(f'#!/bin/sh\nexec {command} "$@"\n', encoding="utf-8")
+    pip.chmod(0o755)
+    return folder
+
+
 @pytest.fixture
 def image(tmp_path: Path) -> dockerfile.Stage:
     """The runtime stage, made by the steps of the Dockerfile."""
-    base = tmp_path / "base"
-    venv.create(base, with_pip=True)
+    base = _base(tmp_path / "base")
     context = tmp_path / "context"
     for path in files():
         (context / path).parent.mkdir(parents=True, exist_ok=True)
