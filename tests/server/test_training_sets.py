@@ -31,8 +31,8 @@ from .calls import Dial, Failure, fails
 
 PATIENCE_S: Final = 30.0
 FEATURES: Final = {"x": Float64, "s": String} | {f"n{i}": Int64 for i in range(6)}
-MANY: Final = 1_500_000
-"""Rows of a training set of 100 MB, which does not fit into what is on the way."""
+MANY: Final = 100_000
+"""Rows of 1 kB: a training set of 100 MB, which does not fit into what is on the way."""
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
             t=pa.array(times, UTC_US),
             c=pa.array(times, UTC_US),
             s=["a", None] * 50,
+            w=[f"{n:1000}" for n in range(100)],
             **numbers,
         ),
     )
@@ -65,8 +66,17 @@ def store(repository: Path, tmp_path: Path) -> Iterator[FeatureStore]:
     }
     (tmp_path / "temp").mkdir()
     with FeatureStore(repository, config=settings, source_roots=[Path()]) as opened:
-        reading = view("data", features=FEATURES, reads={"created_timestamp_column": "c"})
-        opened.apply([reading, FeatureService(name="readings_v1", features=[reading])])
+        reads = {"created_timestamp_column": "c"}
+        reading = view("data", features=FEATURES, reads=reads)
+        wide = view("data", features={"w": String}, reads=reads, name="wide")
+        opened.apply(
+            [
+                reading,
+                wide,
+                FeatureService(name="readings_v1", features=[reading]),
+                FeatureService(name="wide_v1", features=[wide]),
+            ]
+        )
         yield opened
 
 
@@ -131,7 +141,7 @@ def test_a_query_says_how_features_are_named_and_what_is_known(
 
 def test_progress_counts_rows_until_the_end(store: FeatureStore, dial: Dial) -> None:
     with served(store) as address:
-        found = train(dial(address), _spine(MANY // 5), "readings_v1")
+        found = train(dial(address), _spine(3 * MANY), "readings_v1")
     assert found.progress
     assert all(step.phase and step.rows_done <= step.rows_total for step in found.progress)
 
@@ -154,7 +164,7 @@ def test_definitions_that_are_applied_meanwhile_are_followed(
 
 def _begun(channel: grpc.Channel, **terms: Any) -> Any:
     """A call of a large training set, of which one piece was taken."""
-    call = asked(channel, parts(query("readings_v1"), stream_of(_spine(MANY))), **terms)
+    call = asked(channel, parts(query("wide_v1"), stream_of(_spine(MANY))), **terms)
     while next(call).WhichOneof("part") != "table":
         pass
     return call
