@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ _LABELLED = re.compile(r"label_values\((\w+), (\w+)\)")
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
     root = tmp_path_factory.mktemp("plant")
-    make_repository(root, "server: {backend: false}\n")  # no query asks for it
+    make_repository(root, "server: {backend: false}\n")
     with observed(root) as started:
         started.ask("all", 1, 4)
         started.ask("al", 1)
@@ -41,16 +42,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
         yield started
 
 
+@cache
 def _rules() -> list[dict[str, Any]]:
     groups = yaml.safe_load(ALERTS.read_text())["groups"]
     return [rule for group in groups for rule in group["rules"]]
 
 
+@cache
 def _panels() -> list[dict[str, Any]]:
     panels: list[dict[str, Any]] = json.loads(DASHBOARD.read_text())["panels"]
     return [panel for panel in panels if panel["type"] != "row"]
 
 
+@cache
 def _recorded() -> dict[str, set[str]]:
     """Names that rules record, with the labels that they keep."""
     return {r["record"]: _grouped(r["expr"]) for r in _rules() if "record" in r}

@@ -168,7 +168,7 @@ def test_reloads_are_counted(tmp_path: Path) -> None:
     from featurestore.store import FeatureStore
     from tests.unit.projects import view
 
-    make_repository(tmp_path, "server: {backend: false, reload_every_ms: 50}\n")
+    make_repository(tmp_path, "server: {reload_every_ms: 50, backend: false}\n")
     with observed(tmp_path) as server, FeatureStore(tmp_path) as store:
         store.apply([FeatureService(name="more", features=[view()])])
         wait_for(lambda: server.value("featurestore_served_revision", worker="0") == 2)

@@ -232,12 +232,13 @@ def test_a_folder_that_cannot_be_written_fails_no_lookup(
 
 # --- beside training sets -------------------------------------------------------------------------
 
-SETTINGS = "server: {served_log: {path: served, sample: 1}, reload_every_ms: 0}\n"
+SETTINGS = "server: {served_log: {path: served, sample: 1}, reload_every_ms: 0, backend: false}\n"
 
 
-@pytest.fixture
-def plant(tmp_path: Path) -> Iterator[FeatureStore]:
+@pytest.fixture(scope="module")
+def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FeatureStore]:
     """Sensors 1 to 4: one of them too old, one null; and a feature computed from a request's."""
+    tmp_path = tmp_path_factory.mktemp("plant")
     at = [MOMENT - timedelta(days=days) for days in (1, 1, 40, 2)]
     made = [moment + timedelta(hours=1) for moment in at]
     columns = rows(4, t=pa.array(at, UTC_US), x=[1.5, None, 3.5, 0.1])
@@ -259,10 +260,9 @@ def plant(tmp_path: Path) -> Iterator[FeatureStore]:
         yield store
 
 
-@pytest.mark.parametrize("mode", ["complete", "as_served"])
-def test_a_training_set_over_the_log_is_what_was_served(
-    plant: FeatureStore, mode: Literal["complete", "as_served"]
-) -> None:
+@pytest.fixture(scope="module")
+def served_rows(plant: FeatureStore) -> pa.Table:
+    """The log of a server of two workers that has answered three calls, and ended."""
     root = plant.config.root
     with observed(root, "--workers", "2") as server:
         for keys in ([1, 2, 3], [4, 5], [2, 1]):
@@ -272,6 +272,14 @@ def test_a_training_set_over_the_log_is_what_was_served(
             assert len(reply.features[0].statuses) == len(keys)
     log = pq.read_table(root / "served" / "all")
     assert log.num_rows == 7
+    return log
+
+
+@pytest.mark.parametrize("mode", ["complete", "as_served"])
+def test_a_training_set_over_the_log_is_what_was_served(
+    plant: FeatureStore, served_rows: pa.Table, mode: Literal["complete", "as_served"]
+) -> None:
+    log = served_rows
     spine = log.select(["k", "factor"])
     spine = spine.append_column("event_timestamp", log.column("request:timestamp"))
     training = plant.get_historical_features(entity_df=spine, features="all", mode=mode).to_arrow()
