@@ -1,6 +1,7 @@
 """Nothing is pickled, and no text becomes code."""
 
 import ast
+from functools import cache
 
 from .tree import modules
 
@@ -29,14 +30,20 @@ YAML_WITHOUT_OBJECTS = {
 }
 
 
+@cache
+def _nodes(tree: ast.Module) -> tuple[ast.AST, ...]:
+    """All of a module: to collect them takes longer than to look through them."""
+    return tuple(ast.walk(tree))
+
+
 def _calls_of_text_as_code(tree: ast.Module) -> list[int]:
-    calls = (n for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name))
+    calls = (n for n in _nodes(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name))
     return [c.lineno for c in calls if isinstance(c.func, ast.Name) and c.func.id in CODE_FROM_TEXT]
 
 
 def _imports_of_bytes_as_code(tree: ast.Module) -> list[int]:
     found = []
-    for node in ast.walk(tree):
+    for node in _nodes(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -48,13 +55,13 @@ def _imports_of_bytes_as_code(tree: ast.Module) -> list[int]:
 
 
 def _other_uses_of_yaml(tree: ast.Module) -> list[int]:
-    uses = (n for n in ast.walk(tree) if isinstance(n, ast.Attribute))
+    uses = (n for n in _nodes(tree) if isinstance(n, ast.Attribute))
     of_yaml = (u for u in uses if isinstance(u.value, ast.Name) and u.value.id == "yaml")
     return [use.lineno for use in of_yaml if use.attr not in YAML_WITHOUT_OBJECTS]
 
 
 def _uses_of_machinery(tree: ast.Module) -> list[int]:
-    uses = (n for n in ast.walk(tree) if isinstance(n, ast.Attribute))
+    uses = (n for n in _nodes(tree) if isinstance(n, ast.Attribute))
     return [use.lineno for use in uses if use.attr in MACHINERY_THAT_RUNS_MODULES]
 
 
