@@ -20,8 +20,7 @@ def _exports(tree: ast.Module) -> bool:
 def _packages_with_exports() -> set[str]:
     inits = (
         (path.removesuffix("/__init__.py").split("/"), tree)
-        for path, tree in modules("featurestore", "sdk", "server")
-        if path.endswith("/__init__.py")
+        for path, tree in modules("featurestore", "sdk", "server", end="/__init__.py")
     )
     return {".".join(parts[parts[0] not in PACKAGES :]) for parts, tree in inits if _exports(tree)}
 

@@ -31,10 +31,15 @@ def files() -> tuple[str, ...]:
     return tuple(sorted(p for p in set(listing.split("\0")) - {""} if (ROOT / p).is_file()))
 
 
-def modules(*folders: str) -> Iterator[tuple[str, ast.Module]]:
-    """The path and syntax tree of every module that was written by hand below these folders."""
+def modules(*folders: str, end: str = ".py") -> Iterator[tuple[str, ast.Module]]:
+    """The path and syntax tree of every module that was written by hand below these folders.
+
+    Args:
+        folders: At the root.
+        end: How the path ends; to parse all that there is takes seconds.
+    """
     for path in files():
-        written = path.endswith(".py") and not path.startswith(GENERATED)
+        written = path.endswith(end) and not path.startswith(GENERATED)
         if written and path.split("/")[0] in folders:
             yield path, _parsed(path)
 
