@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from featurestore_server.http.server import HttpServer
 
 LOGGER: Final = logging.getLogger("featurestore_server")
+_LOOK_EVERY_S: Final = 1.0
 
 
 def main() -> int:
@@ -85,7 +86,7 @@ def _serve(task: WorkerTask, told: Iterator[str], reports: TextIO, stop: threadi
         observation.start(server, lambda samples: report_samples(reports, samples))
         follow = (told, server, gate, observation, stop)
         threading.Thread(target=_follow_parent, args=follow, daemon=True).start()
-        stop.wait()
+        wait_for(stop)
         if http:
             http.begin_stop(task.grace_s)
         server.stop(task.grace_s)
@@ -135,6 +136,16 @@ def begin() -> tuple[threading.Event, TextIO, Iterator[str]]:
     # Ctrl-C reaches the whole process group; the parent answers it and tells its processes.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     return stop, _take_stdout(), lines_from(sys.stdin.fileno())
+
+
+def wait_for(stop: threading.Event) -> None:
+    """Wait in the main thread until `stop` is set, by a signal too.
+
+    A signal that came while the process was suspended is taken by whichever thread wakes first, but
+    Python answers it in the main thread, which it does not wake: that has to look by itself.
+    """
+    while not stop.wait(_LOOK_EVERY_S):
+        pass
 
 
 def _take_stdout() -> TextIO:

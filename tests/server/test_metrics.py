@@ -187,6 +187,7 @@ def test_scrapes_are_answered_until_the_last_call_is_finished(tmp_path: Path) ->
         assert server.value("featurestore_workers_alive") == 1
         worker.resume()
         assert server.process.wait(PATIENCE_S) == 0
+        assert "was killed" not in server.log.read_text()
         with pytest.raises(OSError, match="refused"):
             server.scrape()
 

@@ -20,7 +20,7 @@ from featurestore_server.backend.server import BackendServer
 from featurestore_server.logs import set_up_logging
 from featurestore_server.options import BackendOptions
 from featurestore_server.protocol import BackendTask, report_failure, report_ready
-from featurestore_server.worker import begin
+from featurestore_server.worker import begin, wait_for
 
 LOGGER: Final = logging.getLogger("featurestore_server")
 
@@ -37,7 +37,7 @@ def main() -> int:
             server.start()
             report_ready(reports)
             threading.Thread(target=_follow_parent, args=(told, stop), daemon=True).start()
-            stop.wait()
+            wait_for(stop)
             server.stop(task.grace_s)
     except Exception as error:
         LOGGER.exception("the backend cannot serve")
