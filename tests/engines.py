@@ -27,3 +27,5 @@ ENGINES: dict[str, OfflineEngine] = {
 }
 IN_EVERY_RUN = ("duckdb, 2 threads", "polars, 2 threads")
 """The whole conformance suite asks these in every run, and all of them in the proof."""
+NOT_IN_EVERY_RUN = [engine for name, engine in ENGINES.items() if name not in IN_EVERY_RUN]
+"""Properties of any history ask these: the suite draws as many for the others."""

@@ -1,6 +1,6 @@
 """Cases for offline engines, and the comparison of their answers with the oracle's."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -49,10 +49,23 @@ def check_training_set(engine: OfflineEngine, case: TrainingCase) -> None:
     Raises:
         AssertionError: It names the first cell that differs.
     """
+    check_training_sets([engine], case)
+
+
+def check_training_sets(
+    engines: Iterable[OfflineEngine], case: TrainingCase, *, row_group_rows: int = ROW_GROUP_ROWS
+) -> None:
+    """Do the same for several engines: files are written once, and the oracle is asked once.
+
+    Raises:
+        AssertionError: It names the engine and the first cell that differs.
+    """
     with TemporaryDirectory() as folder:
-        case.history.write(Path(folder), row_group_rows=ROW_GROUP_ROWS)
-        found = training_set(engine, case, root=Path(folder))
-    assert (text := difference(found, expected_training_set(case))) is None, text
+        case.history.write(Path(folder), row_group_rows=row_group_rows)
+        found = [(engine, training_set(engine, case, root=Path(folder))) for engine in engines]
+    expected = expected_training_set(case)
+    for engine, table in found:
+        assert (text := difference(table, expected)) is None, f"{engine.name}: {text}"
 
 
 def training_set(
@@ -94,27 +107,44 @@ def check_latest(engine: OfflineEngine, history: History, wanted: RowFilter) -> 
     Raises:
         AssertionError: It says what differs.
     """
+    check_latest_of_each([engine], history, wanted)
+
+
+def check_latest_of_each(
+    engines: Iterable[OfflineEngine], history: History, wanted: RowFilter
+) -> None:
+    """Do the same for several engines: files are written once, and the oracle is asked once.
+
+    Raises:
+        AssertionError: It names the engine and says what differs.
+    """
     with TemporaryDirectory() as folder:
         history.write(Path(folder), row_group_rows=ROW_GROUP_ROWS)
-        found, summary = latest_rows(engine, history, wanted, root=Path(folder))
+        answers = [(e, *latest_rows(e, history, wanted, root=Path(folder))) for e in engines]
     view = with_types_of(history.view, history.files, history.joined)
     joined = history.joined_rows
     rows = [row for row in read_source(view, history.rows, joined) if _passes(row, wanted)]
     best = {row.key: row for row in sorted(rows, key=lambda row: row.rank)}
-    expected = _latest_table(history.view, list(best.values()))
-    assert (text := difference(_by_key(found), _by_key(expected))) is None, text
+    expected = _by_key(_latest_table(history.view, list(best.values())))
     created = [row.created_us for row in rows if row.created_us is not None]
-    told = (summary.rows, summary.entities, summary.max_event_us, summary.max_created_us)
     true = (
         len(rows),
         len(best),
         max((row.event_us for row in rows), default=None),
         max(created, default=None),
     )
-    assert told == true, f"rows, entities, greatest event and created are {told}, expected {true}"
     skipped = count_never_visible(view, history.rows, joined)
-    counted = summary.null_keys + summary.null_times
-    assert counted == skipped, f"{counted} rows without key or time, expected {skipped}"
+    for engine, found, summary in answers:
+        text = difference(_by_key(found), expected)
+        assert text is None, f"{engine.name}: {text}"
+        told = (summary.rows, summary.entities, summary.max_event_us, summary.max_created_us)
+        assert told == true, (
+            f"{engine.name}: rows, entities, greatest event and created are {told}, expected {true}"
+        )
+        counted = summary.null_keys + summary.null_times
+        assert counted == skipped, (
+            f"{engine.name}: {counted} rows without key or time, expected {skipped}"
+        )
 
 
 def latest_rows(

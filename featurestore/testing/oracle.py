@@ -67,7 +67,8 @@ def as_of(
     """Return the row that answers for `key` at `at_us`, or None."""
     if at_us is None:
         return None
-    seen = [row for row in rows if visible(row, key, at_us, view.ttl_us, mode)]
+    ttl_us = view.ttl_us
+    seen = [row for row in rows if visible(row, key, at_us, ttl_us, mode)]
     return max(seen, key=lambda row: row.rank, default=None)
 
 

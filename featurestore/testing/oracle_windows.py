@@ -1,4 +1,4 @@
-"""Windows in the plainest Python: every row is looked at for every window of every question.
+"""Windows in the plainest Python: a key's rows are all looked at for every window of a question.
 
 Sums are exact (Python's integers, fractions, `math.fsum`), so that what an engine may be off by is
 known too: every answer is a `Cell`, a value and its slack.
@@ -58,9 +58,8 @@ def window_cells(
     mode: Mode = "complete",
 ) -> dict[str, Cell]:
     """Return every feature of a view with aggregations, for `key` at `at_us`."""
-    return {
-        feature.name: _cell(feature, rows, key, at_us, mode) for feature in view.window_features
-    }
+    own = [] if at_us is None else sorted((r for r in rows if r.key == key), key=lambda r: r.rank)
+    return {feature.name: _cell(feature, own, at_us, mode) for feature in view.window_features}
 
 
 def window_values(
@@ -111,16 +110,11 @@ def in_window(row: SourceRow, feature: WindowFeature, at_us: int, mode: Mode) ->
     return row.event_us > start_us or at_start
 
 
-def _cell(
-    feature: WindowFeature,
-    rows: Sequence[SourceRow],
-    key: Key | None,
-    at_us: int | None,
-    mode: Mode,
-) -> Cell:
+def _cell(feature: WindowFeature, own: Sequence[SourceRow], at_us: int | None, mode: Mode) -> Cell:
+    """Return a feature's cell; `own` are the rows of the question's key, oldest first."""
     values = []
-    for row in sorted(rows, key=lambda row: row.rank):
-        if at_us is None or row.key != key or not in_window(row, feature, at_us, mode):
+    for row in own:
+        if at_us is None or not in_window(row, feature, at_us, mode):
             continue
         if not holds(feature.where, row.values):
             continue

@@ -1,7 +1,7 @@
 """The comparison of an engine's windows with the oracle's, within what SEMANTICS allows floats."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -55,16 +55,29 @@ def check_windows(engine: OfflineEngine, case: TrainingCase) -> None:
     Raises:
         AssertionError: It names the first cell that differs.
     """
+    check_windows_of_each([engine], case)
+
+
+def check_windows_of_each(engines: Iterable[OfflineEngine], case: TrainingCase) -> None:
+    """Do the same for several engines: files are written once, and the oracle is asked once.
+
+    Raises:
+        AssertionError: It names the engine and the first cell that differs.
+    """
     expected = expected_windows(case)
     with TemporaryDirectory() as folder:
         case.history.write(Path(folder), row_group_rows=ROW_GROUP_ROWS)
-        try:
-            found = training_set(engine, case, root=Path(folder))
-        except SumOverflowError as error:
-            told = (error.feature, error.row)
-            assert told in expected.overflows, f"no overflow at {told}: {expected.overflows}"
-            return
-    assert (text := window_difference(found, expected)) is None, text
+        for engine in engines:
+            try:
+                found = training_set(engine, case, root=Path(folder))
+            except SumOverflowError as error:
+                told = (error.feature, error.row)
+                assert told in expected.overflows, (
+                    f"{engine.name}: no overflow at {told}: {expected.overflows}"
+                )
+            else:
+                text = window_difference(found, expected)
+                assert text is None, f"{engine.name}: {text}"
 
 
 def expected_windows(case: TrainingCase) -> ExpectedWindows:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
@@ -22,8 +21,7 @@ from featurestore.offline.polars import PolarsEngine
 from featurestore.offline.row_spans import newest_first
 from featurestore.offline.scan import open_scan
 from featurestore.offline.spine_keys import number_keys
-from featurestore.testing.offline_cases import DAY, expected_training_set, history, training_set
-from featurestore.testing.plain import difference
+from featurestore.testing.offline_cases import DAY, check_training_sets, history, training_set
 from featurestore.testing.strategies import TrainingCase, training_cases
 from featurestore.testing.text_tables import read_table
 
@@ -36,18 +34,10 @@ def every_row_is_a_part() -> Iterator[None]:
         yield
 
 
-def _check(engine: OfflineEngine, case: TrainingCase) -> None:
-    with TemporaryDirectory() as folder:
-        case.history.write(Path(folder), row_group_rows=1)
-        found = training_set(engine, case, root=Path(folder))
-    assert (text := difference(found, expected_training_set(case))) is None, text
-
-
 @settings(max_examples=max(40, settings().max_examples))
 @given(case=training_cases())
 def test_a_training_set_is_the_oracles_in_parts_of_time(case: TrainingCase) -> None:
-    for engine in ENGINES:
-        _check(engine, case)
+    check_training_sets(ENGINES, case, row_group_rows=1)
 
 
 ROWS = """
@@ -124,15 +114,13 @@ def test_rows_that_are_all_looked_at_are_read_in_one_part(tmp_path: Path) -> Non
     assert list(newest_first(scan.spans, None, 2**60)) == [(None, 2**60)]
 
 
-@pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)
-def test_a_time_that_only_old_rows_could_answer_keeps_no_other_from_its_own(
-    engine: OfflineEngine,
-) -> None:
+def test_a_time_that_only_old_rows_could_answer_keeps_no_other_from_its_own() -> None:
     spine = read_table(
         "user_id: int64 | event_timestamp: time\n2 | 10:01\n2 | 12:00\n1 | 10:03", day=DAY
     )
     of = history(ROWS, ttl="1m")
-    _check(engine, TrainingCase(history=of, spine=spine, timezone="UTC", mode="complete"))
+    case = TrainingCase(history=of, spine=spine, timezone="UTC", mode="complete")
+    check_training_sets(ENGINES, case, row_group_rows=1)
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=lambda engine: engine.name)

@@ -14,10 +14,10 @@ from featurestore.offline.engine import OfflineEngine, RowFilter
 from featurestore.offline.key_index import UNKNOWN, KeyIndex
 from featurestore.offline.polars import PolarsEngine
 from featurestore.offline.row_joins import Written
-from featurestore.testing.offline import check_training_set, check_windows
-from featurestore.testing.offline_cases import check_latest
+from featurestore.testing.offline_cases import check_latest_of_each, check_training_sets
 from featurestore.testing.plain import PlainTable, RawTime
 from featurestore.testing.strategies import FOLDER, History, TrainingCase
+from featurestore.testing.window_cases import check_windows_of_each
 from featurestore.types import parse_type
 
 if TYPE_CHECKING:
@@ -173,20 +173,17 @@ def _dates(table: PlainTable) -> PlainTable:
 
 @given(case=join_cases(windows=False))
 def test_joined_features_are_the_oracles(case: TrainingCase) -> None:
-    for engine in ENGINES:
-        check_training_set(engine, case)
+    check_training_sets(ENGINES, case)
 
 
 @given(case=join_cases(windows=True))
 def test_windows_over_joined_columns_are_the_oracles(case: TrainingCase) -> None:
-    for engine in ENGINES:
-        check_windows(engine, case)
+    check_windows_of_each(ENGINES, case)
 
 
 @given(case=join_cases(windows=False), until=st.integers(-1, 5))
 def test_newest_rows_with_joins_are_the_oracles(case: TrainingCase, until: int) -> None:
-    for engine in ENGINES:
-        check_latest(engine, case.history, RowFilter(until_us=_BASE // 1_000 + until))
+    check_latest_of_each(ENGINES, case.history, RowFilter(until_us=_BASE // 1_000 + until))
 
 
 # --- the parts ------------------------------------------------------------------------------------

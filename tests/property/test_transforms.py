@@ -14,10 +14,10 @@ from featurestore.offline.duckdb import DuckDBEngine
 from featurestore.offline.duckdb_expressions import expression as rendered
 from featurestore.offline.engine import OfflineEngine, RowFilter
 from featurestore.offline.polars import PolarsEngine
-from featurestore.testing.offline import check_training_set, check_windows
-from featurestore.testing.offline_cases import check_latest
+from featurestore.testing.offline_cases import check_latest_of_each, check_training_sets
 from featurestore.testing.plain import PlainTable, RawTime
 from featurestore.testing.strategies import FOLDER, History, TrainingCase
+from featurestore.testing.window_cases import check_windows_of_each
 from featurestore.types import parse_type
 from tests.property import expressions
 from tests.property.test_expressions import bits
@@ -139,17 +139,15 @@ def transform_cases(draw: st.DrawFn, *, windows: bool) -> TrainingCase:
 
 @given(case=transform_cases(windows=False))
 def test_features_of_a_transform_are_the_oracles(case: TrainingCase) -> None:
-    for engine in ENGINES:
-        check_training_set(engine, case)
+    check_training_sets(ENGINES, case)
 
 
 @given(case=transform_cases(windows=True))
 def test_windows_over_a_transform_are_the_oracles(case: TrainingCase) -> None:
-    for engine in ENGINES:
-        check_windows(engine, case)
+    check_windows_of_each(ENGINES, case)
 
 
 @given(case=transform_cases(windows=False), until=st.integers(-2, 3))
 def test_newest_rows_behind_a_transform_are_the_oracles(case: TrainingCase, until: int) -> None:
-    for engine in ENGINES:
-        check_latest(engine, case.history, RowFilter(until_us=(_BASE + until * _STEP) // 1_000))
+    until_us = (_BASE + until * _STEP) // 1_000
+    check_latest_of_each(ENGINES, case.history, RowFilter(until_us=until_us))
