@@ -16,7 +16,7 @@ from featurestore.errors import StoreError
 from featurestore.online import lmdb_environment
 from featurestore.online.lmdb import LmdbOnlineStore
 from featurestore.online.store import TableId
-from featurestore.testing.online import KEY, read, row, write
+from featurestore.testing.online_pairs import KEY, read, row, write
 
 TABLE = TableId(project="shop", view="users", generation=1)
 
@@ -38,7 +38,7 @@ def run(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         "import sys, os, resource\n"
         "from pathlib import Path\n"
         "from featurestore.online.lmdb import LmdbOnlineStore\n"
-        "from featurestore.testing.online import KEY, read, row, write\n"
+        "from featurestore.testing.online_pairs import KEY, read, row, write\n"
         "from featurestore.online.store import TableId\n"
         "TABLE = TableId(project='shop', view='users', generation=1)\n"
         "store = LmdbOnlineStore(Path(sys.argv[1]))\n"
