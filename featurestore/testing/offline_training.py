@@ -284,11 +284,11 @@ class TrainingSetConformance:
     def test_a_history_large_enough_for_several_threads_has_one_answer(
         self, engine: OfflineEngine, tmp_path: Path
     ) -> None:
-        of = crowded_history(rows=8_000, users=20)
+        of = crowded_history(rows=3_200, users=20)
         case = TrainingCase(
-            history=of, spine=crowded_spine(rows=200, users=25), timezone="UTC", mode="complete"
+            history=of, spine=crowded_spine(rows=100, users=25), timezone="UTC", mode="complete"
         )
-        of.write(tmp_path, row_group_rows=500)
+        of.write(tmp_path, row_group_rows=200)  # eight row groups a file, for threads to share
         expected = expected_training_set(case)
         for _ in range(3):
             found = training_set(engine, case, root=tmp_path)

@@ -83,13 +83,14 @@ def _all_rows(
     """Yield the rows that the view's transform lets through; None for one never to be visible."""
     ordinal = 0
     later = _later_versions(view, files)
+    columns = view.source_columns
     for path in sorted(files, key=str.encode):
         for number, in_file in enumerate(files[path]):
             ordinal += 1
             renamed = {view.source.field_mapping.get(k, k): v for k, v in in_file.items()}
             row = {**renamed, **_folder_values(view, path)}
             times = _times(view, row, path, number)
-            given = {c: _with_instants(view, row, c, path, number) for c in view.source_columns}
+            given = {c: _with_instants(view, row, c, path, number) for c in columns}
             event_us, created_us = (None if time is None else round_up(time) for time in times)
             asker = Asker({**row, **given}, event_us, created_us, is_served=mode == "as_served")
             partners = partner_rows(view, asker, joined)
@@ -97,7 +98,8 @@ def _all_rows(
             hidden = is_hidden(view.source.contract, asker.row)
             if shown is not None and not hidden and not is_hidden(view.contract, {**row, **shown}):
                 found = _source_row(view, row, shown, times, ordinal)
-                yield None if found is None else replace(found, later=later.get(ordinal, ()))
+                known = found is None or ordinal not in later
+                yield found if known else replace(found, later=later[ordinal])
 
 
 def _later_versions(view: FeatureView, files: Files) -> dict[int, list[int | None]]:

@@ -1,6 +1,7 @@
 """Primaries that die and slots that move while rows are read and written."""
 
 import signal
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -28,6 +29,7 @@ from tests.topologies import (
 
 TABLE = TableId(project="failover", view="view", generation=1)
 TIMEOUTS: dict[str, Any] = {"timeout_ms": 1_000, "connect_timeout_ms": 500, "wait_timeout_ms": 500}
+GOSSIP_S = 0.02
 OFTEN = [1, pytest.param(30, marks=pytest.mark.proof)]
 
 
@@ -164,6 +166,8 @@ def move_slot(
         between()
     for node in (target, source, *cluster.nodes):
         ask(node, "CLUSTER", "SETSLOT", slot, "NODE", names[target.port])
+    # Until the nodes have heard of it from each other, a next move may make them disagree for good.
+    time.sleep(GOSSIP_S)
 
 
 @pytest.fixture(scope="module")
