@@ -153,10 +153,14 @@ class AggregateConformance:
         self, engine: OfflineEngine, count: int
     ) -> None:
         functions = ("median", "p0", "p1", "p12.5", "p25", "p33", "p75", "p95", "p99.9", "p100")
-        wanted = Aggregation("x", functions, [None])
-        for dtype in ("int32", "float64", "float32", "decimal128(10, 2)"):
-            values = [f"{n * 7 % 11}.25" if dtype != "int32" else n * 7 % 11 for n in range(count)]
-            check_tables(engine, numbered(values, dtype), spine_of(["10:02", "11:00"]), wanted)
+        header = "user_id: int64 | at: time | i: int32 | f: float64 | g: float32"
+        lines = [
+            f"1 | 10:{n:02} | {whole} | {whole}.25 | {whole}.25 | {whole}.25"
+            for n, whole in ((n, n * 7 % 11) for n in range(count))
+        ]
+        rows = "\n".join([f"{header} | d: decimal128(10, 2)", *lines])
+        wanted = [Aggregation(column, functions, [None]) for column in "ifgd"]
+        check_tables(engine, rows, spine_of(["10:02", "11:00"]), *wanted)
 
     @pytest.mark.parametrize(
         ("dtype", "values"),

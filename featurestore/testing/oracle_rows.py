@@ -98,8 +98,9 @@ def _all_rows(
             hidden = is_hidden(view.source.contract, asker.row)
             if shown is not None and not hidden and not is_hidden(view.contract, {**row, **shown}):
                 found = _source_row(view, row, shown, times, ordinal)
-                known = found is None or ordinal not in later
-                yield found if known else replace(found, later=later[ordinal])
+                if found is not None and ordinal in later:
+                    found = replace(found, later=later[ordinal])
+                yield found
 
 
 def _later_versions(view: FeatureView, files: Files) -> dict[int, list[int | None]]:
