@@ -258,6 +258,6 @@ class WindowConformance:
         # More spine rows than the 64 up to which an engine may choose another plan.
         values = [n * 37 % 101 - 50 for n in range(120)]
         times = [f"{10 + n % 3}:{n * 7 % 60:02}" for n in range(70)]
-        wanted = Aggregation("x", ALL_NUMBERS, ["1m", "1h", None])
+        wanted = Aggregation("x", ALL_NUMBERS, ["1m", "7m", "1h", None])
         check_tables(engine, numbered(values, "int64"), spine_of(times), wanted)
         check_tables(engine, numbered(values, "float64"), spine_of(times[:3]), wanted)
