@@ -1,7 +1,6 @@
 """Primaries that die and slots that move while rows are read and written."""
 
 import signal
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -29,7 +28,6 @@ from tests.topologies import (
 
 TABLE = TableId(project="failover", view="view", generation=1)
 TIMEOUTS: dict[str, Any] = {"timeout_ms": 1_000, "connect_timeout_ms": 500, "wait_timeout_ms": 500}
-GOSSIP_S = 0.02
 OFTEN = [1, pytest.param(30, marks=pytest.mark.proof)]
 
 
@@ -166,8 +164,19 @@ def move_slot(
         between()
     for node in (target, source, *cluster.nodes):
         ask(node, "CLUSTER", "SETSLOT", slot, "NODE", names[target.port])
-    # Until the nodes have heard of it from each other, a next move may make them disagree for good.
-    time.sleep(GOSSIP_S)
+    # With the slot the target took a new epoch: until all have heard of it, what others say of the
+    # slot in the next move may count for more, and the nodes disagree for good.
+    wait_until(
+        lambda: len({epoch_of(names[target.port], n) for n in cluster.nodes}) == 1,
+        what="all know the new epoch",
+    )
+
+
+def epoch_of(name: bytes, node: LocalRedis) -> bytes:
+    """Return which epoch a node has heard of from the one of that name."""
+    told: bytes = ask(node, "CLUSTER", "NODES")
+    [known] = (line for line in told.splitlines() if line.startswith(name))
+    return known.split()[6]
 
 
 @pytest.fixture(scope="module")
