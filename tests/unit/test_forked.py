@@ -4,6 +4,7 @@ import ast
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,7 @@ def test_the_signal_that_ends_a_fork_ends_the_program(repo: Path, forked: Path, 
 def wait_for_pid(repo: Path, process: "subprocess.Popen[str]") -> int:
     while not (repo / "waits").exists():
         assert process.poll() is None
+        time.sleep(0.005)
     return int((repo / "waits").read_text())
 
 

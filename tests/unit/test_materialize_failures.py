@@ -16,7 +16,7 @@ from typing_extensions import override
 from featurestore.errors import SourceError, StoreError, StoreUnavailableError
 from featurestore.materialize.plan import plan_run
 from featurestore.materialize.run import Materializer
-from featurestore.materialize.write import BATCH_ROWS, QUEUED_BATCHES
+from featurestore.materialize.write import QUEUED_BATCHES
 from featurestore.offline.duckdb import DuckDBEngine
 from featurestore.offline.engine import LatestRows, RowFilter
 from featurestore.offline.scan import SourceScan
@@ -28,6 +28,7 @@ from tests.servers import local_binary, local_redis
 from tests.unit.projects import FILE, THEN, UTC_US, project, view, write
 
 BATCHES = QUEUED_BATCHES + 3
+BATCH_ROWS = 1_000
 WAIT_S = 60
 
 
@@ -102,6 +103,7 @@ def materializer(store: FeatureStore) -> Materializer:
         registry=store.registry,
         clock=store.clock,
         root=store.config.root,
+        batch_rows=BATCH_ROWS,
     )
 
 
@@ -130,7 +132,10 @@ def assert_failed_once(store: FeatureStore, words: str) -> None:
 
 @pytest.fixture
 def slow_to_notice() -> Iterator[None]:
-    """Let the thread that runs go on for long: the one that writes comes to what waits first."""
+    """Let the thread that runs go on for long, whatever the other one could do by now.
+
+    The one that writes comes to what waits first; the one that reads gets to say that it failed.
+    """
     interval = sys.getswitchinterval()
     sys.setswitchinterval(0.5)
     yield
@@ -165,6 +170,7 @@ def test_a_server_that_dies_in_the_middle_is_a_retryable_error(store: FeatureSto
     assert_failed_once(store, "StoreUnavailableError")
 
 
+@pytest.mark.usefixtures("slow_to_notice")
 def test_a_source_that_breaks_while_rows_are_written_fails_the_run(store: FeatureStore) -> None:
     engine = BreakingEngine(batches=3)
 
