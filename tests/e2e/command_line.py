@@ -3,10 +3,11 @@
 import contextlib
 import io
 import json
+import shutil
 import subprocess
 import sysconfig
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,10 @@ class Repository:
         with self.spawn(*arguments, env=env) as process:
             out, err = process.communicate(timeout=240)
         return Outcome(code=process.returncode, out=out, err=err)
+
+    def copied(self, folder: Path) -> "Repository":
+        """Return one like this, with all that commands have left there, in a folder of its own."""
+        return replace(self, folder=shutil.copytree(self.folder, folder))
 
     def define(self, text: str) -> None:
         """Replace the definitions."""

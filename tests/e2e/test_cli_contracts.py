@@ -110,7 +110,7 @@ def test_who_is_unknown_or_has_no_contract_is_an_error(repo: Repository) -> None
     assert "has no contract" in repo.run("validate", "profile").err
 
 
-def test_a_repository_without_contracts_has_nothing_to_check(tmp_path: Path) -> None:
-    made = make_repository(tmp_path / "plain")
-    made.succeed("apply")
-    assert "nothing to check" in made.succeed("validate").err
+def test_a_repository_without_contracts_has_nothing_to_check(
+    applied: Repository, tmp_path: Path
+) -> None:
+    assert "nothing to check" in applied.copied(tmp_path / "plain").succeed("validate").err

@@ -2,6 +2,7 @@
 
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +18,16 @@ from tests.certificates import Authority
 from .command_line import BIG, SETTINGS, Repository, at, make_repository
 
 
-@pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    """A repository that was applied and materialized; tests only read it."""
-    repo = make_repository(tmp_path_factory.mktemp("filled") / "repo")
-    repo.succeed("apply")
-    repo.succeed("materialize")
-    return repo
-
-
 @pytest.fixture
-def fresh(tmp_path: Path) -> Repository:
+def fresh(tmp_path: Path, applied: Repository) -> Repository:
     """A repository that was applied; a test may change it."""
-    repo = make_repository(tmp_path / "repo")
-    repo.succeed("apply")
-    return repo
+    return applied.copied(tmp_path / "repo")
 
 
 @pytest.fixture
-def own(fresh: Repository) -> Repository:
+def own(tmp_path: Path, filled: Repository) -> Repository:
     """A repository that was applied and materialized; a test may change it."""
-    fresh.succeed("materialize")
-    return fresh
+    return filled.copied(tmp_path / "repo")
 
 
 @pytest.fixture
@@ -148,7 +137,7 @@ def test_how_a_training_set_would_be_computed_can_be_explained(own: Repository, 
     [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
 )
 def test_a_training_set_that_is_stopped_leaves_nothing(
-    own: Repository, number: signal.Signals, code: int, word: str
+    own: Repository, forked: Path, number: signal.Signals, code: int, word: str
 ) -> None:
     temp, out = own.folder / "temp", own.folder / "out"
     out.mkdir()
@@ -158,7 +147,9 @@ def test_a_training_set_that_is_stopped_leaves_nothing(
     times = pa.repeat(pa.scalar(at(2, 21), pa.timestamp("us", "UTC")), len(many))
     spine = own.write_spine({"user_id": many, "event_timestamp": times})
     asked = ("get-historical", "-f", "scoring", "--spine", str(spine), "--quiet")
-    with own.spawn(*asked, "--output", str(out / "train.parquet")) as process:
+    with replace(own, program=forked).spawn(
+        *asked, "--output", str(out / "train.parquet")
+    ) as process:
         while not list(out.iterdir()):
             assert process.poll() is None
             time.sleep(0.005)

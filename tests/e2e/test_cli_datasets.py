@@ -13,16 +13,15 @@ import pytest
 
 from featurestore.cli import exits
 
-from .command_line import Repository, at, make_repository
+from .command_line import Repository, at
 
 CREATE = ("dataset", "create", "train", "--features", "scoring", "--spine", "spine.parquet")
 
 
 @pytest.fixture
-def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
-    made = make_repository(tmp_path / "repo")
+def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, applied: Repository) -> Repository:
+    made = applied.copied(tmp_path / "repo")
     made.write_spine({"user_id": [1, 2, 9], "event_timestamp": [at(2, 26)] * 3})
-    made.succeed("apply")
     monkeypatch.chdir(made.folder)
     return made
 

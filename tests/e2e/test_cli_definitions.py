@@ -16,9 +16,8 @@ def repo(tmp_path: Path) -> Repository:
 
 
 @pytest.fixture
-def applied(repo: Repository) -> Repository:
-    repo.succeed("apply")
-    return repo
+def applied(tmp_path: Path, applied: Repository) -> Repository:
+    return applied.copied(tmp_path / "repo")
 
 
 def without(text: str, start: str) -> str:

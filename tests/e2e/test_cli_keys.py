@@ -9,14 +9,12 @@ from featurestore import FeatureStore
 from featurestore.access import Token
 from featurestore.cli import exits
 
-from .command_line import Repository, make_repository
+from .command_line import Repository
 
 
 @pytest.fixture
-def repo(tmp_path: Path) -> Repository:
-    made = make_repository(tmp_path / "repo")
-    made.succeed("apply")
-    return made
+def repo(tmp_path: Path, applied: Repository) -> Repository:
+    return applied.copied(tmp_path / "repo")
 
 
 def test_a_key_is_printed_once_and_alone(repo: Repository) -> None:

@@ -14,16 +14,13 @@ import pytest
 from featurestore.cli import exits
 from featurestore.cli.app import COMMANDS, GROUPS
 
-from .command_line import COMMAND, SETTINGS, Outcome, Repository, make_repository
+from .command_line import SETTINGS, Outcome, Repository, make_repository
 
 
 @pytest.fixture(scope="module")
-def repo(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    """A repository that was applied and materialized; tests only read it."""
-    made = make_repository(tmp_path_factory.mktemp("process") / "repo")
-    made.succeed("apply")
-    made.succeed("materialize")
-    return made
+def repo(tmp_path_factory: pytest.TempPathFactory, filled: Repository) -> Repository:
+    """A repository that was applied and materialized, in which tests change nothing."""
+    return filled.copied(tmp_path_factory.mktemp("process") / "repo")
 
 
 @pytest.fixture
@@ -220,9 +217,10 @@ def test_a_traceback_is_shown_only_when_asked_for(quick: Repository) -> None:
     assert "\nerror: There is no object" in asked.err
 
 
-def test_what_may_succeed_later_has_an_exit_code_of_its_own(tmp_path: Path) -> None:
-    repo = make_repository(tmp_path / "repo")
-    repo.succeed("apply")
+def test_what_may_succeed_later_has_an_exit_code_of_its_own(
+    tmp_path: Path, applied: Repository
+) -> None:
+    repo = applied.copied(tmp_path / "repo")
     unreachable = SETTINGS.replace("lmdb", "redis://127.0.0.1:1/0")
     (repo.folder / "feature_store.yaml").write_text(unreachable)
     outcome = repo.run("get-online", "scoring", "-e", "user_id=1", "--json")
@@ -230,9 +228,9 @@ def test_what_may_succeed_later_has_an_exit_code_of_its_own(tmp_path: Path) -> N
     assert outcome.document["error"]["retryable"] is True
 
 
-def test_the_repository_may_come_from_the_environment(repo: Repository, tmp_path: Path) -> None:
-    env = {**os.environ, "FEATURESTORE_REPO": str(repo.folder)}
-    command = [str(COMMAND), "list", "services", "--json"]
+def test_the_repository_may_come_from_the_environment(quick: Repository, tmp_path: Path) -> None:
+    env = {**os.environ, "FEATURESTORE_REPO": str(quick.folder)}
+    command = [str(quick.program), "list", "services", "--json"]
     ran = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, check=True)
     assert json.loads(ran.stdout)["services"][0]["name"] == "scoring"
 

@@ -2,8 +2,6 @@
 
 import signal
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -12,13 +10,15 @@ import pytest
 from featurestore.cli import exits
 from featurestore.errors import StoreError
 from featurestore.store import FeatureStore
+from tests.forks import run_python
 
-from .command_line import DEFINITIONS, Repository, make_repository
+from .command_line import DEFINITIONS, Repository
 
 KILLED = """
 import os, signal, sys
 from featurestore.cli import main
 from featurestore.materialize.failpoints import arm
+os.chdir(sys.argv.pop(1))
 point = sys.argv.pop(1)
 arm(lambda hit: os.kill(os.getpid(), signal.SIGKILL) if hit == point else None)
 main()
@@ -26,17 +26,13 @@ main()
 
 
 @pytest.fixture
-def repo(tmp_path: Path) -> Repository:
-    made = make_repository(tmp_path / "repo")
-    made.succeed("apply")
-    return made
+def repo(tmp_path: Path, applied: Repository) -> Repository:
+    return applied.copied(tmp_path / "repo")
 
 
 def kill_at(repo: Repository, point: str, *arguments: str) -> None:
     """Run a command in a process that is killed at a failpoint."""
-    command = [sys.executable, "-c", KILLED, point, *arguments]
-    ran = subprocess.run(command, cwd=repo.folder, check=False, timeout=240)
-    assert ran.returncode == -signal.SIGKILL
+    assert run_python(KILLED, repo.folder, point, *arguments).returncode == -signal.SIGKILL
 
 
 def let_lease_expire(repo: Repository) -> None:

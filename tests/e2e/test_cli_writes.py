@@ -10,16 +10,13 @@ import pytest
 
 from featurestore.cli import exits
 
-from .command_line import BIG, Repository, at, make_repository
+from .command_line import BIG, Repository, at
 
 
 @pytest.fixture
-def repo(tmp_path: Path) -> Repository:
+def repo(tmp_path: Path, filled: Repository) -> Repository:
     """A repository that was applied and materialized."""
-    made = make_repository(tmp_path / "repo")
-    made.succeed("apply")
-    made.succeed("materialize")
-    return made
+    return filled.copied(tmp_path / "repo")
 
 
 def profile_rows(**changes: Any) -> dict[str, Any]:

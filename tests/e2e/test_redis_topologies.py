@@ -44,7 +44,8 @@ def test_a_project_is_filled_verified_and_served(repo: Repository) -> None:
     checked = repo.succeed("doctor", "--json").document["checks"]
     about = {check["subject"] for check in checked if check["subject"].startswith("online store: ")}
     assert {"online store: version", "online store: eviction", "online store: clock"} <= about
-    with repo.spawn("serve", "--address", "127.0.0.1:0", "--workers", "2", "--json") as process:
+    # How workers share a port, the server's own tests show.
+    with repo.spawn("serve", "--address", "127.0.0.1:0", "--workers", "1", "--json") as process:
         assert process.stdout is not None
         printed = ""
         while not printed.endswith("\n}\n"):

@@ -3,8 +3,6 @@
 import os
 import socket
 import sqlite3
-import subprocess
-import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import closing
@@ -27,6 +25,7 @@ from featurestore.errors import (
 )
 from featurestore.store import FeatureStore
 from featurestore.types import Float64
+from tests.forks import run_python
 from tests.unit.projects import (
     FILE,
     THEN,
@@ -70,21 +69,12 @@ def on_a_full_disk(root: Path, limit_bytes: int, body: str) -> str:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         root = Path({str(root)!r})
         store = project(root, online_store="lmdb")
-        many = pa.table({{"k": list(range({MANY})), "event_timestamp": [LATER] * {MANY}}})
+        many = spine(*range({MANY}))
         job = store.get_historical_features(many, [view()])
         resource.setrlimit(resource.RLIMIT_FSIZE, ({limit_bytes}, resource.RLIM_INFINITY))
     """
     code = textwrap.dedent(start) + textwrap.dedent(body)
-    here = str(Path(__file__).parents[2])
-    environment = {**os.environ, "PYTHONPATH": here, "PYTHONDONTWRITEBYTECODE": "1"}
-    run = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=root,
-        env=environment,
-    )
+    run = run_python(code)
     assert run.returncode == 0, run.stderr[-2_000:]
     return run.stdout
 

@@ -1,8 +1,6 @@
 """Contracts: each kind of bad row is found, wherever it is, and clean rows break nothing."""
 
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -44,6 +42,7 @@ from featurestore.errors import (
 from featurestore.registry.validations import KEPT_VALIDATIONS
 from featurestore.store import FeatureStore
 from featurestore.types import Float64, Int64, String
+from tests.forks import run_python
 from tests.unit.projects import (
     FILE,
     LATER,
@@ -544,8 +543,7 @@ def test_a_validation_that_is_killed_leaves_no_part_of_a_file(tmp_path: Path) ->
     write(tmp_path / FILE, rows(2, v=[None, 1]))
     with project(tmp_path) as store:
         store.apply([view(reads={"contract": [NotNull("v")]})])
-    ran = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False, timeout=120)
-    assert ran.returncode == -signal.SIGKILL
+    assert run_python(KILLED, tmp_path).returncode == -signal.SIGKILL
     folder = tmp_path / "quarantine"
     assert not list(folder.glob("*.parquet"))
     with project(tmp_path) as store:

@@ -2,8 +2,6 @@
 
 import asyncio
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -26,6 +24,7 @@ from featurestore.serving.local import FEW_ENTITIES, FOLLOW_NS, LocalLookups
 from featurestore.store import FeatureStore
 from featurestore.time import Clock, parse_clock
 from featurestore.types import Float64
+from tests.forks import run_python
 from tests.unit.projects import FILE, project, rows, view, write
 
 READING = view()
@@ -126,8 +125,7 @@ def test_an_apply_of_another_process_is_followed_too(store: FeatureStore, root: 
         "    store.apply(with_another_feature())\n"
         "    store.materialize()\n"
     )
-    command = [sys.executable, "-c", code, str(root)]
-    subprocess.run(command, check=True, cwd=Path(__file__).parents[2])
+    assert run_python(code, root).returncode == 0
     time.sleep(FOLLOW_NS / 1e9)
     assert prepared.get({"k": [2]}).to_dict() == {"k": [2], "x": [2.0], "y": [20.0]}
 

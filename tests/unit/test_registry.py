@@ -48,6 +48,7 @@ from featurestore.registry.sql.runs import write_run
 from featurestore.registry.sql.sqlite import SqliteFile
 from featurestore.time import Clock
 from featurestore.types import Decimal, Float64, Int64, List, String
+from tests.forks import run_python
 
 NOW = datetime(2026, 1, 5, 10, tzinfo=UTC)
 USER = Entity(name="user", join_keys={"user_id": Int64, "region": String})
@@ -102,17 +103,6 @@ def entity(name: str) -> Entity:
 def raw(path: Path) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         yield connection
-
-
-def run_python(code: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).parents[2],
-        timeout=240,
-    )
 
 
 # --- definitions -----------------------------------------------------------------------------
@@ -322,7 +312,7 @@ def test_asking_for_a_name_that_no_database_takes_is_no_crash(registry: SqlRegis
 
 # --- many processes --------------------------------------------------------------------------
 
-_EIGHT_APPLY_TEN_EACH = """
+_EIGHT_APPLY_FOUR_EACH = """
 import os, sys
 from datetime import UTC, datetime
 from featurestore.definitions import Entity
@@ -331,8 +321,8 @@ from featurestore.registry import make_plan
 from featurestore.registry.sql import SqlRegistry
 from featurestore.types import Int64
 
-def apply_ten(registry, process):
-    for i in range(10):
+def apply_four(registry, process):
+    for i in range(4):
         entity = Entity(name=f"e_{process}_{i}", join_keys={"k": Int64})
         while True:
             plan = make_plan([entity], registry.snapshot("shop"), full=False)
@@ -346,7 +336,7 @@ children = []
 for process in range(8):
     child = os.fork()
     if child == 0:
-        apply_ten(SqlRegistry(sys.argv[1]), process)
+        apply_four(SqlRegistry(sys.argv[1]), process)
         os._exit(0)
     children.append(child)
 print([os.waitpid(child, 0)[1] for child in children])
@@ -354,14 +344,14 @@ print([os.waitpid(child, 0)[1] for child in children])
 
 
 def test_eight_processes_that_apply_at_once_lose_nothing(path: Path, registry: SqlRegistry) -> None:
-    result = run_python(_EIGHT_APPLY_TEN_EACH, path)
+    result = run_python(_EIGHT_APPLY_FOUR_EACH, path)
     assert result.stdout == f"{[0] * 8}\n", result.stderr
-    expected = {f"e_{process}_{i}" for process in range(8) for i in range(10)}
+    expected = {f"e_{process}_{i}" for process in range(8) for i in range(4)}
     state = registry.snapshot("shop")
     assert set(state.entities) == expected
-    assert state.revision == 80
+    assert state.revision == 32
     log = registry.history("shop", limit=1_000)
-    assert [entry.revision for entry in log] == list(range(80, 0, -1))
+    assert [entry.revision for entry in log] == list(range(32, 0, -1))
     assert {entry.name for entry in log} == expected
     assert all(entry.name.startswith(f"e_{entry.actor}_") for entry in log)
 
@@ -760,7 +750,8 @@ def test_an_unsupported_database_is_named_without_its_password() -> None:
 
 def test_importing_definitions_and_plans_does_not_load_sqlalchemy() -> None:
     code = "import sys, featurestore.registry; print('sqlalchemy' in sys.modules)"
-    assert run_python(code).stdout == "False\n"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "False\n"
 
 
 # --- leases ----------------------------------------------------------------------------------

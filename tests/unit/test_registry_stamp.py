@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -17,6 +15,7 @@ from featurestore.definitions import Entity
 from featurestore.registry import make_plan
 from featurestore.registry.sql import SqlRegistry
 from featurestore.types import Int64
+from tests.forks import run_python, running
 
 NOW = datetime(2026, 1, 5, 10, tzinfo=UTC)
 
@@ -47,12 +46,6 @@ APPLY = (
 )
 
 
-def apply_elsewhere(path: Path, *names: str) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        [sys.executable, "-c", APPLY, str(path), *names], cwd=Path(__file__).parents[2]
-    )
-
-
 def test_a_registry_that_is_not_there_has_a_stamp_and_is_not_made(
     path: Path, registry: SqlRegistry
 ) -> None:
@@ -79,7 +72,7 @@ def test_it_changes_with_a_commit_of_this_process_and_stays_without(
 def test_it_changes_with_a_commit_of_another_process(path: Path, registry: SqlRegistry) -> None:
     apply(registry, "a")
     before = registry.stamp()
-    assert apply_elsewhere(path, "b").wait() == 0
+    assert run_python(APPLY, path, "b").returncode == 0
     assert registry.stamp() != before
 
 
@@ -87,17 +80,17 @@ def test_equal_stamps_mean_equal_content_while_another_process_commits(
     path: Path, registry: SqlRegistry
 ) -> None:
     apply(registry, "a")
-    writer = apply_elsewhere(path, *(f"e{n}" for n in range(40)))
+    writer = running(APPLY, path, *(f"e{n}" for n in range(40)))
     seen: dict[object, object] = {}
     try:
-        while writer.poll() is None:
+        while writer.is_alive():
             stamp = registry.stamp()
             version = registry.version("shop")
             # What is read after the stamp may be newer; then the next stamp is another one.
             if registry.stamp() == stamp:
                 assert seen.setdefault(stamp, version) == version
     finally:
-        writer.wait()
+        writer.join()
     assert len(registry.version("shop")[0]) == 41
     assert len(seen) > 1
 
@@ -203,8 +196,7 @@ def test_a_registry_in_a_read_only_folder_has_none() -> None:
             apply(registry, "a")
         path.chmod(0o444)
         Path(folder).chmod(0o555)
-        command = [sys.executable, "-c", ASK_AS_NOBODY, str(path)]
-        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        ran = run_python(ASK_AS_NOBODY, path)
         Path(folder).chmod(0o755)
     assert (ran.stdout, ran.stderr) == ("None 1\n", "")
 

@@ -3,8 +3,6 @@
 import fcntl
 import os
 import signal
-import subprocess
-import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +13,7 @@ import pytest
 
 from featurestore.offline.duckdb import DuckDBEngine
 from featurestore.offline.temporary import remove_left_over, spill_folder, unfinished_file
+from tests.forks import running
 from tests.unit.projects import FILE, project, rows, spine, view, write
 
 SPILL = "featurestore-spill-0123456789abcdef"
@@ -25,17 +24,15 @@ WAIT_S = 120
 @contextmanager
 def killed_when(ready: Callable[[], bool], code: str) -> Iterator[None]:
     """Run Python in a process of its own, and kill it as soon as `ready` says so."""
-    here = str(Path(__file__).parents[2])
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code)], env={**os.environ, "PYTHONPATH": here}
-    )
+    process = running(textwrap.dedent(code))
     until = time.monotonic() + WAIT_S
     while not ready():
-        assert process.poll() is None, "the process ended before it was killed"
+        assert process.is_alive(), "the process ended before it was killed"
         assert time.monotonic() < until
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     yield
 
 
