@@ -1,5 +1,6 @@
 """Sources read by Arrow: row groups, batches, ordinals, chosen rows."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -159,10 +160,13 @@ def test_a_span_of_time_ends_to_the_microsecond(
     keys = pa.table({"g": pa.array(range(len(raw)), pa.int32()), "k0": range(len(raw))})
     at = 1_700_000_000_000_000 - hours * 3_600_000_000
     ends = [at + by for by in (-1_000_000, -1, 0, 1, 1_000)]
+    # Every end by itself, each span of one microsecond, and those from one end to the next.
+    spans: list[tuple[int | None, int]] = [(None, end) for end in (*ends, 2**62)]
+    spans += [(end, 2**62) for end in ends]
+    spans += [*zip(ends, ends, strict=True), *itertools.pairwise(ends)]
     with engine.reader(open_scan(view, ["x"], tmp_path)) as reader:
-        for first in (None, *ends):
-            for last in (*ends, 2**62):
-                rows = reader.rows(keys, from_us=first, until_us=last)
-                found = sorted(e for batch in rows for e in batch["e"].to_pylist())
-                since = -LAST if first is None else first
-                assert found == sorted(us for us in instants if since <= us <= last)
+        for first, last in spans:
+            rows = reader.rows(keys, from_us=first, until_us=last)
+            found = sorted(e for batch in rows for e in batch["e"].to_pylist())
+            since = -LAST if first is None else first
+            assert found == sorted(us for us in instants if since <= us <= last)
