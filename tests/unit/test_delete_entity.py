@@ -1,6 +1,7 @@
 """A deleted entity is not found, and only newer rows bring it back."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,21 @@ class Recording(MemoryOnlineStore):
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[FeatureStore]:
+    with filled(tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def unchanged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FeatureStore]:
+    """A store for tests of what is refused."""
+    with filled(tmp_path_factory.mktemp("unchanged")) as opened:
+        yield opened
+
+
+@contextmanager
+def filled(root: Path) -> Iterator[FeatureStore]:
     """Views of one key, of two, of another one, of none and of windows, all materialized."""
-    write(tmp_path / FILE, rows(3, s=["a", "b", "c"]))
+    write(root / FILE, rows(3, s=["a", "b", "c"]))
     sensor = Entity(name="sensor", join_keys={"k": Int64})
     windows = FeatureView(
         name="windows",
@@ -59,7 +73,7 @@ def store(tmp_path: Path) -> Iterator[FeatureStore]:
     ]
     clock = MovableClock()
     clock.put(to_micros(NOW))
-    with FeatureStore(tmp_path, config={"project": "plant", **QUICK}, clock=clock) as opened:
+    with FeatureStore(root, config={"project": "plant", **QUICK}, clock=clock) as opened:
         opened.__dict__["online_store"] = Recording()
         opened.apply(views)
         opened.materialize()
@@ -184,17 +198,17 @@ def test_a_deletion_is_an_excuse_and_what_it_does_not_explain_is_a_defect(
     ],
 )
 def test_wrong_keys_are_refused_before_anything_is_deleted(
-    store: FeatureStore,
+    unchanged: FeatureStore,
     entity: dict[str, object],
     views: list[str] | None,
     field: str,
     words: tuple[str, ...],
 ) -> None:
     with pytest.raises(EntityValueError) as caught:
-        store.delete_entity(entity, views=views)
+        unchanged.delete_entity(entity, views=views)
     assert caught.value.field == field
     assert says(caught.value, *words, hint=bool(caught.value.hint))
-    assert statuses(store, "word:x", s="a") == ["PRESENT"]
+    assert statuses(unchanged, "word:x", s="a") == ["PRESENT"]
 
 
 def test_an_entity_is_deleted_from_all_generations_that_are_alive(store: FeatureStore) -> None:

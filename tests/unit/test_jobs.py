@@ -29,7 +29,7 @@ from featurestore.training.parts import (
     rows_at_once,
 )
 from featurestore.training.watch import Progress, Watch
-from tests.unit.projects import FILE, LATER, UTC_US, project, rows, says, view, write
+from tests.unit.projects import FILE, LATER, UTC_US, project, rows, says, spine, view, write
 
 MANY = 20_000
 WAIT_S = 60.0
@@ -53,8 +53,7 @@ def job_of(store: FeatureStore, kind: str, progress: Progress | None = None) -> 
     windows = [Aggregation("x", ["sum", "max"], windows=["60d"])]
     of = view() if kind == "latest" else view(schema=[], aggregations=windows)
     store.apply([of])
-    times = pa.array([LATER] * MANY, UTC_US)
-    entity_df = pa.table({"k": list(range(1, MANY + 1)), "event_timestamp": times})
+    entity_df = spine(*range(1, MANY + 1))
     asked = [f"reading:{name}" for name in store.get_feature_view("reading").feature_names]
     return store.get_historical_features(entity_df, asked, progress=progress)
 

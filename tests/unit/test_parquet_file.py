@@ -3,6 +3,7 @@
 import contextlib
 import math
 import struct
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -51,6 +52,12 @@ def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several pages and row groups, of few rows."""
     monkeypatch.setattr(chunks, "PAGE_ROWS", PAGE_ROWS)
     monkeypatch.setattr(file, "GROUP_ROWS", GROUP_ROWS)
+
+
+@pytest.fixture(scope="module")
+def by_duckdb() -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect(config={"threads": 1}) as connection:
+        yield connection
 
 
 @st.composite
@@ -107,20 +114,24 @@ def by_pyarrow(tables: list[pa.Table], schema: pa.Schema, path: Path) -> Path:
 
 @given(parts=tables())
 def test_readers_find_what_pyarrow_writes(
-    tmp_path_factory: pytest.TempPathFactory, parts: list[pa.Table]
+    tmp_path_factory: pytest.TempPathFactory,
+    by_duckdb: duckdb.DuckDBPyConnection,
+    parts: list[pa.Table],
 ) -> None:
-    check(parts, tmp_path_factory.mktemp("parquet"))
+    check(parts, tmp_path_factory.mktemp("parquet"), by_duckdb)
 
 
 @pytest.mark.parametrize("share", [0, 0.3, 1])
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
-def test_readers_find_each_type(tmp_path: Path, dtype: pa.DataType, share: float) -> None:
+def test_readers_find_each_type(
+    tmp_path: Path, by_duckdb: duckdb.DuckDBPyConnection, dtype: pa.DataType, share: float
+) -> None:
     random = np.random.default_rng(1)
     whole = values_of(dtype, 7 * GROUP_ROWS, share, random)
-    check([pa.table({"a": whole.slice(3, 99), "b": whole.slice(102, 99)})], tmp_path)
+    check([pa.table({"a": whole.slice(3, 99), "b": whole.slice(102, 99)})], tmp_path, by_duckdb)
 
 
-def check(parts: list[pa.Table], folder: Path) -> None:
+def check(parts: list[pa.Table], folder: Path, by_duckdb: duckdb.DuckDBPyConnection) -> None:
     """Write tables, and compare what readers find with what they find in pyarrow's file."""
     schema = parts[0].schema if parts else pa.schema([("a", pa.int64())])
     ours = written(parts, schema, folder / "ours.parquet")
@@ -128,9 +139,8 @@ def check(parts: list[pa.Table], folder: Path) -> None:
     found, wanted = pq.read_table(ours), pq.read_table(theirs)
     assert found.schema.equals(wanted.schema, check_metadata=True)
     assert repr(found.to_pylist()) == repr(wanted.to_pylist())  # tells -0.0 from 0.0, has NaN
-    with duckdb.connect(config={"threads": 1}) as connection:
-        by_duckdb = [connection.read_parquet(str(path)).to_arrow_table() for path in (ours, theirs)]
-    assert repr(by_duckdb[0].to_pylist()) == repr(by_duckdb[1].to_pylist())
+    read = [by_duckdb.read_parquet(str(path)).to_arrow_table() for path in (ours, theirs)]
+    assert repr(read[0].to_pylist()) == repr(read[1].to_pylist())
     if found.num_columns and found.num_rows:
         assert pl.read_parquet(ours).equals(pl.read_parquet(theirs))
     assert described(ours) == described(theirs)

@@ -42,8 +42,9 @@ from featurestore.registry import (
     make_plan,
     plan_deletion,
 )
-from featurestore.registry.runs import KEPT_RUNS, advanced
+from featurestore.registry.runs import advanced
 from featurestore.registry.sql import SqlRegistry
+from featurestore.registry.sql import runs as sql_runs
 from featurestore.registry.sql.runs import write_run
 from featurestore.registry.sql.sqlite import SqliteFile
 from featurestore.time import Clock
@@ -319,6 +320,7 @@ from featurestore.definitions import Entity
 from featurestore.errors import RegistryConflictError
 from featurestore.registry import make_plan
 from featurestore.registry.sql import SqlRegistry
+from featurestore.registry.sql import runs as sql_runs
 from featurestore.types import Int64
 
 def apply_four(registry, process):
@@ -511,6 +513,7 @@ from featurestore.definitions import Entity
 from featurestore.errors import RegistryError
 from featurestore.registry import make_plan
 from featurestore.registry.sql import SqlRegistry
+from featurestore.registry.sql import runs as sql_runs
 from featurestore.types import Int64
 
 def try_all(path):
@@ -610,6 +613,7 @@ from featurestore.definitions import Entity
 from featurestore.errors import RegistryError
 from featurestore.registry import make_plan
 from featurestore.registry.sql import SqlRegistry
+from featurestore.registry.sql import runs as sql_runs
 from featurestore.types import Int64
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 registry = SqlRegistry(sys.argv[1])
@@ -912,14 +916,17 @@ def test_runs_are_listed_newest_first_by_view_and_up_to_a_limit(registry: SqlReg
     assert [r.end_us for r in registry.runs("shop", limit=1)] == [3]
 
 
-def test_of_each_view_the_newest_runs_are_kept(registry: SqlRegistry) -> None:
+def test_of_each_view_the_newest_runs_are_kept(
+    registry: SqlRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql_runs, "KEPT_RUNS", kept_runs := 20)
     apply(registry, SPEND)
     registry.record_run(run(1, view="other"))
     with registry._database.write() as connection:
-        for end in range(KEPT_RUNS + 3):
+        for end in range(kept_runs + 3):
             write_run(connection, run(end), None)
-    kept = [r.end_us for r in registry.runs("shop", "spend", limit=2 * KEPT_RUNS)]
-    assert kept == list(range(KEPT_RUNS + 2, 2, -1))
+    kept = [r.end_us for r in registry.runs("shop", "spend", limit=2 * kept_runs)]
+    assert kept == list(range(kept_runs + 2, 2, -1))
     assert len(registry.runs("shop", "other")) == 1
 
 
@@ -1017,6 +1024,7 @@ def test_a_fork_may_go_on_with_the_registry_of_its_parent(path: Path) -> None:
     code = """
 import os, sys
 from featurestore.registry.sql import SqlRegistry
+from featurestore.registry.sql import runs as sql_runs
 registry = SqlRegistry(sys.argv[1])
 registry.snapshot("shop")
 child = os.fork()
