@@ -52,11 +52,20 @@ from tests.unit.projects import FILE, QUICK, project, rows, says, spine, view, w
 FEATURES = ["reading:x"]
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[FeatureStore]:
-    write(tmp_path / FILE, rows(5))
-    with project(tmp_path, **QUICK) as opened:
+@pytest.fixture(scope="module")
+def applied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that tests begin with."""
+    folder = tmp_path_factory.mktemp("applied")
+    write(folder / FILE, rows(5))
+    with project(folder, **QUICK) as opened:
         opened.apply([view()])
+    return folder
+
+
+@pytest.fixture
+def store(tmp_path: Path, applied: Path) -> Iterator[FeatureStore]:
+    shutil.copytree(applied, tmp_path, dirs_exist_ok=True)
+    with project(tmp_path, **QUICK) as opened:
         yield opened
 
 
