@@ -194,9 +194,10 @@ def test_an_engine_that_takes_the_wrong_one_of_a_tie_is_found(tmp_path: Path) ->
 
 @pytest.mark.parametrize("us", [-1, 1])
 def test_a_window_that_is_off_by_a_microsecond_is_found(tmp_path: Path, us: int) -> None:
-    report = leak_test(store_at(tmp_path, [SPEND]), moved_by(us), rounds=6)
+    features = ["spend:count_1d", "spend:amount_sum_1d"]
+    report = leak_test(store_at(tmp_path, [SPEND]), moved_by(us), features=features)
     assert not report.ok
-    assert {leak.feature for leak in report.leaks} & {"spend:count_1d", "spend:amount_sum_1d"}
+    assert report.leaks
 
 
 def test_rows_that_were_written_later_are_found_where_they_count(tmp_path: Path) -> None:
