@@ -25,7 +25,7 @@ from featurestore.store import FeatureStore
 from featurestore.time import Clock, parse_clock
 from featurestore.types import Float64
 from tests.forks import run_python
-from tests.unit.projects import FILE, project, rows, view, write
+from tests.unit.projects import FILE, QUICK, project, rows, view, write
 
 READING = view()
 SERVICE = FeatureService(name="both", features=[READING])
@@ -39,7 +39,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(root: Path) -> Iterator[FeatureStore]:
-    with project(root, online_store="lmdb") as opened:
+    with project(root, online_store="lmdb", **QUICK) as opened:
         opened.apply([READING, SERVICE])
         opened.materialize()
         yield opened
@@ -119,9 +119,9 @@ def test_an_apply_of_another_process_is_followed_too(store: FeatureStore, root: 
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from tests.unit.projects import project\n"
+        "from tests.unit.projects import QUICK, project\n"
         "from tests.unit.test_prepared_lookups import with_another_feature\n"
-        "with project(Path(sys.argv[1]), online_store='lmdb') as store:\n"
+        "with project(Path(sys.argv[1]), online_store='lmdb', **QUICK) as store:\n"
         "    store.apply(with_another_feature())\n"
         "    store.materialize()\n"
     )
@@ -131,7 +131,7 @@ def test_an_apply_of_another_process_is_followed_too(store: FeatureStore, root: 
 
 
 def test_features_that_are_deleted_are_not_found_any_more(root: Path) -> None:
-    with project(root, online_store="lmdb") as store:
+    with project(root, online_store="lmdb", **QUICK) as store:
         store.apply([READING])
         prepared = store.prepare_online(["reading:x"])
         for file in (root / "data").glob("registry.db*"):
@@ -144,7 +144,7 @@ def test_features_that_are_deleted_are_not_found_any_more(root: Path) -> None:
 
 
 def test_a_clock_that_is_set_anew_counts_from_the_next_call_on(root: Path) -> None:
-    with project(root, online_store="lmdb", clock="2024-01-01T00:00:00Z") as store:
+    with project(root, online_store="lmdb", clock="2024-01-01T00:00:00Z", **QUICK) as store:
         store.apply([view(ttl=timedelta(days=1))])
         store.materialize()
         prepared = store.prepare_online(["reading:x"])
@@ -279,7 +279,7 @@ class GatedStore(MemoryOnlineStore):
 @pytest.fixture
 def gated(root: Path) -> Iterator[tuple[FeatureStore, GatedStore]]:
     online = GatedStore()
-    with project(root) as store:
+    with project(root, **QUICK) as store:
         store.__dict__["online_store"] = online
         store.apply([READING, SERVICE])
         store.materialize()

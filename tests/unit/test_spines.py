@@ -1,5 +1,6 @@
 """Spines: from events, from grids, sampled, deduplicated, labelled; and what they refuse."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -88,8 +89,10 @@ def orders() -> pa.Table:
     return pa.table({n: pa.array(c, t) for n, c, t in zip(names, columns, types, strict=True)})
 
 
-def opened(folder: Path, engine: str) -> FeatureStore:
-    """Return a store over the orders and three returns."""
+@pytest.fixture(scope="module")
+def applied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that tests begin with: the orders and three returns."""
+    folder = tmp_path_factory.mktemp("applied")
     pq.write_table(orders(), folder / "orders.parquet")
     returned = pa.table(
         {
@@ -99,22 +102,31 @@ def opened(folder: Path, engine: str) -> FeatureStore:
         }
     )
     pq.write_table(returned, folder / "returns.parquet")
+    with reopened(folder, "polars") as store:
+        store.apply([PAID, STATUS, RETURNS])
+    return folder
+
+
+def reopened(folder: Path, engine: str) -> FeatureStore:
     config = {"project": "shop", "clock": "2026-02-01T00:00:00Z", "offline_store": engine}
-    store = FeatureStore(folder, config=config)
-    store.apply([PAID, STATUS, RETURNS])
-    return store
+    return FeatureStore(folder, config=config)
+
+
+def opened(folder: Path, engine: str, applied: Path) -> FeatureStore:
+    """Return a store in a copy of that folder."""
+    return reopened(shutil.copytree(applied, folder, dirs_exist_ok=True), engine)
 
 
 @pytest.fixture(params=ENGINES)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FeatureStore]:
-    with opened(tmp_path, request.param) as found:
+def store(request: pytest.FixtureRequest, tmp_path: Path, applied: Path) -> Iterator[FeatureStore]:
+    with opened(tmp_path, request.param, applied) as found:
         yield found
 
 
 @pytest.fixture
-def any_store(tmp_path: Path) -> Iterator[FeatureStore]:
-    """Where the engine does not matter."""
-    with opened(tmp_path, "duckdb") as found:
+def any_store(tmp_path: Path, applied: Path) -> Iterator[FeatureStore]:
+    """Where the engine does not matter: Polars starts in no time."""
+    with opened(tmp_path, "polars", applied) as found:
         yield found
 
 
@@ -719,7 +731,7 @@ def test_only_what_can_be_somebodys_event_makes_labels_mature(engine: str, tmp_p
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_rows_that_a_transform_leaves_out_have_arrived_all_the_same(
-    engine: str, tmp_path: Path
+    engine: str, tmp_path: Path, applied: Path
 ) -> None:
     tested = FeatureView(
         name="tested",
@@ -732,7 +744,7 @@ def test_rows_that_a_transform_leaves_out_have_arrived_all_the_same(
         aggregations=[Aggregation("cents", ["sum"], ["7d"])],
         online=False,
     )
-    with opened(tmp_path, engine) as store:
+    with opened(tmp_path, engine, applied) as store:
         spine = asked(store, (1, day(1)))
         step = spine.label("n", tested, window="1d").origin["steps"][-1]
         assert step["complete_until"] == "2026-01-08T12:00:00Z"
