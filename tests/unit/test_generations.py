@@ -1,6 +1,7 @@
 """A view gets a new meaning: what lookups read, what runs write, and the way back."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -55,10 +56,20 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def store(root: Path) -> Iterator[FeatureStore]:
-    with project(root, **QUICK) as opened:
+@pytest.fixture(scope="module")
+def applied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that stores begin with."""
+    folder = tmp_path_factory.mktemp("applied")
+    write(folder / FILE, rows(3, y=["a", "b", "c"]))
+    with project(folder, **QUICK) as opened:
         opened.apply([view()])
+    return folder
+
+
+@pytest.fixture
+def store(root: Path, applied: Path) -> Iterator[FeatureStore]:
+    shutil.copytree(applied, root, dirs_exist_ok=True)
+    with project(root, **QUICK) as opened:
         yield opened
 
 

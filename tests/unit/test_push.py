@@ -1,5 +1,6 @@
 """Rows that applications push are stored as materialization would store them, or refused whole."""
 
+import shutil
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -81,10 +82,19 @@ def looked_up(store: FeatureStore, *keys: int) -> list[Any]:
     return list(found)
 
 
+@pytest.fixture(scope="module")
+def applied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that tests begin with."""
+    folder = tmp_path_factory.mktemp("applied")
+    opened(folder, view("data"), rows(3)).close()
+    return folder
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> FeatureStore:
+def store(tmp_path: Path, applied: Path) -> FeatureStore:
     """A store over a folder of files, in which nothing is online yet."""
-    return opened(tmp_path, view("data"), rows(3))
+    shutil.copytree(applied, tmp_path, dirs_exist_ok=True)
+    return project(tmp_path, **QUICK)
 
 
 # --- a pushed row is what it would be as a row of a file ---------------------------------------
