@@ -26,7 +26,7 @@ STORES: dict[str, Callable[[pytest.FixtureRequest], dict[str, Any]]] = {
 
 # Stores are given encoded bytes and never learn which engine found the rows: every run plays each
 # scenario with DuckDB and LMDB here, and with Polars and Redis through the server
-# (`tests/server/test_scenarios.py`), and `test_the_law` with other pairs. The proof crosses them all.
+# (`tests/server/test_scenarios.py`); `test_the_law` has other pairs. The proof crosses them all.
 IN_EVERY_RUN = {("duckdb", "lmdb")}
 PLAYERS = [
     pytest.param(engine, store, marks=every_run(when=(engine, store) in IN_EVERY_RUN))
