@@ -39,8 +39,11 @@ from pathlib import Path
 from typing import Final
 
 REAL: Final = str(Path(sysconfig.get_path("scripts")) / "featurestore")
-PROGRAMS: Final = {"python": sys.executable, "featurestore": REAL}
-"""What stands for which program; who finds the last one finds them all."""
+PROGRAMS: Final = {"forked-python": sys.executable, "featurestore": REAL}
+"""What stands for which program; who finds the last one finds them all.
+
+The folder may be in the PATH of tests, for which python is the real one.
+"""
 MODULES: Final = {
     "featurestore_server.backend": "featurestore_server.backend.__main__",
     "featurestore_server.worker": "featurestore_server.worker",
@@ -264,7 +267,7 @@ def _entry_point(folder: Path) -> Callable[[], int]:
         del sys.path[0]
         found: Callable[[], int] = importlib.import_module(MODULES[module]).main
         return found
-    sys.executable = str(folder / "python")
+    sys.executable = str(folder / "forked-python")
     from featurestore.cli import main as entry_point
 
     return entry_point

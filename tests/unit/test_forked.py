@@ -142,7 +142,7 @@ def test_what_a_server_starts_are_forks_too_and_end_with_it(repo: Path, forked: 
         server.terminate()
         server.communicate(timeout=60)
     assert " at 127.0.0.1:" in said
-    assert {p[-1] for p in programs if str(forked.with_name("python")) in p} == {
+    assert {p[-1] for p in programs if str(forked.with_name("forked-python")) in p} == {
         "featurestore_server.backend",
         "featurestore_server.worker",
     }
