@@ -105,7 +105,7 @@ class Datasets:
                 sources=source_facts(job.scans, self.root),
                 clock=ClockFacts(setting=self.clock_setting, now=now),
                 engine=engine_facts(job.engine),
-                software=software_facts(),
+                software=dict(software_facts()),
                 platform=dict(platform_facts()),
                 validation=validation,
                 **written,

@@ -215,7 +215,8 @@ def engine_facts(engine: OfflineEngine) -> EngineFacts:
     return EngineFacts(name=engine.name, threads=engine.threads, memory_bytes=engine.memory_bytes)
 
 
-def software_facts() -> dict[str, str]:
+@functools.cache
+def software_facts() -> Mapping[str, str]:
     """Return the versions of all that may make a difference."""
     return {"python": platform.python_version(), **{p: metadata.version(p) for p in PACKAGES}}
 

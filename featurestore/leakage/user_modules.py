@@ -4,6 +4,7 @@ import contextlib
 import sys
 import sysconfig
 from collections.abc import Iterator, Sequence
+from os.path import normcase
 from pathlib import Path
 from types import ModuleType
 from typing import Final
@@ -56,19 +57,26 @@ def own_modules(root: Path, roots: Sequence[Path], repository: Path) -> Iterator
 
 def _taken(roots: Sequence[Path]) -> dict[str, ModuleType]:
     """Take the modules that lie below some folders out of those that are loaded."""
-    found = {name: m for name, m in sys.modules.copy().items() if _is_users(name, m, roots)}
+    begins = tuple(normcase(root) for root in roots)
+    loaded = sys.modules.copy().items()
+    found = {name: m for name, m in loaded if _is_users(name, m, roots, begins)}
     for name in found:
         sys.modules.pop(name, None)
     return found
 
 
-def _is_users(name: str, module: object, roots: Sequence[Path]) -> bool:
+def _is_users(name: str, module: object, roots: Sequence[Path], begins: tuple[str, ...]) -> bool:
     if name.startswith(LOADED):
         return True
     if name.partition(".")[0] in KEPT:
         return False
-    places = [Path(place) for place in _places(module)]
+    # Of some thousand modules nearly all are installed: of the others alone paths are made.
+    places = [Path(place) for place in _places(module) if _may_begin(normcase(place), begins)]
     return any(is_below(p, roots) and not is_below(p, INSTALLED) for p in places)
+
+
+def _may_begin(place: str, begins: tuple[str, ...]) -> bool:
+    return place.startswith(begins) or "//" in place or "/./" in place  # which a path has not
 
 
 def _places(module: object) -> list[str]:
