@@ -48,7 +48,7 @@ demo: setup ## from an empty folder to served features, on the flights of 2013
 	@$(BIN)/featurestore init --template flights build/demo
 	@$(RUN) build/demo/demo.py
 
-test: setup ## every suite, in nine to twelve minutes on two cores (SUITES=tests/unit for one of them)
+test: setup ## every suite, in eight to ten minutes on two cores (SUITES=tests/unit for one of them)
 	@HYPOTHESIS_PROFILE=ci $(PYTEST) $(SUITES)
 
 proof: setup ## the same suites with far more examples (EXAMPLES=5000 for a weekend), and the tests marked proof
