@@ -1,8 +1,8 @@
 # Needs Python 3.11 or newer, git and make. Everything else is installed into .venv.
 PYTHON ?=
 # For the two cores that this is sized for: tests of failovers and servers wait more than they compute
-# (four keep 89 % of two cores busy, five 94 %). Each more costs eight seconds of processor time, for
-# imports and to collect the tests.
+# (five keep nine tenths of two cores busy, and six no more). Each costs eight seconds of processor
+# time, for imports and to collect the tests.
 WORKERS ?= 5
 EXAMPLES ?= 200
 SUITES ?= tests
