@@ -263,9 +263,9 @@ def _write_programs(folder: str, address: str) -> None:
 def _entry_point(folder: Path) -> Callable[[], int]:
     """Return what the arguments ask for: `python -P -m MODULE`, or a command."""
     if sys.argv[1:3] == ["-P", "-m"]:
-        _, _, _, module, *sys.argv[1:] = sys.argv
-        del sys.path[0]
-        found: Callable[[], int] = importlib.import_module(MODULES[module]).main
+        module = MODULES[sys.argv[3]]
+        del sys.argv[1:4], sys.path[0]
+        found: Callable[[], int] = importlib.import_module(module).main
         return found
     sys.executable = str(folder / "forked-python")
     from featurestore.cli import main as entry_point

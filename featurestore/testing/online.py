@@ -10,7 +10,7 @@
 does. A fixture `store` may be given instead for a store that is not shared.
 """
 
-from featurestore.testing.online_cases import KEY, Opener, read, row, write
+from featurestore.testing.online_pairs import KEY, Opener, read, row, write
 from featurestore.testing.online_rows import StoredRowsConformance
 from featurestore.testing.online_tables import TablesConformance
 from featurestore.testing.online_versions import NewestWinsConformance, RemainingTimeConformance

@@ -8,30 +8,7 @@ import pytest
 
 from featurestore.errors import StoreError
 from featurestore.online.store import OnlineStore, TableId
-from featurestore.testing.online_pairs import (
-    KEY,
-    Opener,
-    Rows,
-    events,
-    newest,
-    read,
-    row,
-    write,
-    write_events,
-)
-
-__all__ = [
-    "KEY",
-    "Opener",
-    "Rows",
-    "StoreFixtures",
-    "events",
-    "newest",
-    "read",
-    "row",
-    "write",
-    "write_events",
-]
+from featurestore.testing.online_pairs import Opener
 
 
 class StoreFixtures:

@@ -5,7 +5,8 @@ from typing import Final
 import pytest
 
 from featurestore.online.store import EncodedRows, OnlineStore, ReadRequest, TableId, WriteCounts
-from featurestore.testing.online_cases import KEY, StoreFixtures, read, row, write
+from featurestore.testing.online_cases import StoreFixtures
+from featurestore.testing.online_pairs import KEY, read, row, write
 
 _AB: Final = [b"a", b"b"]
 _TWO: Final = [row(1), row(1)]

@@ -7,7 +7,8 @@ import pytest
 
 from featurestore.online.codec import tombstone
 from featurestore.online.store import OnlineStore, ReadRequest, TableId
-from featurestore.testing.online_cases import KEY, Opener, StoreFixtures, read, row, write
+from featurestore.testing.online_cases import StoreFixtures
+from featurestore.testing.online_pairs import KEY, Opener, read, row, write
 
 HOSTILE_NAMES: Final = (
     *("a", "aa", "ab", "A", "a b", "a*", "*", "?", "a?", "[a]", "[a-z]*", "a{b}", "{", "}", "{}"),

@@ -8,7 +8,8 @@ import pytest
 
 from featurestore.online.codec import tombstone
 from featurestore.online.store import EncodedRows, OnlineStore, TableId, WriteCounts
-from featurestore.testing.online_cases import KEY, StoreFixtures, read, row, write
+from featurestore.testing.online_cases import StoreFixtures
+from featurestore.testing.online_pairs import KEY, read, row, write
 
 NEVER_MS: Final = 3_600_000
 SOON_MS: Final = 60

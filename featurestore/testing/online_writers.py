@@ -11,11 +11,11 @@ import pytest
 
 from featurestore.errors import StoreError
 from featurestore.online.store import OnlineStore, TableId
-from featurestore.testing.online_cases import (
+from featurestore.testing.online_cases import StoreFixtures
+from featurestore.testing.online_pairs import (
     KEY,
     Opener,
     Rows,
-    StoreFixtures,
     events,
     newest,
     read,

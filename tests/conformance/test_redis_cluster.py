@@ -11,7 +11,7 @@ from featurestore.online.redis_slots import key_slot, row_slots
 from featurestore.online.store import EncodedRows, ReadRequest, TableId
 from featurestore.online.tables import table_digest
 from featurestore.testing.online import KEY, read, row, write
-from featurestore.testing.online_cases import newest
+from featurestore.testing.online_pairs import newest
 from tests.conformance.test_redis_failover import move_slot
 from tests.servers import local_binary, local_redis
 from tests.topologies import LocalCluster, ask, local_cluster

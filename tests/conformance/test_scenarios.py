@@ -25,9 +25,9 @@ STORES: dict[str, Callable[[pytest.FixtureRequest], dict[str, Any]]] = {
 }
 
 # Stores are given encoded bytes and never learn which engine found the rows: every run plays each
-# scenario with DuckDB and LMDB here, and with Polars and Redis through the server
+# scenario with every engine and every store, Polars and Redis through the server
 # (`tests/server/test_scenarios.py`); `test_the_law` has other pairs. The proof crosses them all.
-IN_EVERY_RUN = {("duckdb", "lmdb")}
+IN_EVERY_RUN = {("duckdb", "lmdb"), ("polars", "memory")}
 PLAYERS = [
     pytest.param(engine, store, marks=every_run(when=(engine, store) in IN_EVERY_RUN))
     for engine in ("duckdb", "polars")

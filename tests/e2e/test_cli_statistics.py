@@ -10,15 +10,13 @@ from featurestore import FeatureStore
 from featurestore.cli import exits
 from featurestore.statistics import Profile
 
-from .command_line import Repository, at, make_repository
+from .command_line import Repository, at
 
 
 @pytest.fixture(scope="module")
-def repo(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    """A repository that was applied; tests only read it."""
-    repo = make_repository(tmp_path_factory.mktemp("statistics") / "repo")
-    repo.succeed("apply")
-    return repo
+def repo(applied: Repository, tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A repository that was applied, with a spine; tests only read it."""
+    return applied.copied(tmp_path_factory.mktemp("statistics") / "repo")
 
 
 @pytest.fixture(scope="module")

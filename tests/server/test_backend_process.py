@@ -1,8 +1,11 @@
 """The backend as operators run it: beside the workers, replaced when it dies, gone with them."""
 
+import ctypes
 import json
 import os
+import signal
 import stat
+import subprocess
 import sys
 import tempfile
 import time
@@ -177,6 +180,31 @@ def test_a_backend_may_be_switched_off(repository: Path, dial: Dial) -> None:
         assert failure.code is grpc.StatusCode.UNIMPLEMENTED
         assert _backends(server) == []
         assert list(temp.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no signal can be sent to one thread")
+def test_a_backend_stops_whichever_of_its_threads_takes_the_signal(repository: Path) -> None:
+    """Of a process that is suspended meanwhile, it is the one that wakes first."""
+    with tempfile.TemporaryDirectory() as temp, FeatureStore(repository) as store:
+        options = backend_options(store, BackendOptions, BackendLimits)
+        task = BackendTask(target=f"unix:{temp}/backend", options=options, grace_s=1.0)
+        command = [sys.executable, "-P", "-m", "featurestore_server.backend"]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as backend:
+            assert backend.stdin is not None
+            assert backend.stdout is not None
+            backend.stdin.write(task.to_line())
+            backend.stdin.flush()
+            assert backend.stdout.readline()  # it is ready
+            time.sleep(0.3)  # and its main thread waits by then
+            others = {t.id for t in psutil.Process(backend.pid).threads()} - {backend.pid}
+            sent = ctypes.CDLL(None).tgkill(backend.pid, max(others), signal.SIGTERM)
+            assert sent == 0
+            try:
+                assert backend.wait(PATIENCE_S) == 0
+            finally:
+                backend.kill()
 
 
 def test_a_task_survives_the_way_to_the_backend(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from typing import cast
 
 import grpc
 import psutil
-import pytest
 from featurestore_protos.v1.serving_pb2 import GetOnlineFeaturesResponse
 from featurestore_protos.v1.serving_pb2_grpc import ServingServiceStub
 from featurestore_protos.v1.values_pb2 import Values
@@ -112,20 +111,7 @@ def _with_patience(call: Callable[[], GetOnlineFeaturesResponse]) -> object:
     return None
 
 
-# In the pool grpcio's own server answers, of whose connections nothing is ours: a few show that
-# a server is put together so that it stands them.
-@pytest.mark.parametrize(
-    ("fast_lookups", "connections"),
-    [
-        ("loop", CONNECTIONS),
-        ("pool", CONNECTIONS // 5),
-        pytest.param("pool", CONNECTIONS, marks=pytest.mark.proof),
-    ],
-    indirect=["fast_lookups"],
-)
-def test_hostile_connections_hurt_nobody(
-    serve: Serve, store: OnlineStore, dial: Dial, connections: int
-) -> None:
+def test_hostile_connections_hurt_nobody(serve: Serve, store: OnlineStore, dial: Dial) -> None:
     address = serve(shop.catalog(), store)
     stub = ServingServiceStub(dial(address))
     good = lookup("checkout", user_id=ONE)
@@ -134,7 +120,7 @@ def test_hostile_connections_hurt_nobody(
     process = psutil.Process()
     _attack(int(address.rpartition(":")[2]), [_hostile(draw) for _ in range(AT_ONCE)])
     before = process.memory_info().rss
-    for _ in range(connections // AT_ONCE):
+    for _ in range(CONNECTIONS // AT_ONCE):
         _attack(int(address.rpartition(":")[2]), [_hostile(draw) for _ in range(AT_ONCE)])
         assert _with_patience(lambda: stub.GetOnlineFeatures(good, timeout=20)) == expected
     assert process.memory_info().rss - before < GROWTH

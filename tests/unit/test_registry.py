@@ -320,7 +320,6 @@ from featurestore.definitions import Entity
 from featurestore.errors import RegistryConflictError
 from featurestore.registry import make_plan
 from featurestore.registry.sql import SqlRegistry
-from featurestore.registry.sql import runs as sql_runs
 from featurestore.types import Int64
 
 def apply_four(registry, process):
@@ -513,7 +512,6 @@ from featurestore.definitions import Entity
 from featurestore.errors import RegistryError
 from featurestore.registry import make_plan
 from featurestore.registry.sql import SqlRegistry
-from featurestore.registry.sql import runs as sql_runs
 from featurestore.types import Int64
 
 def try_all(path):
@@ -613,7 +611,6 @@ from featurestore.definitions import Entity
 from featurestore.errors import RegistryError
 from featurestore.registry import make_plan
 from featurestore.registry.sql import SqlRegistry
-from featurestore.registry.sql import runs as sql_runs
 from featurestore.types import Int64
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 registry = SqlRegistry(sys.argv[1])
@@ -1024,7 +1021,6 @@ def test_a_fork_may_go_on_with_the_registry_of_its_parent(path: Path) -> None:
     code = """
 import os, sys
 from featurestore.registry.sql import SqlRegistry
-from featurestore.registry.sql import runs as sql_runs
 registry = SqlRegistry(sys.argv[1])
 registry.snapshot("shop")
 child = os.fork()

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import polars as pl
@@ -23,6 +24,7 @@ from featurestore.definitions import Definition
 from featurestore.definitions.contract import InRange
 from featurestore.errors import RequestError
 from featurestore.leakage.report import LeakageReport
+from featurestore.leakage.user_modules import own_modules
 from featurestore.types import Float64, Int64, String
 from tests.depth import every_run
 from tests.unit.leakage.wrong_engines import (
@@ -330,6 +332,21 @@ def test_a_helper_that_reads_a_source_by_itself_is_found(
     assert set(sys.path) == set(path)
     assert compiled
     assert bytecode(tmp_path) == compiled
+
+
+@pytest.mark.parametrize("between", ["/", "//", "/./"])
+def test_modules_are_forgotten_meanwhile_however_their_path_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, between: str
+) -> None:
+    users, others = ModuleType("written_by_the_user"), ModuleType("written_by_others")
+    users.__file__ = f"{tmp_path.parent}{between}{tmp_path.name}/functions/users.py"
+    others.__file__ = f"{tmp_path}_beside/others.py"
+    for module in (users, others):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    with own_modules(tmp_path, [tmp_path / "functions"], tmp_path / "shadow"):
+        assert users.__name__ not in sys.modules
+        assert sys.modules[others.__name__] is others
+    assert sys.modules[users.__name__] is users
 
 
 def test_an_honest_helper_is_no_leak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
